@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Domains, nodes, zones and zonelists.
+ *
+ * Concept: a domain owns one zone for each node and zone class of the pool's geometry. Zones begin
+ * empty; sections bring frames. Which zones a request may use, and in which order, is a zonelist:
+ * by node, the nearest first, within a node from the least precious zone (Movable) to the most
+ * precious (DMA). Lists hold every zone that the geometry has; one that is empty at the moment
+ * fails its watermark check, so that sections may come while others allocate.
+ *
+ * Distances: nodes are parts of one pool, all equally far from each other. As in Linux, equal ones
+ * are told apart by preferring higher numbers (wrapping around) and by a load that spreads the
+ * first fallback over the nodes.
+ *
+ * Locking: hotplug (one section at a time, and the limits), then the zone's lock.
+ * Complexity: a section comes online in O(frames / 1024) when nothing in it is reserved.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buddy.h"
+#include "pcp.h"
+#include "watermark.h"
+
+#define LOCAL_DISTANCE 10u
+#define REMOTE_DISTANCE 20u
+
+static uint32_t node_distance(uint32_t a, uint32_t b)
+{
+	return a == b ? LOCAL_DISTANCE : REMOTE_DISTANCE;
+}
+
+/* The nearest node not used yet, MAX_NODES: none. */
+static uint32_t node_next(const struct mm_config *c, uint32_t self, const bool used[],
+                          const uint32_t load[])
+{
+	uint32_t best = MAX_NODES, least = UINT32_MAX;
+
+	if (!used[self])
+		return self;
+	for (uint32_t n = 0; n < c->nodes; n++) {
+		uint32_t value = node_distance(self, n) + (n < self) + (n < c->cpus);
+
+		value = value * MAX_NODES + load[n];
+		if (!used[n] && value < least) {
+			least = value;
+			best = n;
+		}
+	}
+	return best;
+}
+
+static void zonelist_add_node(struct zonelist *l, struct mm_domain *d, uint32_t node)
+{
+	for (uint32_t z = MAX_NR_ZONES; z-- > 0;)
+		if (domain_zone(d, node, z)->span)
+			l->zone[l->nr++] = domain_zone(d, node, z);
+}
+
+static void zonelist_finish(struct zonelist *l)
+{
+	for (uint32_t class = 0; class < MAX_NR_ZONES; class++) {
+		l->first[class] = 0;
+		while (l->first[class] < l->nr && l->zone[l->first[class]]->index > class)
+			l->first[class]++;
+	}
+}
+
+static void zonelists_build(struct mm_domain *d)
+{
+	const struct mm_config *c = &d->mm->config;
+	uint32_t load[MAX_NODES] = { 0 };
+	struct zone **refs = d->refs;
+
+	for (uint32_t self = 0; self < c->nodes; self++) {
+		struct zonelist *all = &d->lists[self * MAX_ZONELISTS + ZONELIST_FALLBACK];
+		struct zonelist *own = &d->lists[self * MAX_ZONELISTS + ZONELIST_NOFALLBACK];
+		bool used[MAX_NODES] = { false };
+		uint32_t n, previous = self;
+
+		all->zone = refs;
+		while ((n = node_next(c, self, used, load)) != MAX_NODES) {
+			/* the first of each group of equals is loaded by being first */
+			if (node_distance(self, n) != node_distance(self, previous))
+				load[n]++;
+			used[n] = true;
+			previous = n;
+			zonelist_add_node(all, d, n);
+		}
+		refs += all->nr;
+		own->zone = refs;
+		zonelist_add_node(own, d, self);
+		refs += own->nr;
+		zonelist_finish(all);
+		zonelist_finish(own);
+	}
+}
+
+void zone_reset(struct zone *z)
+{
+	relaxed_store(&z->present, 0);
+	relaxed_store(&z->managed, 0);
+	relaxed_store(&z->max_order, 0);
+	relaxed_store(&z->nr_free, 0);
+	relaxed_store(&z->nr_free_highatomic, 0);
+	relaxed_store(&z->nr_reserved_highatomic, 0);
+	relaxed_store(&z->boost, 0);
+	relaxed_store(&z->flags, 0);
+	for (uint32_t t = 0; t < MIGRATE_TYPES; t++) {
+		relaxed_store(&z->nonempty[t], 0);
+		z->pageblocks[t] = 0;
+		for (uint32_t o = 0; o < NR_PAGE_ORDERS; o++)
+			z->list[o][t] = (struct free_list){ PFN_NONE, PFN_NONE, 0 };
+	}
+	for (uint32_t c = 0; z->pcp && c < z->mm->config.cpus; c++)
+		pcp_reset(&z->pcp[c]);
+}
+
+static int zones_init(struct mm_domain *d)
+{
+	struct mm *mm = d->mm;
+
+	for (uint32_t i = 0; i < mm->config.nodes * MAX_NR_ZONES; i++) {
+		struct zone *z = &d->zones[i];
+
+		z->mm = mm;
+		z->domain = d;
+		z->node = (uint8_t)(i / MAX_NR_ZONES);
+		z->index = (uint8_t)(i % MAX_NR_ZONES);
+		lock_init(&z->lock, LOCK_RANK_ZONE);
+	}
+	for (uint32_t s = 0; s < mm->zones_end; s++) {
+		struct zone *z = &d->zones[mm->section_zone[s]];
+
+		if (z->span == 0)
+			z->start = mm_section_start(mm, (section_id_t){ s });
+		z->span += 1u << mm->config.section_order;
+	}
+	for (uint32_t i = 0; i < mm->config.nodes * MAX_NR_ZONES; i++) {
+		int err = d->zones[i].span ? pcp_new(&d->zones[i].pcp, mm->config.cpus) : 0;
+
+		if (err)
+			return err;
+		zone_reset(&d->zones[i]);
+	}
+	return 0;
+}
+
+int mm_domain_new(struct mm_domain **ret, struct mm *mm, uint32_t id)
+{
+	uint32_t nodes = mm->config.nodes, nr = nodes * MAX_NR_ZONES;
+	struct mm_domain *d;
+	int err = -ENOMEM;
+
+	if (id > PAGE_DOMAIN_MASK)
+		return -EINVAL;
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return -ENOMEM;
+	d->mm = mm;
+	d->id = id;
+	d->cpus = mm->config.cpus;
+	d->section_order = mm->config.section_order;
+	d->page = mm->page;
+	d->pageblock = mm->pageblock;
+	d->section_zone = mm->section_zone;
+	lock_init(&d->hotplug, LOCK_RANK_HOTPLUG);
+	d->zones = aligned_alloc(alignof(struct zone), nr * sizeof(*d->zones));
+	if (d->zones)
+		memset(d->zones, 0, nr * sizeof(*d->zones));
+	d->lists = calloc(nodes * MAX_ZONELISTS, sizeof(*d->lists));
+	d->refs = calloc((size_t)(nodes + 1) * nr, sizeof(struct zone *));
+	d->hint = aligned_alloc(alignof(struct cpu_hint), mm->config.cpus * sizeof(*d->hint));
+	for (uint32_t c = 0; d->hint && c < mm->config.cpus; c++)
+		d->hint[c] = (struct cpu_hint){ .index = UINT32_MAX };
+	if (d->zones && d->lists && d->refs && d->hint)
+		err = zones_init(d);
+	if (err) {
+		mm_domain_free(d);
+		return err;
+	}
+	zonelists_build(d);
+	mm_domain_ready(d);
+	*ret = d;
+	return 0;
+}
+
+struct mm_domain *mm_domain_free(struct mm_domain *d)
+{
+	if (!d)
+		return NULL;
+	for (uint32_t i = 0; d->zones && i < d->mm->config.nodes * MAX_NR_ZONES; i++)
+		pcp_free_all(d->zones[i].pcp, d->mm->config.cpus);
+	for (uint32_t s = 0; s < d->mm->nr_sections; s++)
+		if (d->mm->owner[s] == d)
+			d->mm->owner[s] = NULL;
+	free(d->zones);
+	free(d->lists);
+	free(d->refs);
+	free(d->hint);
+	free(d);
+	return NULL;
+}
+
+void zone_release_range(struct zone *z, pfn_t start, pfn_t end)
+{
+	LOCK_SCOPED(&z->lock);
+	for (pfn_t pfn = start; pfn < end;) {
+		/* no larger than a pageblock: beyond, types decide whether blocks join */
+		uint32_t order = PAGEBLOCK_ORDER;
+
+		if (pfn != 0 && (uint32_t)__builtin_ctz(pfn) < order)
+			order = (uint32_t)__builtin_ctz(pfn);
+		while ((pfn_t)1 << order > end - pfn)
+			order--;
+		buddy_insert(z, pfn, order, true);
+		buddy_count_free(z, (int64_t)1 << order);
+		pfn += (pfn_t)1 << order;
+	}
+}
+
+/* The order of the largest block that fits [start, end) by alignment, plus one. */
+static uint32_t range_max_order(uint64_t start, uint64_t end)
+{
+	for (uint32_t order = NR_PAGE_ORDERS; order-- > 0;) {
+		uint64_t size = (uint64_t)1 << order;
+
+		if (((start + size - 1) & ~(size - 1)) + size <= end)
+			return order + 1;
+	}
+	return 0;
+}
+
+void zone_account_section(struct mm_domain *d, section_id_t s)
+{
+	struct mm *mm = d->mm;
+	struct zone *z = &d->zones[mm->section_zone[s.nr]];
+	const struct section_geometry *g = &mm->geometry[s.nr];
+	pfn_t start = mm_section_start(mm, s), end = start + (1u << mm->config.section_order);
+	uint32_t largest = 0, types[MIGRATE_TYPES] = { 0 };
+
+	for (pfn_t pfn = start; pfn < end; pfn += PAGEBLOCK_NR_PAGES) {
+		/* a pageblock is eight words of the bit map */
+		const uint64_t *map = &mm->unmanaged[pfn / 64];
+		bool any = false;
+
+		for (uint32_t i = 0; i < PAGEBLOCK_NR_PAGES / 64; i++)
+			any |= map[i] != UINT64_MAX;
+		if (any)
+			types[mm_pageblock_type(mm, pfn)]++;
+	}
+	for (pfn_t pfn = start; pfn < end;) {
+		pfn_t first;
+
+		while (pfn < end && !mm_frame_managed(mm, pfn))
+			pfn += mm->unmanaged[pfn / 64] == UINT64_MAX ? 64 - pfn % 64 : 1;
+		first = pfn;
+		while (pfn < end && mm_frame_managed(mm, pfn))
+			pfn += mm->unmanaged[pfn / 64] == 0 ? 64 - pfn % 64 : 1;
+		if (range_max_order(first, pfn) > largest)
+			largest = range_max_order(first, pfn);
+	}
+	LOCK_SCOPED(&z->lock);
+	for (uint32_t t = 0; t < MIGRATE_TYPES; t++)
+		z->pageblocks[t] += types[t];
+	relaxed_add(&z->nr_reserved_highatomic,
+	            (uint64_t)types[MIGRATE_HIGHATOMIC] * PAGEBLOCK_NR_PAGES);
+	relaxed_add(&z->present, g->present);
+	relaxed_add(&z->managed, g->managed);
+	if (largest > relaxed_load(&z->max_order))
+		relaxed_store(&z->max_order, largest);
+}
+
+int mm_domain_online(struct mm_domain *d, section_id_t s)
+{
+	struct mm *mm = d->mm;
+	pfn_t start, end, pfn;
+
+	if (s.nr >= mm->zones_end)
+		return -EINVAL;
+	LOCK_SCOPED(&d->hotplug);
+	if (mm->owner[s.nr])
+		return -EEXIST;
+	start = mm_section_start(mm, s);
+	end = start + (1u << mm->config.section_order);
+	for (pfn = start; pfn < end; pfn++)
+		if (page_peek(&mm->page[pfn]) != 0)
+			return -EBUSY;
+	mm->owner[s.nr] = d;
+	for (pfn = start; pfn < end; pfn += PAGEBLOCK_NR_PAGES)
+		mm_pageblock_set_type(mm, pfn, MIGRATE_MOVABLE);
+	mm_clear_marks(mm, start, end);
+	zone_account_section(d, s);
+	for (pfn = start; pfn < end;) {
+		pfn_t first;
+
+		while (pfn < end && !mm_frame_managed(mm, pfn))
+			pfn++;
+		first = pfn;
+		while (pfn < end && mm_frame_managed(mm, pfn))
+			pfn++;
+		zone_release_range(domain_zone_of(d, start), first, pfn);
+	}
+	return 0;
+}
+
+/* One node, grouping by type, a first zone that has frames: the zone is known beforehand. */
+static uint8_t domain_fast_entry(const struct mm_domain *d, gfp_t gfp)
+{
+	const struct zonelist *l = &d->lists[ZONELIST_FALLBACK];
+	uint32_t class = gfp_zone(gfp), type = gfp_migratetype(gfp);
+
+	if (class == GFP_ZONE_BAD || type >= MIGRATE_PCPTYPES || d->mm->config.nodes != 1 ||
+	    relaxed_load(&d->grouping_disabled))
+		return 0;
+	for (uint32_t i = l->first[class]; i < l->nr; i++)
+		if (l->zone[i]->index <= class && relaxed_load(&l->zone[i]->managed))
+			return FAST_ENTRY(l->zone[i]->index, class, type);
+	return 0;
+}
+
+void mm_domain_ready(struct mm_domain *d)
+{
+	uint32_t nr = d->mm->config.nodes * MAX_NR_ZONES;
+	uint64_t managed = 0;
+
+	LOCK_SCOPED(&d->hotplug);
+	watermark_setup(d);
+	for (uint32_t i = 0; i < nr; i++) {
+		pcp_setup(&d->zones[i]);
+		managed += relaxed_load(&d->zones[i].managed);
+	}
+	relaxed_store(&d->grouping_disabled, managed < PAGEBLOCK_NR_PAGES * MIGRATE_TYPES);
+	for (gfp_t bits = 0; bits < 32; bits++)
+		relaxed_store(&d->fast[bits], domain_fast_entry(d, bits));
+}
