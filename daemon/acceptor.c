@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Accepting.
+ *
+ * A connection waits here (struct waiter) until the 24 bytes of its first frame's header are read;
+ * they go with it to the reactor. At most WAITERS_MAX wait, each at most WAIT_MS; one more makes the
+ * oldest go, so that connections that say nothing never keep out those that speak.
+ *
+ * Identity comes from the kernel: SO_PEERCRED (pid, uid, gid at connect) and a pidfd of the same
+ * process (SO_PEERPIDFD; on kernels without it pidfd_open). Rights follow from uid and gid alone;
+ * the pidfd tells when the process ends.
+ *
+ * When descriptors run out, the oldest that wait go. With none waiting a spare descriptor is given up
+ * for a moment to accept the connection and close it: otherwise the level-triggered poll would call
+ * back without end.
+ *
+ * Everything runs on the main thread until the hand-over, which is a mailbox item inside the waiter.
+ */
+#include "daemon/acceptor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "daemon/channel.h"
+#include "daemon/listener.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/reactor.h"
+#include "proto/frame.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+#define WAITERS_MAX 256u
+#define WAIT_MS 5000u
+#define ACCEPTS_AT_ONCE 64
+#define EVICT_AT_ONCE 16
+#define EMFILE_LOG_NS UINT64_C(10000000000)
+
+struct waiter {
+	struct reactor_work work; /* the hand-over */
+	uv_poll_t poll;
+	struct acceptor *acceptor;
+	TAILQ_ENTRY(waiter) link;
+	uint64_t since_ms;
+	int fd;
+	struct peer peer;
+	uint8_t head[FRAME_HEADER_SIZE];
+	size_t n;
+	struct reactor *target; /* NULL: it is dropped */
+};
+
+struct acceptor {
+	struct kmmd *kmmd;
+	uv_poll_t poll;
+	uv_timer_t timer; /* once a second: who has waited too long */
+	int fd, spare_fd;
+	TAILQ_HEAD(, waiter) waiters; /* oldest first */
+	uint32_t nr_waiters;
+	bool polling, stopped;
+	uint64_t emfile_logged_ns;
+	uid_t own_uid;
+	uid_t *admin;
+	size_t nr_admins;
+};
+
+static void acceptor_on_poll(uv_poll_t *poll, int status, int events);
+
+/* ---- who it is ---- */
+
+static bool peer_is_admin(const struct acceptor *a, uid_t uid)
+{
+	if (uid == 0 || uid == a->own_uid)
+		return true;
+	for (size_t i = 0; i < a->nr_admins; i++)
+		if (a->admin[i] == uid)
+			return true;
+	return false;
+}
+
+static int peer_pidfd(int fd, pid_t pid)
+{
+	int pidfd = -1;
+	socklen_t n = sizeof(pidfd);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &n) == 0)
+		return pidfd;
+	if (errno != ENOPROTOOPT || pid <= 0)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+static int peer_identify(const struct acceptor *a, int fd, struct peer *peer)
+{
+	struct ucred cred;
+	socklen_t n = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0)
+		return -errno;
+	*peer = (struct peer){
+	        .pid = cred.pid,
+	        .uid = cred.uid,
+	        .gid = cred.gid,
+	        .pidfd = peer_pidfd(fd, cred.pid),
+	        .admin = peer_is_admin(a, cred.uid),
+	};
+	return 0;
+}
+
+static int acceptor_read_admins(struct acceptor *a, const struct options *o)
+{
+	size_t n = 0;
+
+	while (o->admin_users && o->admin_users[n])
+		n++;
+	if (!n)
+		return 0;
+	a->admin = calloc(n, sizeof(*a->admin));
+	if (!a->admin)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		struct passwd *pw = getpwnam(o->admin_users[i]);
+		char *end;
+		unsigned long v = strtoul(o->admin_users[i], &end, 10);
+
+		if (pw)
+			a->admin[a->nr_admins++] = pw->pw_uid;
+		else if (!*end)
+			a->admin[a->nr_admins++] = (uid_t)v;
+	}
+	return 0;
+}
+
+/* ---- waiting for the first header ---- */
+
+static void waiter_run_handover(struct reactor *r, struct reactor_work *work)
+{
+	struct waiter *w = (struct waiter *)work;
+	int e;
+
+	if (r->stopping) {
+		close(w->fd);
+		if (w->peer.pidfd >= 0)
+			close(w->peer.pidfd);
+	} else {
+		e = channel_open(r, w->fd, &w->peer, w->head, w->n);
+		if (e)
+			log_error("a connection cannot be served: %s", strerror(-e));
+	}
+	free(w);
+}
+
+static void waiter_on_closed(uv_handle_t *handle)
+{
+	struct waiter *w = handle->data;
+
+	if (w->target) {
+		w->work.run = waiter_run_handover;
+		reactor_post(w->target, &w->work);
+		return;
+	}
+	close(w->fd);
+	if (w->peer.pidfd >= 0)
+		close(w->peer.pidfd);
+	free(w);
+}
+
+static void acceptor_resume(struct acceptor *a)
+{
+	if (a->stopped || a->polling)
+		return;
+	if (uv_poll_start(&a->poll, UV_READABLE, acceptor_on_poll) == 0)
+		a->polling = true;
+}
+
+/* Ends the wait: the connection goes to its reactor, or (NULL) is closed. */
+static void waiter_finish(struct waiter *w, struct reactor *target)
+{
+	struct acceptor *a = w->acceptor;
+
+	TAILQ_REMOVE(&a->waiters, w, link);
+	a->nr_waiters--;
+	w->target = target;
+	uv_close((uv_handle_t *)&w->poll, waiter_on_closed);
+}
+
+/* Reads what is missing of the header: true when the wait is over. */
+static bool waiter_read(struct waiter *w)
+{
+	struct kmmd *k = w->acceptor->kmmd;
+	struct frame f;
+	const char *why;
+	ssize_t n;
+
+	while (w->n < sizeof(w->head)) {
+		n = recv(w->fd, w->head + w->n, sizeof(w->head) - w->n, MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return false;
+		if (n <= 0) {
+			waiter_finish(w, NULL);
+			return true;
+		}
+		w->n += (size_t)n;
+	}
+	/* What is wrong with a header the channel will say. */
+	if (frame_decode(&f, w->head, w->n, &why) < 0)
+		f.cpu = 0;
+	waiter_finish(w, k->reactors[f.cpu % k->nr_reactors]);
+	return true;
+}
+
+static void waiter_on_poll(uv_poll_t *poll, int status, int events)
+{
+	struct waiter *w = poll->data;
+
+	(void)events;
+	if (!waiter_read(w) && status < 0)
+		waiter_finish(w, NULL);
+}
+
+static void acceptor_on_timer(uv_timer_t *timer)
+{
+	struct acceptor *a = timer->data;
+	uint64_t now = uv_now(timer->loop);
+	struct waiter *w;
+
+	while ((w = TAILQ_FIRST(&a->waiters)) && now - w->since_ms >= WAIT_MS)
+		waiter_finish(w, NULL);
+	acceptor_resume(a);
+}
+
+static void acceptor_admit(struct acceptor *a, int fd)
+{
+	struct waiter *w = calloc(1, sizeof(*w));
+
+	if (!w || peer_identify(a, fd, &w->peer) < 0) {
+		free(w);
+		close(fd);
+		return;
+	}
+	w->acceptor = a;
+	w->fd = fd;
+	w->since_ms = uv_now(&a->kmmd->main->loop);
+	if (uv_poll_init(&a->kmmd->main->loop, &w->poll, fd)) {
+		close(fd);
+		if (w->peer.pidfd >= 0)
+			close(w->peer.pidfd);
+		free(w);
+		return;
+	}
+	w->poll.data = w;
+	if (a->nr_waiters == WAITERS_MAX)
+		waiter_finish(TAILQ_FIRST(&a->waiters), NULL);
+	TAILQ_INSERT_TAIL(&a->waiters, w, link);
+	a->nr_waiters++;
+	/* A client that connects and asks at once is handed on without another turn of the loop. */
+	if (!waiter_read(w))
+		uv_poll_start(&w->poll, UV_READABLE, waiter_on_poll);
+}
+
+/* ---- accepting ---- */
+
+static void acceptor_out_of_descriptors(struct acceptor *a)
+{
+	uint64_t now = uv_hrtime();
+	int fd;
+
+	if (!a->emfile_logged_ns || now - a->emfile_logged_ns >= EMFILE_LOG_NS) {
+		a->emfile_logged_ns = now;
+		log_error("no descriptors are left: connections are refused until some are closed");
+	}
+	/* Those that have said nothing so far go first; the new one is accepted in the next turn. */
+	if (a->nr_waiters) {
+		for (int i = 0; i < EVICT_AT_ONCE && a->nr_waiters; i++)
+			waiter_finish(TAILQ_FIRST(&a->waiters), NULL);
+		return;
+	}
+	if (a->spare_fd < 0 && a->polling) {
+		/* not even one to give up: the timer tries again */
+		uv_poll_stop(&a->poll);
+		a->polling = false;
+	}
+	if (a->spare_fd >= 0)
+		close(a->spare_fd);
+	fd = accept4(a->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd >= 0)
+		close(fd);
+	a->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void acceptor_on_poll(uv_poll_t *poll, int status, int events)
+{
+	struct acceptor *a = poll->data;
+
+	(void)events;
+	if (status < 0) {
+		log_error("the listening socket: %s", uv_strerror(status));
+		return;
+	}
+	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+		int fd = accept4(a->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd >= 0) {
+			acceptor_admit(a, fd);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+			acceptor_out_of_descriptors(a);
+			return;
+		}
+		if (errno != EINTR && errno != ECONNABORTED)
+			break;
+	}
+}
+
+int acceptor_new(struct acceptor **ret, struct kmmd *kmmd, const struct listener *l)
+{
+	struct acceptor *a = calloc(1, sizeof(*a));
+	uv_loop_t *loop = &kmmd->main->loop;
+	int r;
+
+	if (!a)
+		return -ENOMEM;
+	TAILQ_INIT(&a->waiters);
+	a->kmmd = kmmd;
+	a->fd = l->fd;
+	a->own_uid = geteuid();
+	r = acceptor_read_admins(a, kmmd->options);
+	if (!r)
+		r = uv_poll_init(loop, &a->poll, a->fd);
+	if (r) {
+		free(a->admin);
+		free(a);
+		return r;
+	}
+	a->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	uv_timer_init(loop, &a->timer);
+	a->poll.data = a->timer.data = a;
+	uv_timer_start(&a->timer, acceptor_on_timer, 1000, 1000);
+	acceptor_resume(a);
+	*ret = a;
+	return 0;
+}
+
+void acceptor_stop(struct acceptor *a)
+{
+	if (a->stopped)
+		return;
+	a->stopped = true;
+	while (!TAILQ_EMPTY(&a->waiters))
+		waiter_finish(TAILQ_FIRST(&a->waiters), NULL);
+	uv_close((uv_handle_t *)&a->poll, NULL);
+	uv_close((uv_handle_t *)&a->timer, NULL);
+}
+
+struct acceptor *acceptor_free(struct acceptor *a)
+{
+	if (!a)
+		return NULL;
+	if (a->spare_fd >= 0)
+		close(a->spare_fd);
+	free(a->admin);
+	free(a);
+	return NULL;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The depot: which magazine of a domain's control memory is where. See depot.c.
+ *
+ * The depot knows magazines, not what they carry: what the rounds are worth is exchange.c's
+ * business. All functions may be called from any thread and take no lock.
+ */
+#ifndef DAEMON_DEPOT_H
+#define DAEMON_DEPOT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mm/mm.h"
+#include "shm/control.h"
+
+struct depot;
+
+/* frames_max: what full magazines may hold in all. lent (NULL: none) says to which session each
+ * magazine is lent, 0 none; the header of a lent one is left alone, the others are emptied. Before
+ * there are other threads. -ENOMEM. */
+int depot_new(struct depot **ret, const struct control *c, uint64_t frames_max,
+              const uint32_t lent[]);
+struct depot *depot_free(struct depot *d);
+
+/* The magazine that the functions below return is in the caller's hands: nobody else touches it
+ * until it is put somewhere. */
+
+/* An empty one; false: all are in use. */
+bool depot_take_empty(struct depot *d, magazine_id_t *ret);
+/* A full one of that class, with its rounds. */
+bool depot_take_full(struct depot *d, unsigned int class, magazine_id_t *ret, uint32_t *rounds);
+/* A lent one back from its session: of several callers one wins. */
+bool depot_claim(struct depot *d, magazine_id_t m, uint32_t session);
+
+void depot_put_empty(struct depot *d, magazine_id_t m);
+/* False when the depot has no room for the frames: the magazine stays in the caller's hands. */
+bool depot_put_full(struct depot *d, magazine_id_t m, unsigned int class, uint32_t rounds,
+                    uint32_t frames);
+/* To the session: OFFERED with that many rounds, or LOADED and empty. */
+void depot_lend(struct depot *d, magazine_id_t m, uint32_t session, enum magazine_state state,
+                uint32_t rounds);
+/* After depot_claim(): the session keeps it, its header untouched. */
+void depot_unclaim(struct depot *d, magazine_id_t m, uint32_t session);
+
+/* The session that has it, 0: none. */
+uint32_t depot_lent_to(const struct depot *d, magazine_id_t m);
+/* Rounds of a full magazine, 0 for others. */
+uint32_t depot_rounds(const struct depot *d, magazine_id_t m);
+uint32_t depot_size(const struct depot *d);
+/* Frames in full magazines. */
+uint64_t depot_frames(const struct depot *d);
+
+/* Magazines that their sessions emptied by themselves (LOADED -> EMPTY) come back: looks at the
+ * next `budget` ones, tells the session of each that it found, returns how many. */
+uint32_t depot_reap(struct depot *d, uint32_t budget, void (*gone)(void *ctx, uint32_t session),
+                    void *ctx);
+
+/* Checks lists, places and headers while no other thread uses the depot; findings as mm_validate.
+ * Rounds and words are domain_validate()'s. */
+size_t depot_validate(const struct depot *d, mm_report_fn report, void *ctx);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A domain's life: its parts are made in an order in which each finds what it needs.
+ *
+ *   zones      from the section words (mm/); after a restart with what the owner words say
+ *   holders    the persistent table; entries that hold nothing are dropped before words are judged
+ *   depot      magazines that sessions had stay lent, all others are empty
+ *   waiters    nobody waits
+ *
+ * domain_recover.c has the judgement after a restart. There is one domain, 0, "default"; it owns
+ * every section that is online.
+ */
+#include "daemon/domain.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/depot.h"
+#include "daemon/domain_private.h"
+#include "daemon/holder.h"
+#include "daemon/log.h"
+#include "daemon/pool.h"
+#include "daemon/pressure.h"
+#include "daemon/wait_queue.h"
+
+#define DOMAIN_DAMAGE_LINES 100u
+
+void domain_damage(struct domain *d, const char *fmt, ...)
+{
+	/* relaxed: counters for reports */
+	uint32_t n = atomic_fetch_add_explicit(&d->damaged, 1, memory_order_relaxed);
+	char text[240];
+	va_list ap;
+
+	atomic_store_explicit(&d->control.status->damaged, 1, memory_order_relaxed);
+	if (n > DOMAIN_DAMAGE_LINES)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_error("domain %s is damaged: %s%s", d->name, text,
+	          n == DOMAIN_DAMAGE_LINES ? " (further lines are left out)" : "");
+}
+
+/* A new pool: no frame is allocated, every word is free. */
+static int bring_online(struct domain *d)
+{
+	uint32_t nr, n = mm_nr_sections(d->mm);
+	int r;
+
+	for (nr = 0; nr < n; nr++) {
+		section_id_t s = { nr };
+		struct section_info info;
+
+		mm_section_get(d->mm, s, &info);
+		if (info.state != SECTION_ONLINE || info.domain != d->id)
+			continue;
+		r = mm_domain_online(d->zones, s);
+		if (r < 0)
+			return r;
+	}
+	mm_domain_ready(d->zones);
+	return 0;
+}
+
+static int domain_make(struct domain *d, const struct pool *pool)
+{
+	uint32_t *lent = NULL;
+	int r;
+
+	r = mm_domain_new(&d->zones, d->mm, d->id);
+	if (r < 0)
+		return r;
+	r = holder_table_new(&d->holders, pool->holder, pool->nr_holders);
+	if (r < 0)
+		return r;
+	if (pool->recovered) {
+		lent = calloc(d->control.geometry.magazines + 1, sizeof(*lent));
+		r = lent ? domain_recover(d, pool, lent) : -ENOMEM;
+	} else {
+		r = bring_online(d);
+	}
+	/* What full magazines may hold in all: an eighth of the frames. */
+	if (r >= 0)
+		r = depot_new(&d->depot, &d->control, d->control.geometry.frames / 8, lent);
+	free(lent);
+	if (r >= 0)
+		r = pressure_new(&d->pressure, d);
+	if (r >= 0)
+		r = wait_queue_new(&d->waiters, &pressure_ops, d->pressure);
+	return r;
+}
+
+int domain_new(struct domain **ret, struct kmmd *kmmd)
+{
+	struct pool *pool = kmmd->pool;
+	struct domain *d = calloc(1, sizeof(*d));
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	d->id = 0;
+	d->name = "default";
+	d->kmmd = kmmd;
+	d->mm = pool->mm;
+	d->control = pool->control;
+	d->granule_shift = control_granule_shift(pool->frames);
+	/* release: pairs with the clients' loads; one of a dead daemon's flags may still be set */
+	atomic_store_explicit(&d->control.status->pressure, 0, memory_order_release);
+	r = domain_make(d, pool);
+	if (r < 0) {
+		domain_free(d);
+		return r;
+	}
+	*ret = d;
+	return 0;
+}
+
+struct domain *domain_free(struct domain *d)
+{
+	if (!d)
+		return NULL;
+	d->waiters = wait_queue_free(d->waiters);
+	d->pressure = pressure_free(d->pressure);
+	d->depot = depot_free(d->depot);
+	d->holders = holder_table_free(d->holders);
+	d->zones = mm_domain_free(d->zones);
+	free(d);
+	return NULL;
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking over a pool after a restart: the words decide.
+ *
+ * Clients go on meanwhile: they use what they hold, allocate from what they cache (RETURNED to
+ * HELD), adopt, mark blocks returned, and fill or empty magazines that are LOADED by them. So every
+ * change here is a compare-and-swap from what was judged, and the loser looks again.
+ *
+ *   1. magazines   LOADED by a known session: stay lent to it; all others will be empty. OFFERED
+ *                  ones are taken back (header to EMPTY), so that no late claim comes
+ *   2. holders     entries of unknown sessions, or whose block is not in that life any more, go
+ *   3. blocks      mm/ asks about each allocated block; its word says:
+ *                    FREE, OFFERED, RETURNED             it is free, generation + 1
+ *                      (RETURNED and KEPT with holders:  it is theirs)
+ *                    MAGAZINE lent                       it stays, else free
+ *                    HELD by a known session             it stays
+ *                    HELD by nobody                      it stays with its holders, else free
+ *                    anything else                       damage: out of use until somebody looks
+ *   4. all frames  a word that is not FREE where no block is allocated is damage; descriptors,
+ *                  tags (who is charged) and KEPT are set to what they ought to be
+ *
+ * Sessions whose record says SWEEPING are known here; their sweep runs again afterwards.
+ *
+ * No other thread of ours exists yet. O(frames + magazines + holders).
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "daemon/depot.h"
+#include "daemon/domain_private.h"
+#include "daemon/grant.h"
+#include "daemon/holder.h"
+#include "daemon/log.h"
+#include "daemon/pool.h"
+
+#define RACES_MAX 64 /* a client that never lets go spoils its own domain only */
+
+struct recovery {
+	struct domain *d;
+	const struct pool *pool;
+	uint32_t *lent;
+	uint64_t kept, freed; /* frames */
+};
+
+static bool session_known(const struct recovery *r, uint32_t id)
+{
+	/* acquire: pairs with the commit of the record */
+	return id && id < r->pool->nr_sessions &&
+	       atomic_load_explicit(&r->pool->session[id].word, memory_order_acquire) != 0;
+}
+
+/* ---- 1. magazines ---- */
+
+static void recover_magazines(struct recovery *r)
+{
+	uint32_t m;
+
+	for (m = 0; m < r->d->control.geometry.magazines; m++) {
+		struct magazine *mag = &r->d->control.magazine[m];
+		uint64_t h = magazine_load(mag);
+		unsigned int race;
+
+		for (race = 0; race < RACES_MAX && magazine_state(h) != MAGAZINE_EMPTY; race++) {
+			if (magazine_state(h) == MAGAZINE_LOADED &&
+			    session_known(r, magazine_owner(h))) {
+				r->lent[m] = magazine_owner(h);
+				break;
+			}
+			if (magazine_cas(mag, &h, magazine_next(h, MAGAZINE_EMPTY, 0, 0)))
+				break;
+		}
+	}
+}
+
+/* ---- 2. holders ---- */
+
+static bool holder_live(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
+{
+	struct recovery *r = ctx;
+	struct mm_block b;
+	pfn_t pfn;
+	uint64_t w;
+
+	if (!session_known(r, session) || !domain_granule_pfn(r->d, granule, &pfn) ||
+	    !mm_block_get(r->d->mm, pfn, &b))
+		return false;
+	w = owner_load(&r->d->control.word[pfn]);
+	return (owner_kind(w) == OWNER_HELD || owner_kind(w) == OWNER_RETURNED) &&
+	       owner_generation(w) == generation;
+}
+
+/* ---- 3. blocks ---- */
+
+static bool has_holders(const struct recovery *r, pfn_t pfn, uint64_t w)
+{
+	return holder_count(r->d->holders, domain_granule(r->d, pfn), owner_generation(w)) > 0;
+}
+
+enum verdict {
+	VERDICT_FREE,
+	VERDICT_KEEP,
+	VERDICT_HOLDERS, /* nobody owns it, its holders keep it */
+	VERDICT_DAMAGED,
+};
+
+static enum verdict judge(const struct recovery *r, pfn_t pfn, uint64_t w)
+{
+	switch (owner_kind(w)) {
+	case OWNER_FREE:
+	case OWNER_OFFERED:
+		return VERDICT_FREE;
+	case OWNER_RETURNED:
+		return (w & OWNER_KEPT) && has_holders(r, pfn, w) ? VERDICT_HOLDERS : VERDICT_FREE;
+	case OWNER_MAGAZINE:
+		return owner_id(w) < r->d->control.geometry.magazines && r->lent[owner_id(w)] ?
+		               VERDICT_KEEP :
+		               VERDICT_FREE;
+	case OWNER_HELD:
+		if (!owner_id(w))
+			return has_holders(r, pfn, w) ? VERDICT_HOLDERS : VERDICT_FREE;
+		return session_known(r, owner_id(w)) ? VERDICT_KEEP : VERDICT_DAMAGED;
+	default:
+		return VERDICT_DAMAGED;
+	}
+}
+
+static bool keep_block(void *ctx, pfn_t pfn, const struct mm_block *b)
+{
+	struct recovery *r = ctx;
+	owner_word_t *word = &r->d->control.word[pfn];
+	uint64_t w = owner_load(word);
+	unsigned int race;
+
+	for (race = 0; race < RACES_MAX; race++) {
+		switch (judge(r, pfn, w)) {
+		case VERDICT_FREE:
+			if (owner_kind(w) == OWNER_FREE ||
+			    owner_cas(word, &w, owner_reborn(w, OWNER_FREE, 0))) {
+				r->freed += UINT64_C(1) << b->order;
+				return false;
+			}
+			continue;
+		case VERDICT_HOLDERS:
+			if (!owner_is(w, OWNER_HELD, 0) &&
+			    !owner_cas(word, &w, owner_moved(w, OWNER_HELD, 0)))
+				continue;
+			break;
+		case VERDICT_KEEP:
+			break;
+		case VERDICT_DAMAGED:
+			domain_damage(r->d,
+			              "the block at frame %u, order %u, is said to be of kind %u, owner %u, "
+			              "which is nobody; it stays out of use",
+			              pfn, b->order, (unsigned int)owner_kind(w), owner_id(w));
+			break;
+		}
+		break;
+	}
+	r->kept += UINT64_C(1) << b->order;
+	return true;
+}
+
+static void report_line(void *ctx, const char *text)
+{
+	(void)ctx;
+	log_error("%s", text);
+}
+
+/* ---- 4. all frames ---- */
+
+static void correct_kept(struct recovery *r, pfn_t pfn)
+{
+	owner_word_t *word = &r->d->control.word[pfn];
+	uint64_t w = owner_load(word);
+	unsigned int race;
+
+	for (race = 0; race < RACES_MAX; race++) {
+		bool held = has_holders(r, pfn, w);
+
+		if (held == !!(w & OWNER_KEPT) ||
+		    owner_cas(word, &w, held ? w | OWNER_KEPT : w & ~OWNER_KEPT))
+			return;
+	}
+}
+
+static uint32_t charged_session(const struct recovery *r, pfn_t pfn)
+{
+	uint64_t w = owner_load(&r->d->control.word[pfn]);
+	uint32_t id = owner_id(w);
+
+	if (owner_kind(w) == OWNER_MAGAZINE)
+		id = id < r->d->control.geometry.magazines ? r->lent[id] : 0;
+	else if (owner_is(w, OWNER_HELD, 0))
+		id = holder_first(r->d->holders, domain_granule(r->d, pfn), owner_generation(w));
+	return session_known(r, id) ? id : 0;
+}
+
+static void correct_block(struct recovery *r, pfn_t pfn, const struct mm_block *b)
+{
+	page_desc_t *desc = &r->d->control.desc[pfn];
+	/* relaxed: only this thread writes descriptors now */
+	uint64_t was = atomic_load_explicit(desc, memory_order_relaxed), now;
+	bool cacheable = page_class(b->order, b->migratetype) >= 0;
+	uint32_t tag = charged_session(r, pfn);
+
+	correct_kept(r, pfn);
+	/* whether it was asked for by zone is known to the descriptor alone */
+	if (page_desc_kind(was) == PAGE_BLOCK && page_desc_order(was) == b->order)
+		cacheable = cacheable && (was & PAGE_DESC_CACHEABLE);
+	now = grant_descriptor(b, cacheable);
+	if (was != now)
+		atomic_store_explicit(desc, now, memory_order_release);
+	if (b->tag != tag)
+		mm_block_set_tag(r->d->mm, pfn, tag);
+}
+
+static void correct_free(struct recovery *r, pfn_t pfn)
+{
+	owner_word_t *word = &r->d->control.word[pfn];
+	uint64_t w = owner_load(word);
+
+	if (owner_kind(w) != OWNER_FREE) {
+		domain_damage(r->d, "frame %u is free but its owner word says kind %u, owner %u", pfn,
+		              (unsigned int)owner_kind(w), owner_id(w));
+		owner_store(word, owner_reborn(w, OWNER_FREE, 0));
+	}
+	/* relaxed: as above */
+	if (atomic_load_explicit(&r->d->control.desc[pfn], memory_order_relaxed))
+		atomic_store_explicit(&r->d->control.desc[pfn], 0, memory_order_release);
+}
+
+static void correct_frames(struct recovery *r)
+{
+	pfn_t frames = (pfn_t)1 << r->d->control.geometry.section_order, pfn, i;
+	uint32_t nr, n = mm_nr_sections(r->d->mm);
+
+	for (nr = 0; nr < n; nr++) {
+		struct section_info info;
+
+		mm_section_get(r->d->mm, (section_id_t){ nr }, &info);
+		if (info.state != SECTION_ONLINE || info.domain != r->d->id)
+			continue;
+		pfn = mm_section_start(r->d->mm, (section_id_t){ nr });
+		for (i = 0; i < frames; i++, pfn++) {
+			struct mm_block b;
+
+			if (mm_block_get(r->d->mm, pfn, &b))
+				correct_block(r, pfn, &b);
+			else
+				correct_free(r, pfn);
+		}
+	}
+}
+
+int domain_recover(struct domain *d, const struct pool *pool, uint32_t lent[])
+{
+	struct recovery r = { .d = d, .pool = pool, .lent = lent };
+	uint32_t dropped;
+	int rc;
+
+	recover_magazines(&r);
+	dropped = holder_recover(d->holders, holder_live, &r);
+	rc = mm_domain_recover(d->zones, keep_block, report_line, &r);
+	if (rc < 0)
+		return rc;
+	correct_frames(&r);
+	log_notice("domain %s taken over: %" PRIu64 " pages stay granted, %" PRIu64
+	           " unclaimed or given back ones were freed, %u holds of the dead dropped",
+	           d->name, r.kept, r.freed, dropped);
+	return 0;
+}
+
+/* ---- what the sessions have ---- */
+
+static void count_hold(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
+{
+	struct session *s = session_by_id(((struct domain *)ctx)->kmmd->sessions, session);
+
+	(void)granule;
+	(void)generation;
+	/* relaxed: there are no other threads yet */
+	if (s)
+		atomic_fetch_add_explicit(&s->holds, 1, memory_order_relaxed);
+}
+
+static void account_block(void *ctx, pfn_t pfn, uint64_t w)
+{
+	struct domain *d = ctx;
+	struct session *s;
+	struct mm_block b;
+
+	(void)w;
+	if (!mm_block_get(d->mm, pfn, &b) || !b.tag)
+		return;
+	s = session_by_id(d->kmmd->sessions, b.tag);
+	if (!s)
+		return;
+	grant_note_section(d, s, pfn);
+	atomic_fetch_add_explicit(&s->charge, INT64_C(1) << b.order, memory_order_relaxed);
+}
+
+void domain_account_sessions(struct domain *d)
+{
+	uint64_t mask[CONTROL_SECTIONS_MAX / 64];
+	magazine_id_t m;
+
+	grant_sections(d, NULL, mask);
+	grant_walk(d, mask, account_block, d);
+	holder_for_each(d->holders, count_hold, d);
+	for (m.nr = 0; m.nr < depot_size(d->depot); m.nr++) {
+		struct session *s =
+		        session_by_id(d->kmmd->sessions, depot_lent_to(d->depot, m));
+
+		if (s)
+			atomic_fetch_add_explicit(&s->magazines, 1, memory_order_relaxed);
+	}
+}

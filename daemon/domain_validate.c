@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The cross-check of a domain: what words, descriptors, magazines, holders and charges say of each
+ * other and of mm/'s private words. All reactors stand still; clients do not. What they may change
+ * by one exchange of a word while it is looked at is allowed in any of its states:
+ *
+ *   - a block's word may go OFFERED -> HELD -> RETURNED -> MAGAZINE (of a magazine lent to the same
+ *     session) and back, or to another session by adoption. All of these are legal beside an
+ *     allocated block, so each word is read once and judged by itself
+ *   - a block may be charged to another session than the one that has it (adoption)
+ *   - a lent magazine may be in any state, and words may name it that it does not list
+ *
+ * Everything else is the daemon's own and must agree:
+ *
+ *     block allocated  <=>  word not FREE  <=>  descriptor PAGE_BLOCK of the same order, type, place
+ *     word names a session: it is one; a magazine: it is full (and lists it) or lent
+ *     KEPT  <=>  the holder table has entries of that life of the block
+ *     session.charge == frames of the blocks tagged with it
+ *     session.magazines == magazines lent to it, session.holds == its entries
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "daemon/depot.h"
+#include "daemon/grant.h"
+#include "daemon/holder.h"
+#include "daemon/wait_queue.h"
+
+struct session_sum {
+	int64_t charge;
+	uint32_t magazines, holds;
+};
+
+struct check {
+	struct domain *d;
+	mm_report_fn report;
+	void *ctx;
+	size_t findings;
+	uint32_t nr_sessions;
+	struct session_sum *sum;  /* by session */
+	uint32_t *naming;         /* by magazine: words that name it */
+	uint8_t *listed;          /* by frame: stands in a full magazine */
+};
+
+__attribute__((format(printf, 2, 3))) static void finding(struct check *c, const char *fmt, ...)
+{
+	char text[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	c->report(c->ctx, text);
+	c->findings++;
+}
+
+static bool session_exists(const struct check *c, uint32_t id)
+{
+	struct session *s = session_by_id(c->d->kmmd->sessions, id);
+	uint32_t state;
+
+	if (!s)
+		return false;
+	/* acquire: pairs with the changes of state */
+	state = atomic_load_explicit(&s->state, memory_order_acquire);
+	return state != SESSION_FREE && state != SESSION_GONE;
+}
+
+static void check_magazine_word(struct check *c, pfn_t pfn, uint32_t m)
+{
+	enum magazine_state state;
+
+	if (m >= depot_size(c->d->depot)) {
+		finding(c, "the word of frame %u names magazine %u of %u", pfn, m,
+		        depot_size(c->d->depot));
+		return;
+	}
+	c->naming[m]++;
+	state = magazine_state(magazine_load(&c->d->control.magazine[m]));
+	if (!depot_lent_to(c->d->depot, (magazine_id_t){ m }) && state != MAGAZINE_DEPOT)
+		finding(c, "the word of frame %u names magazine %u, which is neither full nor lent", pfn,
+		        m);
+}
+
+static void check_kept(struct check *c, pfn_t pfn, uint64_t w)
+{
+	uint32_t n = holder_count(c->d->holders, domain_granule(c->d, pfn), owner_generation(w));
+
+	if (n && !(w & OWNER_KEPT))
+		finding(c, "the block at frame %u has %u holders but its word does not say KEPT", pfn, n);
+	if (!n && (w & OWNER_KEPT))
+		finding(c, "the word of frame %u says KEPT but nobody holds the block", pfn);
+	if (!n && owner_is(w, OWNER_HELD, 0))
+		finding(c, "the block at frame %u has neither owner nor holders", pfn);
+}
+
+static void check_block(struct check *c, pfn_t pfn, const struct mm_block *b)
+{
+	/* acquire: pairs with the grant's and the clients' releases */
+	uint64_t w = owner_load(&c->d->control.word[pfn]);
+	uint64_t desc = atomic_load_explicit(&c->d->control.desc[pfn], memory_order_acquire);
+
+	switch (owner_kind(w)) {
+	case OWNER_FREE:
+		finding(c, "the block at frame %u, order %u, is granted but its word says FREE", pfn,
+		        b->order);
+		break;
+	case OWNER_OFFERED:
+	case OWNER_HELD:
+	case OWNER_RETURNED:
+		if (!owner_is(w, OWNER_HELD, 0) && !session_exists(c, owner_id(w)))
+			finding(c, "the word of frame %u names session %u, which there is not", pfn,
+			        owner_id(w));
+		break;
+	case OWNER_MAGAZINE:
+		check_magazine_word(c, pfn, owner_id(w));
+		break;
+	default:
+		finding(c, "the word of frame %u has kind %u", pfn, (unsigned int)owner_kind(w));
+		break;
+	}
+	if (owner_kind(w) != OWNER_FREE)
+		check_kept(c, pfn, w);
+	if ((desc & ~PAGE_DESC_CACHEABLE) != grant_descriptor(b, false))
+		finding(c, "the descriptor of frame %u is %#" PRIx64 ", the block's is %#" PRIx64, pfn,
+		        desc, grant_descriptor(b, false));
+	if (b->domain != c->d->id)
+		finding(c, "the block at frame %u is of domain %u", pfn, b->domain);
+	if (!b->tag)
+		return;
+	if (!session_exists(c, b->tag))
+		finding(c, "the block at frame %u is charged to session %u, which there is not", pfn,
+		        b->tag);
+	if (b->tag < c->nr_sessions)
+		c->sum[b->tag].charge += INT64_C(1) << b->order;
+}
+
+static void check_free(struct check *c, pfn_t pfn)
+{
+	uint64_t w = owner_load(&c->d->control.word[pfn]);
+	uint64_t desc = atomic_load_explicit(&c->d->control.desc[pfn], memory_order_acquire);
+
+	if (owner_kind(w) != OWNER_FREE)
+		finding(c, "no block begins at frame %u but its word says kind %u, owner %u", pfn,
+		        (unsigned int)owner_kind(w), owner_id(w));
+	if (desc)
+		finding(c, "no block begins at frame %u but its descriptor is %#" PRIx64, pfn, desc);
+}
+
+static void check_frames(struct check *c)
+{
+	pfn_t frames = (pfn_t)1 << c->d->control.geometry.section_order, pfn, i;
+	uint32_t nr, n = mm_nr_sections(c->d->mm);
+
+	for (nr = 0; nr < n; nr++) {
+		struct section_info info;
+		bool ours;
+
+		mm_section_get(c->d->mm, (section_id_t){ nr }, &info);
+		ours = info.state == SECTION_ONLINE && info.domain == c->d->id;
+		/* acquire: pairs with the store that published the section */
+		if (ours != (atomic_load_explicit(&c->d->control.section[nr], memory_order_acquire) !=
+		             CONTROL_SECTION_NONE))
+			finding(c, "section %u is shown to clients otherwise than it is", nr);
+		if (!ours)
+			continue;
+		pfn = mm_section_start(c->d->mm, (section_id_t){ nr });
+		for (i = 0; i < frames; i++, pfn++) {
+			struct mm_block b;
+
+			if (mm_block_get(c->d->mm, pfn, &b))
+				check_block(c, pfn, &b);
+			else
+				check_free(c, pfn);
+		}
+	}
+}
+
+/* A full magazine lists exactly the blocks whose words name it. */
+static void check_magazines(struct check *c)
+{
+	magazine_id_t m;
+	uint32_t i, n;
+
+	for (m.nr = 0; m.nr < depot_size(c->d->depot); m.nr++) {
+		const struct magazine *mag = &c->d->control.magazine[m.nr];
+		uint32_t lent = depot_lent_to(c->d->depot, m), right = 0;
+
+		if (lent) {
+			if (!session_exists(c, lent))
+				finding(c, "magazine %u is lent to session %u, which there is not", m.nr,
+				        lent);
+			if (lent < c->nr_sessions)
+				c->sum[lent].magazines++;
+			continue;
+		}
+		n = depot_rounds(c->d->depot, m);
+		for (i = 0; i < n; i++) {
+			pfn_t pfn;
+
+			/* relaxed: written before the header that depot_validate() checks */
+			if (domain_granule_pfn(c->d,
+			                       atomic_load_explicit(&mag->round[i],
+			                                            memory_order_relaxed),
+			                       &pfn) &&
+			    owner_is(owner_load(&c->d->control.word[pfn]), OWNER_MAGAZINE,
+			             m.nr) &&
+			    !c->listed[pfn]++)
+				right++;
+		}
+		if (right != n || c->naming[m.nr] != n)
+			finding(c, "magazine %u holds %u rounds, of which %u are right; %u words name it",
+			        m.nr, n, right, c->naming[m.nr]);
+	}
+}
+
+static void check_holder(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
+{
+	struct check *c = ctx;
+	struct mm_block b;
+	pfn_t pfn;
+
+	if (!session_exists(c, session))
+		finding(c, "session %u holds granule %u, but there is no such session", session, granule);
+	else
+		c->sum[session].holds++;
+	if (!domain_granule_pfn(c->d, granule, &pfn) || !mm_block_get(c->d->mm, pfn, &b) ||
+	    owner_generation(owner_load(&c->d->control.word[pfn])) != generation)
+		finding(c, "session %u holds granule %u, where that block is not any more", session,
+		        granule);
+}
+
+static void check_sessions(struct check *c)
+{
+	uint32_t id;
+
+	for (id = 1; id < c->nr_sessions; id++) {
+		struct session *s = session_by_id(c->d->kmmd->sessions, id);
+		const struct session_sum *sum = &c->sum[id];
+		/* relaxed: those who change them stand still */
+		int64_t charge = atomic_load_explicit(&s->charge, memory_order_relaxed);
+		uint32_t magazines = atomic_load_explicit(&s->magazines, memory_order_relaxed);
+		uint32_t holds = atomic_load_explicit(&s->holds, memory_order_relaxed);
+
+		if (charge != sum->charge)
+			finding(c, "session %u is charged %" PRId64 " pages, its blocks have %" PRId64, id,
+			        charge, sum->charge);
+		if (session_exists(c, id) && magazines != sum->magazines)
+			finding(c, "session %u is said to have %u magazines, it has %u", id, magazines,
+			        sum->magazines);
+		if (session_exists(c, id) && holds != sum->holds)
+			finding(c, "session %u is said to hold %u blocks, it holds %u", id, holds,
+			        sum->holds);
+	}
+}
+
+size_t domain_validate(struct domain *d, mm_report_fn report, void *ctx)
+{
+	struct check c = { .d = d, .report = report, .ctx = ctx };
+
+	c.nr_sessions = session_table_size(d->kmmd->sessions);
+	c.sum = calloc(c.nr_sessions + 1, sizeof(*c.sum));
+	c.naming = calloc((size_t)depot_size(d->depot) + 1, sizeof(*c.naming));
+	c.listed = calloc(d->control.geometry.frames, 1);
+	if (!c.sum || !c.naming || !c.listed) {
+		finding(&c, "there is no memory for the check");
+	} else {
+		check_frames(&c);
+		check_magazines(&c);
+		holder_for_each(d->holders, check_holder, &c);
+		check_sessions(&c);
+		c.findings += holder_validate(d->holders, report, ctx);
+		c.findings += depot_validate(d->depot, report, ctx);
+		c.findings += wait_queue_validate(d->waiters, report, ctx);
+	}
+	free(c.sum);
+	free(c.naming);
+	free(c.listed);
+	return c.findings;
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Blocks that change hands many at a time, in magazines (shm/magazine.h, depot.h).
+ *
+ *   take   a full magazine of the depot, or an empty one filled from the zones:
+ *          rounds, words MAGAZINE m, header OFFERED(s); the session is charged
+ *   give   header DEPOT, written by the client; every round is checked, then the magazine goes to
+ *          the depot (nobody is charged for what lies there) or its blocks to the zones
+ *
+ * Rounds lie in memory that clients write. A round is believed only if its word names the magazine
+ * and mm/ says that a block of the magazine's class begins there; the private tag then moves by one
+ * exchange, so a frame listed twice counts once. A round that is not believed is dropped: where its
+ * word named the magazine nonetheless, domain_validate() reports it.
+ *
+ * The depot takes a magazine when all its rounds are of one class, nobody waits for memory, and it
+ * has room; otherwise the blocks are freed. Costs O(rounds), at most 512, without allocation.
+ */
+#include "daemon/grant.h"
+
+#include <errno.h>
+
+#include "daemon/depot.h"
+#include "daemon/wait_queue.h"
+
+#define EXCHANGE_REAP 64u /* magazines looked at when none is free */
+
+static struct magazine *magazine_of(const struct domain *d, magazine_id_t m)
+{
+	return &d->control.magazine[m.nr];
+}
+
+/* The frame of round i, when its word names the magazine and the frame is a block of ours. */
+static bool round_get(struct domain *d, magazine_id_t m, uint32_t i, pfn_t *pfn, uint64_t *w,
+                      struct mm_block *b)
+{
+	/* relaxed: the header was read with acquire after the rounds were written */
+	uint32_t granule =
+	        atomic_load_explicit(&magazine_of(d, m)->round[i], memory_order_relaxed);
+
+	if (!domain_granule_pfn(d, granule, pfn))
+		return false;
+	*w = owner_load(&d->control.word[*pfn]);
+	return owner_is(*w, OWNER_MAGAZINE, m.nr) && mm_block_get(d->mm, *pfn, b) &&
+	       b->domain == d->id;
+}
+
+static int class_of(const struct domain *d, pfn_t pfn)
+{
+	/* relaxed: written by us, before the word that round_get() read */
+	uint64_t desc = atomic_load_explicit(&d->control.desc[pfn], memory_order_relaxed);
+
+	return desc & PAGE_DESC_CACHEABLE ? page_class(page_desc_order(desc), page_desc_type(desc)) :
+	                                    -1;
+}
+
+static void session_gone(void *ctx, uint32_t session)
+{
+	struct domain *d = ctx;
+	struct session *s = session_by_id(d->kmmd->sessions, session);
+
+	/* relaxed: a counter that limits */
+	if (s)
+		atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
+}
+
+static bool take_empty(struct domain *d, struct session *s, magazine_id_t *m)
+{
+	uint32_t limit = depot_size(d->depot) / 8;
+
+	if (limit < 4)
+		limit = 4;
+	if (atomic_fetch_add_explicit(&s->magazines, 1, memory_order_relaxed) >= limit) {
+		depot_reap(d->depot, EXCHANGE_REAP, session_gone, d);
+		if (atomic_load_explicit(&s->magazines, memory_order_relaxed) > limit)
+			goto refuse;
+	}
+	if (depot_take_empty(d->depot, m))
+		return true;
+	depot_reap(d->depot, EXCHANGE_REAP, session_gone, d);
+	if (depot_take_empty(d->depot, m))
+		return true;
+refuse:
+	atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
+	return false;
+}
+
+static void put_back(struct domain *d, struct session *s, magazine_id_t m)
+{
+	depot_put_empty(d->depot, m);
+	atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
+}
+
+/* ---- give ---- */
+
+void exchange_give(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
+                   uint32_t *accepted, uint32_t *listed)
+{
+	struct grant_batch batch;
+	uint32_t i, n, frames = 0, good = 0;
+	bool keep = !wait_queue_waiting(d->waiters);
+	int class = -1;
+	uint64_t h, w;
+	struct mm_block b;
+	pfn_t pfn;
+
+	*accepted = 0;
+	*listed = 0;
+	if (!depot_claim(d->depot, m, s->id))
+		return;
+	h = magazine_load(magazine_of(d, m));
+	if (!magazine_is(h, MAGAZINE_DEPOT, 0)) {
+		depot_unclaim(d->depot, m, s->id);
+		return;
+	}
+	atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
+	n = magazine_count(h);
+	for (i = 0; i < n; i++) {
+		int c;
+
+		if (!round_get(d, m, i, &pfn, &w, &b))
+			continue;
+		c = class_of(d, pfn);
+		if (good && c != class)
+			keep = false;
+		class = c;
+		keep = keep && c >= 0 && !(w & OWNER_KEPT);
+		frames += 1u << b.order;
+		good++;
+	}
+	*accepted = good;
+	*listed = n;
+	/* Partly bad magazines are not worth keeping. */
+	if (keep && good && good == n) {
+		for (i = 0; i < n; i++)
+			if (round_get(d, m, i, &pfn, &w, &b))
+				charge_move(d, pfn, 0);
+		if (depot_put_full(d->depot, m, (unsigned int)class, n, frames))
+			return;
+	}
+	grant_batch_init(&batch, d, cpu);
+	for (i = 0; i < n; i++)
+		if (round_get(d, m, i, &pfn, &w, &b))
+			grant_take_back(&batch, pfn, w);
+	depot_put_empty(d->depot, m);
+	grant_batch_flush(&batch);
+}
+
+/* ---- take ---- */
+
+/* The rounds of a full magazine that are worth something become the session's, at most `want`;
+ * the rest goes to the zones. */
+static uint32_t take_rounds(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
+                            uint32_t listed, uint32_t order, int class, uint32_t want)
+{
+	uint32_t i, n = 0, reserved = charge_reserve(s, order, want < listed ? want : listed);
+	struct grant_batch batch;
+	struct mm_block b;
+	uint64_t w;
+	pfn_t pfn;
+
+	grant_batch_init(&batch, d, cpu);
+	for (i = 0; i < listed; i++) {
+		if (!round_get(d, m, i, &pfn, &w, &b))
+			continue;
+		if (n == reserved || b.order != order || class_of(d, pfn) != class) {
+			grant_take_back(&batch, pfn, w);
+			continue;
+		}
+		grant_note_section(d, s, pfn);
+		if (!mm_block_retag(d->mm, pfn, 0, s->id))
+			continue; /* listed twice */
+		/* relaxed: published by the header */
+		atomic_store_explicit(&magazine_of(d, m)->round[n++], domain_granule(d, pfn),
+		                      memory_order_relaxed);
+	}
+	charge_return(s, (uint64_t)(reserved - n) << order);
+	grant_batch_flush(&batch);
+	return n;
+}
+
+static uint32_t take_from_depot(struct domain *d, struct session *s, uint32_t cpu, uint32_t order,
+                                int class, uint32_t want, magazine_id_t *ret)
+{
+	magazine_id_t m;
+	uint32_t listed, n;
+
+	while (depot_take_full(d->depot, (unsigned int)class, &m, &listed)) {
+		atomic_fetch_add_explicit(&s->magazines, 1, memory_order_relaxed);
+		n = take_rounds(d, s, cpu, m, listed, order, class, want);
+		if (n) {
+			depot_lend(d->depot, m, s->id, MAGAZINE_OFFERED, n);
+			*ret = m;
+			return n;
+		}
+		put_back(d, s, m);
+		if (!charge_reserve(s, order, 1))
+			return 0; /* it was the quota; the zones' path says so */
+		charge_return(s, UINT64_C(1) << order);
+	}
+	return 0;
+}
+
+static int take_from_zones(struct domain *d, struct session *s, const struct mm_request *r,
+                           uint32_t want, magazine_id_t *ret, uint32_t *n, const char **why)
+{
+	pfn_t pfn[GRANT_ROUNDS_MAX];
+	uint32_t i, reserved = charge_reserve(s, r->order, want);
+	magazine_id_t m;
+	size_t got;
+
+	if (!reserved) {
+		*why = charge_text(s, r->order);
+		return -EDQUOT;
+	}
+	if (!take_empty(d, s, &m)) {
+		charge_return(s, (uint64_t)reserved << r->order);
+		*why = "no magazine is free";
+		return -EAGAIN;
+	}
+	got = mm_alloc_pages_bulk(d->zones, r, reserved, pfn);
+	charge_return(s, (uint64_t)(reserved - got) << r->order);
+	if (!got) {
+		put_back(d, s, m);
+		*why = grant_text("no block of order %u is free for these flags (0x%x)", r->order,
+		                  r->gfp);
+		return -ENOMEM;
+	}
+	for (i = 0; i < got; i++) {
+		grant_note_section(d, s, pfn[i]);
+		grant_publish(d, pfn[i], r->gfp, OWNER_MAGAZINE, m.nr);
+		/* relaxed: published by the header */
+		atomic_store_explicit(&magazine_of(d, m)->round[i], domain_granule(d, pfn[i]),
+		                      memory_order_relaxed);
+	}
+	depot_lend(d->depot, m, s->id, MAGAZINE_OFFERED, (uint32_t)got);
+	*ret = m;
+	*n = (uint32_t)got;
+	return 0;
+}
+
+static int take_check(const struct mm_request *r, int *class, const char **why)
+{
+	int rc = grant_check(r, why);
+
+	if (rc)
+		return rc;
+	*class = page_class(r->order, gfp_migratetype(r->gfp));
+	if (*class >= 0 && !(r->gfp & GRANT_UNCACHED_GFP))
+		return 0;
+	*why = grant_text("blocks of order %u with flags 0x%x do not travel in magazines; ask for them "
+	                  "one by one",
+	                  r->order, r->gfp);
+	return -EINVAL;
+}
+
+int exchange_take_waiting(struct domain *d, struct session *s, gfp_t gfp, uint32_t order,
+                          uint32_t rounds, magazine_id_t *ret, uint32_t *n, const char **why)
+{
+	struct mm_request r = { .gfp = gfp, .order = order, .cpu = MM_CPU_NONE, .tag = s->id };
+	int class, rc = take_check(&r, &class, why);
+
+	return rc ? rc : take_from_zones(d, s, &r, rounds, ret, n, why);
+}
+
+int exchange_take(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, uint32_t order,
+                  uint32_t rounds, magazine_id_t *ret, uint32_t *n, const char **why)
+{
+	struct mm_request r = { .gfp = gfp, .order = order, .cpu = cpu, .tag = s->id };
+	int class, rc = take_check(&r, &class, why);
+	uint32_t got;
+
+	if (rc)
+		return rc;
+	if (rounds > GRANT_ROUNDS_MAX)
+		rounds = GRANT_ROUNDS_MAX;
+	got = take_from_depot(d, s, cpu, order, class, rounds, ret);
+	if (got) {
+		*n = got;
+		return 0;
+	}
+	return take_from_zones(d, s, &r, rounds, ret, n, why);
+}
+
+int exchange_empty(struct domain *d, struct session *s, magazine_id_t *ret)
+{
+	magazine_id_t m;
+
+	if (!take_empty(d, s, &m))
+		return -EAGAIN;
+	depot_lend(d->depot, m, s->id, MAGAZINE_OFFERED, 0);
+	*ret = m;
+	return 0;
+}
+
+/* Withdrawing is giving on the client's behalf: once the header says DEPOT a late claim fails. */
+void exchange_withdraw(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m)
+{
+	uint64_t h = magazine_load(magazine_of(d, m));
+	uint32_t accepted, listed;
+
+	if (depot_lent_to(d->depot, m) != s->id || !magazine_is(h, MAGAZINE_OFFERED, s->id))
+		return;
+	if (magazine_cas(magazine_of(d, m), &h,
+	                 magazine_next(h, MAGAZINE_DEPOT, 0, magazine_count(h))))
+		exchange_give(d, s, cpu, m, &accepted, &listed);
+}
+
+uint64_t exchange_drain(struct domain *d, uint32_t cpu)
+{
+	struct grant_batch batch;
+	unsigned int class;
+	uint32_t listed, i;
+	struct mm_block b;
+	magazine_id_t m;
+	uint64_t w;
+	pfn_t pfn;
+
+	grant_batch_init(&batch, d, cpu);
+	for (class = 0; class < PAGE_CLASSES; class++)
+		while (depot_take_full(d->depot, class, &m, &listed)) {
+			for (i = 0; i < listed; i++)
+				if (round_get(d, m, i, &pfn, &w, &b))
+					grant_take_back(&batch, pfn, w);
+			depot_put_empty(d->depot, m);
+		}
+	grant_batch_flush(&batch);
+	return batch.frames;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Offering blocks to sessions and taking them back.
+ *
+ * A block that is out has three parts: its state word in mm/ (private: it is allocated, and charged
+ * to the session in its tag), its descriptor (what clients read) and its owner word (what clients
+ * and the daemon exchange). The owner word is what a death leaves as the truth, so the order is:
+ *
+ *   grant   charge the session; mm/ commits the state word; note the section; descriptor; owner
+ *           word OFFERED. A death before the last step leaves an allocated block with a FREE word.
+ *   free    1. the block is there (mm_block_get)
+ *           2. the owner word is exchanged to FREE with the next generation: honest clients are out
+ *           3. mm_block_take: of daemon threads that got here by scribbled words one wins
+ *           4. the descriptor is cleared, the charge dropped
+ *           5. mm_free_pages
+ *           A death in between leaves a FREE word: the block is freed at the start.
+ *
+ * So a word that is not FREE always lies at an allocated block; anything else is damage, which is
+ * reported and not believed.
+ *
+ * KEPT blocks: step 2 is holder_give_up(), which leaves the block to its holders if there are any.
+ *
+ * Locks: none but mm/'s in grant_alloc() and grant_free() of a block that is not KEPT. No
+ * allocation, no clock.
+ */
+#include "daemon/grant.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "daemon/depot.h"
+#include "daemon/holder.h"
+#include "daemon/wait_queue.h"
+
+static _Thread_local char text_buffer[320];
+
+const char *grant_text(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text_buffer, sizeof(text_buffer), fmt, ap);
+	va_end(ap);
+	return text_buffer;
+}
+
+/* ---- the last step of a free ---- */
+
+void grant_batch_init(struct grant_batch *b, struct domain *d, uint32_t cpu)
+{
+	b->d = d;
+	b->cpu = cpu;
+	b->n = 0;
+	b->frames = 0;
+}
+
+void grant_batch_flush(struct grant_batch *b)
+{
+	struct domain *d = b->d;
+	enum mm_free how = wait_queue_waiting(d->waiters) ? MM_FREE_DIRECT : MM_FREE_CACHED;
+
+	if (!b->n)
+		return;
+	if (b->n == 1)
+		mm_free_pages(d->zones, b->cpu, b->pfn[0], how);
+	else
+		mm_free_pages_bulk(d->zones, b->cpu, b->n, b->pfn, how);
+	b->n = 0;
+	/* Freed to the zone: whoever waits either saw it there, under the zone's lock, or had
+	 * counted itself before, and is seen here. Freed to a per-CPU list by a look that came too
+	 * early: the list is drained now, or at the latest by the next round of pressure.c. */
+	if (!wait_queue_waiting(d->waiters))
+		return;
+	if (how == MM_FREE_CACHED && b->cpu != MM_CPU_NONE)
+		mm_drain_cpu(d->zones, b->cpu);
+	wait_queue_kick(d->waiters);
+}
+
+void grant_batch_add(struct grant_batch *b, pfn_t pfn, uint32_t order)
+{
+	if (b->n == sizeof(b->pfn) / sizeof(b->pfn[0]))
+		grant_batch_flush(b);
+	b->pfn[b->n++] = pfn;
+	b->frames += UINT64_C(1) << order;
+}
+
+bool grant_leave(struct grant_batch *batch, pfn_t pfn)
+{
+	struct domain *d = batch->d;
+	struct mm_block b;
+
+	if (!mm_block_take(d->mm, pfn, &b)) {
+		domain_damage(d, "frame %u was given back, but it is no granted block", pfn);
+		return false;
+	}
+	/* release: pairs with the acquire loads of clients that look at a frame */
+	atomic_store_explicit(&d->control.desc[pfn], 0, memory_order_release);
+	charge_drop(d, b.tag, UINT64_C(1) << b.order);
+	grant_batch_add(batch, pfn, b.order);
+	return true;
+}
+
+enum grant_back grant_take_back(struct grant_batch *batch, pfn_t pfn, uint64_t w)
+{
+	struct domain *d = batch->d;
+	owner_word_t *word = &d->control.word[pfn];
+	struct mm_block b;
+	uint32_t heir;
+
+	if (!mm_block_get(d->mm, pfn, &b) || b.domain != d->id) {
+		if (owner_load(word) != w)
+			return GRANT_BACK_CHANGED;
+		domain_damage(d, "the owner word of frame %u says %u of %u, but nothing is granted there",
+		              pfn, (unsigned int)owner_kind(w), owner_id(w));
+		return GRANT_BACK_DAMAGED;
+	}
+	if (w & OWNER_KEPT) {
+		switch (holder_give_up(d->holders, domain_granule(d, pfn), word, w, &heir)) {
+		case HOLDER_NONE:
+			return GRANT_BACK_CHANGED;
+		case HOLDER_LEFT:
+			charge_move(d, pfn, heir);
+			return GRANT_BACK_KEPT;
+		case HOLDER_FREED:
+			break;
+		}
+	} else if (!owner_cas(word, &w, owner_reborn(w, OWNER_FREE, 0))) {
+		return GRANT_BACK_CHANGED;
+	}
+	return grant_leave(batch, pfn) ? GRANT_BACK_FREED : GRANT_BACK_DAMAGED;
+}
+
+/* ---- offering ---- */
+
+int grant_check(const struct mm_request *r, const char **why)
+{
+	if (r->gfp & __GFP_MEMALLOC) {
+		*why = "__GFP_MEMALLOC is for the daemon's own reclaim; ask without it";
+		return -EPERM;
+	}
+	return mm_request_check(r, why);
+}
+
+uint64_t grant_descriptor(const struct mm_block *b, bool cacheable)
+{
+	return (uint64_t)PAGE_BLOCK | (uint64_t)b->order << PAGE_DESC_ORDER_SHIFT |
+	       (uint64_t)b->zone << PAGE_DESC_ZONE_SHIFT |
+	       (uint64_t)b->migratetype << PAGE_DESC_TYPE_SHIFT |
+	       (uint64_t)b->node << PAGE_DESC_NODE_SHIFT | (cacheable ? PAGE_DESC_CACHEABLE : 0);
+}
+
+void grant_publish(struct domain *d, pfn_t pfn, gfp_t gfp, enum owner_kind kind, uint32_t id)
+{
+	owner_word_t *word = &d->control.word[pfn];
+	uint64_t w = owner_load(word);
+	struct mm_block b = { 0 };
+
+	mm_block_get(d->mm, pfn, &b);
+	/* relaxed: the word's release publishes it */
+	atomic_store_explicit(&d->control.desc[pfn],
+	                      grant_descriptor(&b, page_class(b.order, b.migratetype) >= 0 &&
+	                                                   !(gfp & GRANT_UNCACHED_GFP)),
+	                      memory_order_relaxed);
+	if (owner_kind(w) != OWNER_FREE) {
+		domain_damage(d, "the owner word of free frame %u said %u of %u", pfn,
+		              (unsigned int)owner_kind(w), owner_id(w));
+		w = owner_reborn(w, OWNER_FREE, 0);
+	}
+	/* the place's first life */
+	if (!(uint32_t)owner_generation(w))
+		w = owner_reborn(w, OWNER_FREE, 0);
+	/* All flags clear: a FREE word has none, whatever stands there. */
+	owner_store(word, owner_generation(w) << OWNER_GENERATION_SHIFT | owner_who(kind, id));
+}
+
+void grant_note_section(struct domain *d, struct session *s, pfn_t pfn)
+{
+	uint32_t nr = pfn >> d->control.geometry.section_order;
+	uint64_t bit = UINT64_C(1) << nr % 64;
+
+	/* relaxed: read by the sweep, which begins after all who act for s have left (acquire on
+	 * `inside`); set by charge_move() only on the worker, which sweeps, or for s entered */
+	if (!(atomic_load_explicit(&s->granted_from[nr / 64], memory_order_relaxed) & bit))
+		atomic_fetch_or_explicit(&s->granted_from[nr / 64], bit, memory_order_relaxed);
+}
+
+int grant_alloc(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, uint32_t order,
+                pfn_t *ret, const char **why)
+{
+	struct mm_request r = { .gfp = gfp, .order = order, .cpu = cpu, .tag = s->id };
+	pfn_t pfn;
+	int rc = grant_check(&r, why);
+
+	if (rc)
+		return rc;
+	if (!charge_reserve(s, order, 1)) {
+		*why = charge_text(s, order);
+		return -EDQUOT;
+	}
+	rc = mm_alloc_pages(d->zones, &r, &pfn);
+	if (rc) {
+		charge_return(s, UINT64_C(1) << order);
+		*why = grant_text("no block of order %u is free for these flags (0x%x); %" PRIu64
+		                  " frames are free in all",
+		                  order, gfp, mm_nr_free(d->zones));
+		return rc;
+	}
+	grant_note_section(d, s, pfn);
+	grant_publish(d, pfn, gfp, OWNER_OFFERED, s->id);
+	*ret = pfn;
+	return 0;
+}
+
+void grant_withdraw(struct domain *d, struct session *s, uint32_t cpu, pfn_t pfn)
+{
+	uint64_t w = owner_load(&d->control.word[pfn]);
+	struct grant_batch batch;
+
+	if (!owner_is(w, OWNER_OFFERED, s->id))
+		return;
+	grant_batch_init(&batch, d, cpu);
+	grant_take_back(&batch, pfn, w);
+	grant_batch_flush(&batch);
+}
+
+/* ---- taking back ---- */
+
+static const char *not_returned_text(pfn_t pfn, uint64_t w, int *rc)
+{
+	*rc = -EPERM;
+	switch (owner_kind(w)) {
+	case OWNER_FREE:
+		*rc = -ENOENT;
+		return grant_text("frame %u is free: no block is granted there", pfn);
+	case OWNER_HELD:
+	case OWNER_OFFERED:
+	case OWNER_RETURNED:
+		return grant_text("the block at frame %u is not marked returned by this session; its "
+		                  "owner word names session %u",
+		                  pfn, owner_id(w));
+	default:
+		return grant_text("the block at frame %u is in a magazine or part of an area", pfn);
+	}
+}
+
+int grant_free(struct domain *d, struct session *s, uint32_t cpu, pfn_t pfn, uint32_t order,
+               uint64_t generation, const char **why)
+{
+	struct grant_batch batch;
+	struct mm_block b;
+	uint64_t w;
+	int rc;
+
+	if (pfn >= d->control.geometry.frames) {
+		*why = grant_text("frame %u is beyond the pool's %" PRIu64 " frames", pfn,
+		                  d->control.geometry.frames);
+		return -EINVAL;
+	}
+	if (order > MAX_PAGE_ORDER) {
+		*why = grant_text("order %u is above %u", order, MAX_PAGE_ORDER);
+		return -EINVAL;
+	}
+	w = owner_load(&d->control.word[pfn]);
+	if (owner_generation(w) > generation)
+		return 0; /* done before, or collected */
+	if (owner_generation(w) < generation) {
+		*why = grant_text("frame %u never had a block of generation %" PRIu64 "; it is at %" PRIu64,
+		                  pfn, generation, owner_generation(w));
+		return -ENOENT;
+	}
+	if (owner_is(w, OWNER_HELD, 0))
+		return 0; /* given up before; it lives on for its holders */
+	if (!owner_is(w, OWNER_RETURNED, s->id)) {
+		*why = not_returned_text(pfn, w, &rc);
+		return rc;
+	}
+	if (mm_block_get(d->mm, pfn, &b) && b.order != order) {
+		*why = grant_text("the block at frame %u has order %u, not %u", pfn, b.order, order);
+		return -EINVAL;
+	}
+	grant_batch_init(&batch, d, cpu);
+	if (grant_take_back(&batch, pfn, w) == GRANT_BACK_DAMAGED) {
+		*why = grant_text("no block is granted at frame %u, though its owner word says so", pfn);
+		return -ENOENT;
+	}
+	grant_batch_flush(&batch);
+	return 0;
+}
+
+/* ---- walking ---- */
+
+uint32_t grant_holder_of(const struct domain *d, uint64_t w)
+{
+	switch (owner_kind(w)) {
+	case OWNER_OFFERED:
+	case OWNER_HELD:
+	case OWNER_RETURNED:
+		return owner_id(w);
+	case OWNER_MAGAZINE:
+		return depot_lent_to(d->depot, (magazine_id_t){ owner_id(w) });
+	default:
+		return 0;
+	}
+}
+
+void grant_sections(struct domain *d, struct session *s, uint64_t mask[CONTROL_SECTIONS_MAX / 64])
+{
+	unsigned int i;
+
+	(void)d;
+	/* acquire: pairs with the client's setting its bit before it adopts or takes */
+	for (i = 0; i < CONTROL_SECTIONS_MAX / 64; i++)
+		mask[i] = s ? atomic_load_explicit(&s->granted_from[i], memory_order_acquire) |
+		                      atomic_load_explicit(&s->shared->section[i],
+		                                           memory_order_acquire) :
+		              UINT64_MAX;
+}
+
+void grant_walk(struct domain *d, const uint64_t mask[CONTROL_SECTIONS_MAX / 64], grant_walk_fn fn,
+                void *ctx)
+{
+	uint32_t n = mm_nr_sections(d->mm), nr;
+	pfn_t frames = (pfn_t)1 << d->control.geometry.section_order, i;
+
+	for (nr = 0; nr < n && nr < CONTROL_SECTIONS_MAX; nr++) {
+		struct section_info info;
+		pfn_t start;
+
+		if (!(mask[nr / 64] >> nr % 64 & 1))
+			continue;
+		mm_section_get(d->mm, (section_id_t){ nr }, &info);
+		if (info.state != SECTION_ONLINE || info.domain != d->id)
+			continue;
+		start = mm_section_start(d->mm, (section_id_t){ nr });
+		for (i = 0; i < frames; i++) {
+			uint64_t w = owner_load(&d->control.word[start + i]);
+
+			if (owner_kind(w) != OWNER_FREE)
+				fn(ctx, start + i, w);
+		}
+	}
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What grant.c, exchange.c, sweep.c, charge.c and domain_*.c share: the steps in which a block
+ * leaves the zones and comes back. See grant.c.
+ */
+#ifndef DAEMON_GRANT_H
+#define DAEMON_GRANT_H
+
+#include "daemon/domain.h"
+#include "daemon/session.h"
+
+#define GRANT_ROUNDS_MAX MAGAZINE_ROUNDS_MAX
+
+/* Requests that thread caches may serve. */
+#define GRANT_UNCACHED_GFP (__GFP_DMA | __GFP_DMA32 | __GFP_HIGHMEM | __GFP_THISNODE)
+
+/* A text in the calling thread's buffer, good until the next call. */
+const char *grant_text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Blocks on their way to the zones, freed many under one lock hold. */
+struct grant_batch {
+	struct domain *d;
+	uint32_t cpu;
+	uint32_t n;
+	uint64_t frames; /* of all that went through */
+	pfn_t pfn[64];
+};
+void grant_batch_init(struct grant_batch *b, struct domain *d, uint32_t cpu);
+void grant_batch_add(struct grant_batch *b, pfn_t pfn, uint32_t order);
+void grant_batch_flush(struct grant_batch *b);
+
+/* Legal for clients? -EPERM, -EINVAL with *why. */
+int grant_check(const struct mm_request *r, const char **why);
+/* The descriptor of an allocated block. */
+uint64_t grant_descriptor(const struct mm_block *b, bool cacheable);
+/* Publishes a block just had from mm/: its descriptor, then its word. */
+void grant_publish(struct domain *d, pfn_t pfn, gfp_t gfp, enum owner_kind kind, uint32_t id);
+/* The sweep will look at the section of pfn when s dies. */
+void grant_note_section(struct domain *d, struct session *s, pfn_t pfn);
+
+enum grant_back {
+	GRANT_BACK_FREED,   /* in the batch */
+	GRANT_BACK_KEPT,    /* lives on for its holders */
+	GRANT_BACK_CHANGED, /* the word was not w any more: somebody else decided */
+	GRANT_BACK_DAMAGED,
+};
+/* Ends what the word w says of the block at pfn: steps 2 to 4 of a free, the batch does the fifth. */
+enum grant_back grant_take_back(struct grant_batch *batch, pfn_t pfn, uint64_t w);
+/* The word says FREE by the caller's own exchange: steps 3 and 4. */
+bool grant_leave(struct grant_batch *batch, pfn_t pfn);
+
+/* Who has the block whose word is w: a session, or 0. */
+uint32_t grant_holder_of(const struct domain *d, uint64_t w);
+
+/* Calls fn for each word that is not FREE in the sections of `mask` that are the domain's. */
+typedef void (*grant_walk_fn)(void *ctx, pfn_t pfn, uint64_t w);
+void grant_walk(struct domain *d, const uint64_t mask[CONTROL_SECTIONS_MAX / 64], grant_walk_fn fn,
+                void *ctx);
+/* The sections that may have blocks of s (NULL: all). */
+void grant_sections(struct domain *d, struct session *s, uint64_t mask[CONTROL_SECTIONS_MAX / 64]);
+
+/* ---- charge.c ---- */
+
+/* Charges up to `want` blocks of 2^order frames, as many as the quota allows; how many. */
+uint32_t charge_reserve(struct session *s, uint32_t order, uint32_t want);
+void charge_return(struct session *s, uint64_t frames);
+/* The block that was charged to `tag` is free. */
+void charge_drop(struct domain *d, uint32_t tag, uint64_t frames);
+/* The block at pfn is charged to `to` (0: nobody) from now on. */
+void charge_move(struct domain *d, pfn_t pfn, uint32_t to);
+const char *charge_text(const struct session *s, uint32_t order);
+
+#endif

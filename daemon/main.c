@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kmmd: what starts and ends, in which order.
+ *
+ *   options, fd store, pool, worker, reactors (objects), domain, sessions, reactors (threads),
+ *   listening socket, READY=1
+ *
+ * The end is the reverse, with one difficulty: reactors, worker and main loop post work to each
+ * other. So the acceptor stops first, then the reactors' threads; then the main thread runs what is
+ * left in all mailboxes and waits for the worker, again and again until nobody has anything; only
+ * then is anything freed. Sessions are not ended by it: with a manager that keeps the memory their
+ * processes go on with the next daemon.
+ *
+ * Exit status: 0 stopped; 1 failed; 2 wrong command line or configuration; 3 the pool that was
+ * taken over is damaged.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+
+#include "daemon/acceptor.h"
+#include "daemon/domain.h"
+#include "daemon/fdstore.h"
+#include "daemon/kmmd.h"
+#include "daemon/listener.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/pool.h"
+#include "daemon/reactor.h"
+#include "daemon/session.h"
+#include "daemon/setting.h"
+#include "daemon/supervise.h"
+#include "daemon/worker.h"
+#include "shm/guard.h"
+
+enum {
+	EXIT_USAGE = 2,
+	EXIT_REFUSED = 3,
+};
+
+#define SIGNALS 3
+
+struct daemon_main {
+	struct kmmd kmmd;
+	struct listener listener;
+	uv_signal_t signal[SIGNALS];
+	cpu_set_t cpus; /* that it may run on */
+	int argc;
+	char **argv;
+};
+
+/* ---- signals ---- */
+
+static void main_reload(struct daemon_main *m)
+{
+	struct options *now = m->kmmd.options, *o = NULL;
+	int r;
+
+	sd_notify(0, "RELOADING=1");
+	r = options_parse(&o, m->argc, m->argv);
+	if (r < 0) {
+		log_error("the configuration was read again and refused; nothing has changed");
+	} else if (r == 0) {
+		for (const struct setting *s = setting_table; s->key; s++)
+			if (s->restart && o->origin[s - setting_table] != OPTIONS_ORIGIN_DEFAULT &&
+			    !setting_equal(s, now, o))
+				log_warning("[%s] %s has changed: it takes effect at the next start",
+				            s->section, s->key);
+		now->log_level = o->log_level;
+		log_init(now->log_level);
+		log_notice("the configuration was read again");
+	}
+	options_free(o);
+	sd_notify(0, "READY=1");
+}
+
+static void main_on_signal(uv_signal_t *handle, int signum)
+{
+	struct daemon_main *m = handle->data;
+
+	if (signum == SIGHUP) {
+		main_reload(m);
+		return;
+	}
+	log_notice("stopping: %s", strsignal(signum));
+	sd_notify(0, "STOPPING=1");
+	uv_stop(&m->kmmd.main->loop);
+}
+
+static int main_watch_signals(struct daemon_main *m)
+{
+	static const int signum[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+
+	for (int i = 0; i < SIGNALS; i++) {
+		int e = uv_signal_init(&m->kmmd.main->loop, &m->signal[i]);
+
+		if (!e) {
+			m->signal[i].data = m;
+			e = uv_signal_start(&m->signal[i], main_on_signal, signum[i]);
+		}
+		if (e)
+			return e;
+	}
+	return 0;
+}
+
+/* ---- start ---- */
+
+static void main_raise_limits(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+/* The CPU that the nth reactor is bound to. */
+static int main_cpu(const struct daemon_main *m, uint32_t n)
+{
+	uint32_t count = (uint32_t)CPU_COUNT(&m->cpus), seen = 0;
+
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET((unsigned int)cpu, &m->cpus) && seen++ == n % count)
+			return cpu;
+	return -1;
+}
+
+static int main_new_reactors(struct daemon_main *m)
+{
+	struct kmmd *k = &m->kmmd;
+	int r;
+
+	k->reactors = calloc(k->options->reactors, sizeof(struct reactor *));
+	if (!k->reactors)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < k->options->reactors; i++) {
+		r = reactor_new(&k->reactors[i], k, i);
+		if (r < 0)
+			return r;
+		k->nr_reactors++;
+	}
+	return 0;
+}
+
+static int main_start_reactors(struct daemon_main *m)
+{
+	struct kmmd *k = &m->kmmd;
+
+	for (uint32_t i = 0; i < k->nr_reactors; i++) {
+		int r = reactor_start(k->reactors[i], k->options->pin ? main_cpu(m, i) : -1);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int main_failed(const char *what, int r)
+{
+	log_error("%s: %s", what, strerror(-r));
+	return r;
+}
+
+/* 0 or a negative errno; the caller stops what was started. */
+static int main_start(struct daemon_main *m)
+{
+	struct kmmd *k = &m->kmmd;
+	int r;
+
+	r = reactor_new(&k->main, k, UINT32_MAX);
+	if (!r)
+		r = main_watch_signals(m);
+	if (!r)
+		r = guard_install();
+	if (r)
+		return main_failed("the main loop cannot be set up", r);
+	r = fdstore_new(&k->fdstore);
+	if (r)
+		return main_failed("the descriptors kept by the service manager cannot be taken over", r);
+	r = pool_open(&k->pool, k->options, k->fdstore);
+	if (r)
+		return main_failed("there is no pool to serve", r);
+	r = worker_new(&k->worker);
+	if (!r)
+		r = main_new_reactors(m);
+	if (r)
+		return main_failed("threads cannot be set up", r);
+	r = domain_new(&k->domain, k);
+	if (r)
+		return main_failed("the domain cannot be brought into service", r);
+	r = session_table_new(&k->sessions, k);
+	if (!r)
+		r = session_table_recover(k->sessions);
+	if (r)
+		return main_failed("the session table cannot be read", r);
+	r = listener_open(&m->listener, k->options, k->fdstore);
+	if (r)
+		return main_failed("there is no socket to listen at", r);
+	r = main_start_reactors(m);
+	if (!r)
+		r = acceptor_new(&k->acceptor, k, &m->listener);
+	if (r)
+		return main_failed("threads cannot be started", r);
+	return 0;
+}
+
+static void main_ready(const struct daemon_main *m)
+{
+	const struct kmmd *k = &m->kmmd;
+	unsigned long long mib = k->pool->frames >> (20 - PAGE_SHIFT);
+
+	log_notice("serving %llu MiB (%s) at %s with %u reactors", mib, k->pool->backing_text,
+	           m->listener.path, k->nr_reactors);
+	sd_notifyf(0, "READY=1\nSTATUS=Serving %llu MiB (%s) at %s", mib, k->pool->backing_text,
+	           m->listener.path);
+}
+
+/* ---- end ---- */
+
+/* Lets everybody finish what others asked of them. */
+static void main_settle(struct kmmd *k)
+{
+	bool again;
+
+	do {
+		again = false;
+		if (k->worker)
+			worker_wait_idle(k->worker);
+		for (uint32_t i = 0; i < k->nr_reactors; i++)
+			again |= reactor_pump(k->reactors[i]);
+		again |= reactor_pump(k->main);
+		uv_run(&k->main->loop, UV_RUN_NOWAIT);
+	} while (again);
+}
+
+static void main_stop(struct daemon_main *m)
+{
+	struct kmmd *k = &m->kmmd;
+
+	if (k->acceptor)
+		acceptor_stop(k->acceptor);
+	for (uint32_t i = 0; i < k->nr_reactors; i++)
+		reactor_stop(k->reactors[i]);
+	for (uint32_t i = 0; i < k->nr_reactors; i++)
+		reactor_join(k->reactors[i]);
+	if (k->main)
+		main_settle(k);
+	k->worker = worker_free(k->worker);
+	k->sessions = session_table_free(k->sessions);
+	for (uint32_t i = 0; i < k->nr_reactors; i++)
+		k->reactors[i] = reactor_free(k->reactors[i]);
+	free(k->reactors);
+	k->domain = domain_free(k->domain);
+	k->main = reactor_free(k->main);
+	k->acceptor = acceptor_free(k->acceptor);
+	listener_close(&m->listener);
+	k->pool = pool_close(k->pool);
+	k->fdstore = fdstore_free(k->fdstore);
+}
+
+int main(int argc, char *argv[])
+{
+	static struct daemon_main m;
+	struct options *o = NULL;
+	int r;
+
+	r = options_parse(&o, argc, argv);
+	if (r)
+		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+	log_init(o->log_level);
+	if (o->supervise) {
+		r = supervise_run(argc, argv);
+		options_free(o);
+		return r;
+	}
+	m = (struct daemon_main){.argc = argc, .argv = argv, .listener = {.fd = -1}};
+	m.kmmd.options = o;
+	m.kmmd.started_ns = uv_hrtime();
+	signal(SIGPIPE, SIG_IGN);
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		log_warning("the daemon's memory can be dumped: %s", strerror(errno));
+	main_raise_limits();
+	if (sched_getaffinity(0, sizeof(m.cpus), &m.cpus) < 0)
+		CPU_SET(0, &m.cpus);
+	if (!o->reactors)
+		o->reactors = CPU_COUNT(&m.cpus) < (int)MAX_CPUS ? (uint32_t)CPU_COUNT(&m.cpus) :
+		                                                    MAX_CPUS;
+	r = main_start(&m);
+	if (!r) {
+		main_ready(&m);
+		uv_run(&m.kmmd.main->loop, UV_RUN_DEFAULT);
+	}
+	main_stop(&m);
+	options_free(o);
+	if (r)
+		return r == -EUCLEAN ? EXIT_REFUSED : EXIT_FAILURE;
+	return EXIT_SUCCESS;
+}

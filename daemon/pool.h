@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pool: sections, metadata and control memory, made new or taken over from the fd store.
+ *
+ * New: sections are made (sealed memfds, reserved and populated, by several threads), mapped at
+ * their places in one window, pushed to the fd store and, after its barrier, committed in the
+ * section table; then the tables are laid out at the top by memblock and the superblock, in the
+ * pool's last page, is committed. A start that dies in between leaves no committed superblock: the
+ * next one drops the fds and begins anew.
+ *
+ * Taken over: the memfds come back by name, the superblock and every table are checked; a pool that
+ * fails is refused with a report (-EUCLEAN), never served.
+ */
+#ifndef DAEMON_POOL_H
+#define DAEMON_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/record.h"
+#include "mm/memblock.h"
+#include "mm/mm.h"
+#include "shm/control.h"
+#include "shm/memfd.h"
+
+struct options;
+struct fdstore;
+
+struct pool {
+	uint8_t uuid[16];
+	uint64_t epoch; /* of this start */
+	bool recovered; /* taken over, not new */
+	uint64_t frames, metadata_frames;
+	uint32_t section_order, nr_sections;
+	uint8_t *window;            /* the daemon's own mapping of the whole pool */
+	int *section_fd;            /* nr_sections, -1: absent */
+	enum shm_backing backing;   /* what was wanted */
+	uint64_t bytes_4k, bytes_2m, bytes_1g; /* what it got */
+	char backing_text[200];     /* "1 GiB of hugetlb 2 MiB pages" */
+	char advice[1000];          /* how to get better; empty: nothing is better */
+	struct memblock memblock;   /* for iomem */
+	struct mm *mm;
+	struct superblock *superblock;
+	struct session_record *session;
+	uint32_t nr_sessions;       /* ids 1..nr_sessions-1 */
+	struct holder_record *holder;
+	uint32_t nr_holders;
+	/* the one domain's control memory */
+	int words_fd, views_fd;     /* views_fd is opened read-only: it is what clients get */
+	struct control control;
+};
+
+/* Refusals are logged. -ENOMEM the pool does not fit (with the numbers), -EUCLEAN refused state. */
+int pool_open(struct pool **ret, const struct options *o, struct fdstore *store);
+struct pool *pool_close(struct pool *p);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the pool share: its geometry, and the steps that making and taking over have in
+ * common.
+ */
+#ifndef DAEMON_POOL_PRIVATE_H
+#define DAEMON_POOL_PRIVATE_H
+
+#include "daemon/pool.h"
+
+#define POOL_PAGE 4096u
+
+/* All that follows from the options, or from the superblock, before there is memory. */
+struct pool_geometry {
+	struct mm_config mm;
+	uint64_t size, section_size; /* bytes */
+	uint32_t nr_sections;
+	uint32_t first_metadata;     /* sections from here on are metadata */
+	uint32_t sessions, holders, magazines; /* records */
+	/* pool addresses */
+	uint64_t superblock, mm_address, mm_size, session_address, holder_address;
+	struct control_geometry control;
+	struct control_layout layout;
+};
+
+/* pool_geometry.c. Refusals are logged: -EINVAL. */
+int pool_geometry_from_options(struct pool_geometry *g, const struct options *o,
+                               struct memblock *mb);
+/* -EUCLEAN, with *why, when the numbers make no sense or the tables lie elsewhere. */
+int pool_geometry_from_superblock(struct pool_geometry *g, const struct superblock *sb,
+                                  const struct options *o, struct memblock *mb, const char **why);
+void pool_superblock_fill(struct superblock *sb, const struct pool_geometry *g,
+                          const uint8_t uuid[16], enum shm_backing b);
+uint64_t pool_superblock_checksum(const struct superblock *sb);
+
+/* pool.c */
+struct pool *pool_new(const struct pool_geometry *g, const struct memblock *mb);
+/* The window, of the pool's size, with nothing in it. */
+int pool_window_reserve(struct pool *p, const struct pool_geometry *g);
+/* Points superblock, tables and mm at their places in the mapped window. */
+int pool_tables_attach(struct pool *p, const struct pool_geometry *g);
+/* Maps both control memfds (taken over), read-write, guarded; populates new ones. */
+int pool_control_map(struct pool *p, const struct pool_geometry *g, int words_fd, int views_fd,
+                     bool populate);
+/* "s12" or "m12" */
+const char *pool_section_name(char buf[16], const struct pool_geometry *g, uint32_t section);
+
+/* pool_create.c, pool_recover.c */
+int pool_create(struct pool **ret, const struct options *o, struct fdstore *store);
+/* 1: there was nothing, or nothing complete (it is dropped then): to be made new. */
+int pool_recover(struct pool **ret, const struct options *o, struct fdstore *store);
+
+#endif

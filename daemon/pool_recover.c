@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking a pool over from the fd store.
+ *
+ * Nothing is believed: the superblock's magic, version and checksum, every descriptor's existence,
+ * kind, size and seals, the places of the tables, every section's state, and that the control
+ * memory is this pool's. Whatever is wrong is listed (the first REPORTS_MAX findings) and refused
+ * with -EUCLEAN; the store is left as it is, for a daemon that understands it, or for the admin who
+ * gives the pool up.
+ *
+ * Only one state is thrown away: a superblock that is whole and not committed, which is what a
+ * start leaves that died before the pool was complete. Nobody was ever granted anything from it.
+ *
+ * Nothing is populated, since everything is: taking over costs a few system calls a section.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/backing.h"
+#include "daemon/fdstore.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/pool_private.h"
+
+#define REPORTS_MAX 8u
+
+/* Findings; more than a few say nothing new. */
+struct report {
+	unsigned int n;
+};
+
+__attribute__((format(printf, 2, 3))) static void report(struct report *rep, const char *fmt, ...)
+{
+	char text[300];
+	va_list ap;
+
+	if (rep->n++ >= REPORTS_MAX)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_error("pool refused: %s", text);
+}
+
+static int report_end(const struct report *rep)
+{
+	if (rep->n == 0)
+		return 0;
+	if (rep->n > REPORTS_MAX)
+		log_error("pool refused: and %u more", rep->n - REPORTS_MAX);
+	log_error("pool refused: nothing was changed; to give its contents up and begin anew, stop the "
+	          "service and start it again");
+	return -EUCLEAN;
+}
+
+/* "s12", "m12", "words0", "views0": the part after `prefix` is a number. */
+static bool name_matches(const char *name, const char *prefix, uint32_t *nr)
+{
+	size_t n = strlen(prefix);
+	char *end;
+	unsigned long v;
+
+	if (strncmp(name, prefix, n) != 0 || name[n] < '0' || name[n] > '9')
+		return false;
+	v = strtoul(name + n, &end, 10);
+	if (*end != '\0' || v >= MAX_SECTIONS)
+		return false;
+	*nr = (uint32_t)v;
+	return true;
+}
+
+static bool name_is_pool(const char *name)
+{
+	uint32_t nr;
+
+	return name_matches(name, "s", &nr) || name_matches(name, "m", &nr) ||
+	       name_matches(name, "words", &nr) || name_matches(name, "views", &nr);
+}
+
+/* How many descriptors of a pool there are, and the highest metadata section among them. */
+static size_t store_survey(const struct fdstore *store, bool *have_top, uint32_t *top)
+{
+	size_t left = fdstore_left(store), n = 0, i;
+
+	*have_top = false;
+	*top = 0;
+	for (i = 0; i < left; i++) {
+		const char *name = fdstore_name(store, i);
+		uint32_t nr;
+
+		if (!name_is_pool(name))
+			continue;
+		n++;
+		if (!name_matches(name, "m", &nr))
+			continue;
+		if (!*have_top || nr > *top)
+			*top = nr;
+		*have_top = true;
+	}
+	return n;
+}
+
+/* Copies the superblock out of the last page of what may be anything. */
+static bool superblock_read(int fd, struct superblock *sb)
+{
+	struct stat st;
+	size_t page;
+	uint8_t *p;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_blksize < (blksize_t)POOL_PAGE)
+		return false;
+	page = (size_t)st.st_blksize; /* of hugetlb: the huge page, of shmem: 4 KiB or 2 MiB */
+	if ((size_t)st.st_size < page || (size_t)st.st_size % page != 0)
+		return false;
+	p = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, st.st_size - (off_t)page);
+	if (p == MAP_FAILED)
+		return false;
+	memcpy(sb, p + page - POOL_PAGE, sizeof(*sb));
+	munmap(p, page);
+	return true;
+}
+
+static void superblock_check(struct report *rep, const struct superblock *sb, uint32_t top)
+{
+	if (sb->magic != SUPERBLOCK_MAGIC)
+		report(rep, "the last page of section m%u is no superblock (magic %016llx): the last "
+		            "section was lost, or its contents", top, (unsigned long long)sb->magic);
+	else if (sb->version != METADATA_VERSION)
+		report(rep, "the metadata are of version %u, this program knows %u: start the program "
+		            "that made them, or a later one", sb->version, METADATA_VERSION);
+	else if (sb->size != sizeof(*sb))
+		report(rep, "the superblock has %u bytes, not %zu", sb->size, sizeof(*sb));
+	else if (sb->checksum != pool_superblock_checksum(sb))
+		report(rep, "the superblock's checksum is %016llx, its contents give %016llx",
+		       (unsigned long long)sb->checksum,
+		       (unsigned long long)pool_superblock_checksum(sb));
+	else if (sb->backing == SHM_AUTO || sb->backing >= SHM_NR_BACKINGS)
+		report(rep, "the superblock names backing %u", sb->backing);
+}
+
+/* Removes an incomplete pool from the store and from here. */
+static int store_drop(struct fdstore *store)
+{
+	size_t i = 0;
+
+	while (i < fdstore_left(store)) {
+		char name[32];
+		const char *n = fdstore_name(store, i);
+		int r;
+
+		if (!name_is_pool(n)) {
+			i++;
+			continue;
+		}
+		snprintf(name, sizeof(name), "%s", n);
+		close(fdstore_take(store, name));
+		r = fdstore_remove(store, name);
+		if (r < 0)
+			return r;
+	}
+	return fdstore_barrier(store);
+}
+
+static void fd_take(struct report *rep, struct fdstore *store, const char *name, int *fd,
+                    size_t size, enum shm_backing b)
+{
+	const char *why;
+
+	*fd = fdstore_take(store, name);
+	if (*fd < 0)
+		report(rep, "descriptor \"%s\" is missing (systemd: is FileDescriptorStoreMax= large "
+		            "enough?)", name);
+	else if (shm_memfd_check(*fd, size, b, &why) < 0)
+		report(rep, "descriptor \"%s\": %s", name, why);
+}
+
+static void fds_take(struct report *rep, struct pool *p, const struct pool_geometry *g,
+                     const struct superblock *sb, struct fdstore *store, int *views)
+{
+	size_t i, left;
+	uint32_t s;
+
+	for (s = 0; s < g->nr_sections; s++) {
+		char name[16];
+
+		if (p->section_fd[s] < 0) /* the superblock's is at hand already */
+			fd_take(rep, store, pool_section_name(name, g, s), &p->section_fd[s],
+			        g->section_size, (enum shm_backing)sb->backing);
+	}
+	fd_take(rep, store, "words0", &p->words_fd, g->layout.words_size, SHM_4K);
+	fd_take(rep, store, "views0", views, g->layout.views_size, SHM_4K);
+	left = fdstore_left(store);
+	for (i = 0; i < left; i++) {
+		const char *name = fdstore_name(store, i);
+
+		if (name_is_pool(name))
+			report(rep, "descriptor \"%s\" belongs to no part of the pool", name);
+	}
+}
+
+static int sections_map(struct pool *p, const struct pool_geometry *g)
+{
+	uint32_t s;
+	int r;
+
+	r = pool_window_reserve(p, g);
+	for (s = 0; s < g->nr_sections && r == 0; s++) {
+		void *at;
+
+		r = shm_map(&at, p->window + s * g->section_size, p->section_fd[s], g->section_size,
+		            true);
+		if (r < 0)
+			log_error("cannot map section %u: %s", s, strerror(-r));
+	}
+	return r;
+}
+
+/* States, and what the sections lie on. */
+static void sections_check(struct report *rep, struct pool *p, const struct pool_geometry *g)
+{
+	uint32_t s;
+
+	for (s = 0; s < g->nr_sections; s++) {
+		bool metadata = s >= g->first_metadata;
+		struct section_info info;
+
+		mm_section_get(p->mm, (section_id_t){ s }, &info);
+		if (metadata ? info.state != SECTION_METADATA :
+		               info.state != SECTION_ONLINE && info.state != SECTION_RETIRED)
+			report(rep, "section %u is in state %d, as %s it cannot be", s, (int)info.state,
+			       metadata ? "metadata" : "part of a zone");
+		else if (info.state == SECTION_ONLINE && info.domain != 0)
+			report(rep, "section %u belongs to domain %u, which does not exist", s,
+			       info.domain);
+		switch (info.backing) {
+		case SHM_HUGETLB_1G:
+			p->bytes_1g += g->section_size;
+			break;
+		case SHM_HUGETLB_2M:
+		case SHM_THP:
+			p->bytes_2m += g->section_size;
+			break;
+		default:
+			p->bytes_4k += g->section_size;
+			break;
+		}
+	}
+}
+
+static void control_check(struct report *rep, const struct pool *p, const struct superblock *sb)
+{
+	const struct control_status *st = p->control.status;
+
+	if (st->version != CONTROL_VERSION)
+		report(rep, "the control memory is of version %u, not %u", st->version,
+		       CONTROL_VERSION);
+	else if (memcmp(st->uuid, sb->uuid, sizeof(sb->uuid)) != 0)
+		report(rep, "the control memory is of another pool");
+}
+
+/* What was asked for and is not what there is: the pool that exists wins. */
+static void options_compare(const struct options *o, const struct pool_geometry *g,
+                            const struct superblock *sb)
+{
+	char a[32], b[32];
+
+	if (o->pool_size != g->size)
+		log_warning("pool size %s is configured, the pool that exists has %s and stays so",
+		            backing_size_text(a, o->pool_size), backing_size_text(b, g->size));
+	if (o->section_size && o->section_size != g->section_size)
+		log_warning("section size %s is configured, the pool that exists has %s and stays so",
+		            backing_size_text(a, o->section_size),
+		            backing_size_text(b, g->section_size));
+	if (o->nodes != g->mm.nodes)
+		log_warning("%u nodes are configured, the pool that exists has %u and stays so",
+		            o->nodes, g->mm.nodes);
+	if (o->dma_size >> PAGE_SHIFT != g->mm.dma_end ||
+	    o->dma32_size >> PAGE_SHIFT != g->mm.dma32_end)
+		log_warning("other zone borders are configured than the pool that exists has; they "
+		            "stay");
+	if (o->backing != SHM_AUTO && o->backing != sb->backing &&
+	    !(o->backing == SHM_HUGETLB_2M && sb->backing == SHM_HUGETLB_1G))
+		log_warning("backing %s is configured, the pool that exists has %s and stays so",
+		            shm_backing_name(o->backing),
+		            shm_backing_name((enum shm_backing)sb->backing));
+}
+
+static void backing_texts(struct pool *p, const struct pool_geometry *g, const struct options *o,
+                          enum shm_backing b)
+{
+	struct backing_need need = {
+		.pool = g->size,
+		.section = g->section_size,
+		.wanted = o->backing,
+		.huge_page = o->huge_page_size,
+	};
+	struct shm_machine machine;
+
+	p->backing = o->backing;
+	backing_describe(p->backing_text, sizeof(p->backing_text), b, p->bytes_4k, p->bytes_2m,
+	                 p->bytes_1g);
+	if ((b == SHM_THP || b == SHM_4K) && shm_machine_read(&machine) == 0)
+		backing_advise(p->advice, sizeof(p->advice), &need, &machine, b, p->bytes_4k);
+}
+
+static int pool_take_over(struct pool *p, const struct pool_geometry *g,
+                          const struct superblock *sb, const struct options *o,
+                          struct fdstore *store, int *views)
+{
+	struct report rep = { 0 };
+	int r;
+
+	fds_take(&rep, p, g, sb, store, views);
+	r = report_end(&rep);
+	if (r == 0)
+		r = sections_map(p, g);
+	if (r == 0)
+		r = pool_control_map(p, g, p->words_fd, *views, false);
+	if (r < 0)
+		return r;
+	control_check(&rep, p, sb);
+	r = report_end(&rep);
+	if (r == 0)
+		r = pool_tables_attach(p, g);
+	if (r < 0)
+		return r;
+	sections_check(&rep, p, g);
+	r = report_end(&rep);
+	if (r < 0)
+		return r;
+	options_compare(o, g, sb);
+	backing_texts(p, g, o, (enum shm_backing)sb->backing);
+	memcpy(p->uuid, sb->uuid, sizeof(p->uuid));
+	p->recovered = true;
+	/* relaxed: no other thread yet; the control memory's copy is released to the clients */
+	p->epoch = atomic_fetch_add_explicit(&p->superblock->epoch, 1, memory_order_relaxed) + 1;
+	atomic_store_explicit(&p->control.status->epoch, p->epoch, memory_order_release);
+	return 0;
+}
+
+/* The fd of the superblock's section comes along: taken over, also on failure. */
+static int pool_recover_from(struct pool **ret, int top_fd, uint32_t top,
+                             const struct superblock *sb, const struct options *o,
+                             struct fdstore *store)
+{
+	struct pool_geometry g;
+	struct memblock mb;
+	struct report rep = { 0 };
+	const char *why;
+	struct pool *p;
+	int r, views = -1;
+
+	if (pool_geometry_from_superblock(&g, sb, o, &mb, &why) < 0)
+		report(&rep, "the superblock describes an impossible pool: %s", why);
+	else if (top != g.nr_sections - 1)
+		report(&rep, "the superblock is in section %u, of a pool whose last section is %u", top,
+		       g.nr_sections - 1);
+	else if (shm_memfd_check(top_fd, g.section_size, (enum shm_backing)sb->backing, &why) < 0)
+		report(&rep, "descriptor \"m%u\": %s", top, why);
+	r = report_end(&rep);
+	if (r < 0) {
+		close(top_fd);
+		return r;
+	}
+	p = pool_new(&g, &mb);
+	if (!p) {
+		close(top_fd);
+		return -ENOMEM;
+	}
+	p->section_fd[top] = top_fd;
+	r = pool_take_over(p, &g, sb, o, store, &views);
+	if (views >= 0)
+		close(views); /* mapped, and in the store */
+	if (r < 0) {
+		pool_close(p);
+		return r;
+	}
+	log_notice("pool: taken over, start %llu: %s, %u sections, %u of them metadata",
+	           (unsigned long long)p->epoch, p->backing_text, g.nr_sections,
+	           g.nr_sections - g.first_metadata);
+	if (p->advice[0])
+		log_warning("pool: %s", p->advice);
+	*ret = p;
+	return 0;
+}
+
+int pool_recover(struct pool **ret, const struct options *o, struct fdstore *store)
+{
+	struct report rep = { 0 };
+	struct superblock sb;
+	char name[16];
+	bool have_top;
+	uint32_t top;
+	size_t n;
+	int fd, r;
+
+	n = store_survey(store, &have_top, &top);
+	if (n == 0)
+		return 1;
+	if (!have_top) {
+		report(&rep, "the fd store holds %zu descriptors of a pool, but no metadata section", n);
+		return report_end(&rep);
+	}
+	snprintf(name, sizeof(name), "m%u", top);
+	fd = fdstore_take(store, name);
+	if (!superblock_read(fd, &sb))
+		report(&rep, "descriptor \"%s\" cannot be read: it is no section", name);
+	else
+		superblock_check(&rep, &sb, top);
+	r = report_end(&rep);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	/* acquire: pairs with the commit of the process that made it */
+	if (atomic_load_explicit(&sb.committed, memory_order_acquire) == 1)
+		return pool_recover_from(ret, fd, top, &sb, o, store);
+	close(fd);
+	log_notice("an earlier start died before its pool was complete; it is dropped and a new one "
+	           "is made");
+	r = fdstore_remove(store, name);
+	if (r == 0)
+		r = store_drop(store);
+	return r < 0 ? r : 1;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pressure: somebody waits, so everybody gives back what he only keeps.
+ *
+ * It begins when the wait queue gets its first request and ends with its last. Meanwhile
+ * control_status.pressure tells clients to send what they free to the daemon, an event asks them to
+ * drop what they cache, and the daemon fetches memory itself, in rounds:
+ *
+ *     main loop   reactor_broadcast: every reactor drains its per-CPU lists
+ *     worker      the depot's magazines and all words marked RETURNED go to the zones; the queue is
+ *                 kicked
+ *     main loop   pause, then the next round while anybody waits
+ *
+ * The pause is 10 ms, or four times what the worker's part took, so that it stays below a fifth of
+ * the worker's time however large the pool is.
+ *
+ * The beginning and the end are seen under the wait queue's lock; they set the flag and post to the
+ * main loop, whose part is `step`. One round runs at a time (`running`, main loop only).
+ */
+#include "daemon/pressure.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <uv.h>
+
+#include "daemon/domain.h"
+#include "daemon/reactor.h"
+#include "daemon/session.h"
+#include "proto/kmm.pb-c.h"
+
+#define PRESSURE_PAUSE_MS 10u
+
+struct pressure {
+	struct domain *d;
+	struct reactor_work begun;  /* to the main loop: the first waits */
+	_Atomic uint32_t posted;    /* `begun` is under way */
+	struct reactor_work ended;  /* to the main loop: the round is over */
+	uint64_t pause_ms;          /* written by the worker before `ended` is posted */
+	/* main loop only */
+	uv_timer_t *timer;
+	bool running;
+};
+
+static void step(struct pressure *p);
+
+static void pressure_begin(void *ctx)
+{
+	struct pressure *p = ctx;
+	struct reactor *mainloop = p->d->kmmd->main;
+
+	/* release: pairs with the clients' acquire loads */
+	atomic_store_explicit(&p->d->control.status->pressure, 1, memory_order_release);
+	/* acq_rel pairs with the clearing in begun_run() */
+	if (mainloop && !atomic_exchange_explicit(&p->posted, 1, memory_order_acq_rel))
+		reactor_post(mainloop, &p->begun);
+}
+
+static void pressure_end(void *ctx)
+{
+	struct pressure *p = ctx;
+
+	atomic_store_explicit(&p->d->control.status->pressure, 0, memory_order_release);
+}
+
+const struct wait_queue_ops pressure_ops = { .begin = pressure_begin, .end = pressure_end };
+
+/* ---- a round ---- */
+
+static void drain_reactor(struct reactor *r, void *arg)
+{
+	struct pressure *p = arg;
+
+	mm_drain_cpu(p->d->zones, r->index);
+}
+
+static void collect(void *arg)
+{
+	struct pressure *p = arg;
+	uint64_t start = uv_hrtime(), took;
+
+	exchange_drain(p->d, MM_CPU_NONE);
+	if (wait_queue_waiting(p->d->waiters))
+		grant_collect(p->d, NULL, MM_CPU_NONE);
+	wait_queue_kick(p->d->waiters);
+	took = (uv_hrtime() - start) / 1000000 * 4;
+	p->pause_ms = took > PRESSURE_PAUSE_MS ? took : PRESSURE_PAUSE_MS;
+	reactor_post(p->d->kmmd->main, &p->ended);
+}
+
+static void timer_run(uv_timer_t *timer)
+{
+	step(timer->data);
+}
+
+static void pause_start(struct pressure *p, struct reactor *r, uint64_t ms)
+{
+	if (!p->timer) {
+		p->timer = calloc(1, sizeof(*p->timer));
+		if (!p->timer)
+			return; /* the next free kicks; the next beginning tries again */
+		uv_timer_init(&r->loop, p->timer);
+		p->timer->data = p;
+	}
+	uv_timer_start(p->timer, timer_run, ms, 0);
+}
+
+static void step(struct pressure *p)
+{
+	struct kmmd *kmmd = p->d->kmmd;
+
+	if (p->running || !wait_queue_waiting(p->d->waiters))
+		return;
+	if (reactor_broadcast(kmmd, drain_reactor, collect, p) == 0)
+		p->running = true;
+	else
+		pause_start(p, kmmd->main, PRESSURE_PAUSE_MS);
+}
+
+static void ended_run(struct reactor *r, struct reactor_work *w)
+{
+	struct pressure *p = (struct pressure *)((char *)w - offsetof(struct pressure, ended));
+
+	p->running = false;
+	if (wait_queue_waiting(p->d->waiters))
+		pause_start(p, r, p->pause_ms);
+}
+
+static void begun_run(struct reactor *r, struct reactor_work *w)
+{
+	struct pressure *p = (struct pressure *)((char *)w - offsetof(struct pressure, begun));
+
+	(void)r;
+	atomic_store_explicit(&p->posted, 0, memory_order_release);
+	session_broadcast_event(p->d->kmmd->sessions, KMM__V1__EVENT__KIND__PRESSURE,
+	                        "requests wait for memory: give back what is only cached");
+	step(p);
+}
+
+int pressure_new(struct pressure **ret, struct domain *d)
+{
+	struct pressure *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	p->d = d;
+	p->begun.run = begun_run;
+	p->ended.run = ended_run;
+	*ret = p;
+	return 0;
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+struct pressure *pressure_free(struct pressure *p)
+{
+	if (!p)
+		return NULL;
+	if (p->timer)
+		uv_close((uv_handle_t *)p->timer, timer_closed);
+	free(p);
+	return NULL;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What happens while requests wait for memory. See pressure.c.
+ */
+#ifndef DAEMON_PRESSURE_H
+#define DAEMON_PRESSURE_H
+
+#include "daemon/wait_queue.h"
+
+struct domain;
+struct pressure;
+
+int pressure_new(struct pressure **ret, struct domain *d);
+struct pressure *pressure_free(struct pressure *p); /* main thread; the loop still closes a handle */
+extern const struct wait_queue_ops pressure_ops;    /* their ctx is the struct pressure */
+
+#endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Suspended calls.
+ *
+ * A channel has two lists of them: `pending`, those that deadline, CANCEL and close may still
+ * cancel, and `orphans`, those that were cancelled but whose resume is on its way. A call is moved
+ * to the orphans before its cancel runs, so that cancel is told at most once; most end inside it.
+ *
+ * Counts: a pending call holds a reference of its channel and of its session, and one of the
+ * session's calls in flight. All are given back when it ends, on the channel's reactor.
+ *
+ * Deadlines: the channel's timer is armed for the earliest; when it fires, the list (bounded by the
+ * session's calls in flight) is walked once.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "daemon/channel_private.h"
+#include "daemon/kmmd.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/rpc_private.h"
+#include "daemon/session.h"
+#include "proto/kmm.pb-c.h"
+
+#define CALLS_WITHOUT_SESSION 16u /* pending on a connection that joined no session */
+
+static void pending_link(struct rpc_pending **list, struct rpc_pending *p)
+{
+	p->next = *list;
+	if (p->next)
+		p->next->prev = &p->next;
+	p->prev = list;
+	*list = p;
+}
+
+static void pending_unlink(struct rpc_pending *p)
+{
+	*p->prev = p->next;
+	if (p->next)
+		p->next->prev = p->prev;
+}
+
+static void pending_cancel(struct rpc_pending *p, int reason)
+{
+	pending_unlink(p);
+	pending_link(&p->channel->orphans, p);
+	p->cancelled = true;
+	p->cancel(p, reason);
+}
+
+static void pending_run(struct reactor *r, struct reactor_work *w)
+{
+	struct rpc_pending *p = (struct rpc_pending *)w;
+
+	(void)r;
+	p->resume(p);
+}
+
+/* Everything that the call held is given back; p may be freed by its owner now. */
+static void pending_end(struct rpc_pending *p)
+{
+	pending_unlink(p);
+	if (p->session) {
+		/* relaxed: a count checked against a limit, nothing is published by it */
+		atomic_fetch_sub_explicit(&p->session->calls_in_flight, 1, memory_order_relaxed);
+		session_unref(p->session);
+	}
+	channel_unref(p->channel);
+}
+
+static bool pending_admit(struct rpc_call *call)
+{
+	struct session *s = call->session;
+	uint32_t limit = call->kmmd->options->calls_max, n = 0;
+
+	for (const struct rpc_pending *p = call->channel->pending; p; p = p->next) {
+		if (p->id == call->id) {
+			rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
+			         "call number %u is in use by a call that is not answered yet", call->id);
+			return false;
+		}
+		n++;
+	}
+	if (!s) {
+		if (n < CALLS_WITHOUT_SESSION)
+			return true;
+		rpc_fail(call, STATUS_RESOURCE_EXHAUSTED, EDQUOT,
+		         "%u calls are in flight on this connection, as many as are allowed without a "
+		         "session",
+		         n);
+		return false;
+	}
+	/* relaxed: see pending_end() */
+	if (atomic_fetch_add_explicit(&s->calls_in_flight, 1, memory_order_relaxed) < limit)
+		return true;
+	atomic_fetch_sub_explicit(&s->calls_in_flight, 1, memory_order_relaxed);
+	rpc_fail(call, STATUS_RESOURCE_EXHAUSTED, EDQUOT,
+	         "%u calls of session %u wait already, as many as [limits] calls allows", limit, s->id);
+	return false;
+}
+
+int rpc_suspend(struct rpc_call *call, struct rpc_pending *p, void (*resume)(struct rpc_pending *),
+                void (*cancel)(struct rpc_pending *, int reason))
+{
+	if (!pending_admit(call))
+		return -EDQUOT;
+	*p = (struct rpc_pending){
+	        .work = {.run = pending_run},
+	        .channel = call->channel,
+	        .reactor = call->reactor,
+	        .session = call->session ? session_ref(call->session) : NULL,
+	        .method = call->method,
+	        .id = call->id,
+	        .deadline_ns = call->deadline_ns,
+	        .resume = resume,
+	        .cancel = cancel,
+	};
+	channel_ref(p->channel);
+	pending_link(&p->channel->pending, p);
+	if (p->deadline_ns)
+		channel_arm(p->channel, p->deadline_ns);
+	call->answered = true;
+	return 0;
+}
+
+void rpc_pending_post(struct rpc_pending *p)
+{
+	p->posted = true;
+	reactor_post(p->reactor, &p->work);
+}
+
+bool rpc_pending_reply(struct rpc_pending *p, const ProtobufCMessage *reply)
+{
+	bool open = !p->channel->closed;
+
+	if (open && rpc_put(p->channel, FRAME_REPLY, p->id, STATUS_OK, reply, NULL, 0) < 0)
+		log_error("%s: a reply is longer than a frame may be", p->method->name);
+	open = !p->channel->closed;
+	pending_end(p);
+	return open;
+}
+
+bool rpc_pending_item(struct rpc_pending *p, const ProtobufCMessage *item)
+{
+	if (!p->channel->closed &&
+	    rpc_put(p->channel, FRAME_ITEM, p->id, STATUS_OK, item, NULL, 0) < 0)
+		log_error("%s: an item is longer than a frame may be and was left out", p->method->name);
+	return !p->channel->closed;
+}
+
+void rpc_pending_fail(struct rpc_pending *p, enum status_code code, int errno_value,
+                      const char *fmt, ...)
+{
+	Kmm__V1__Error e = KMM__V1__ERROR__INIT;
+	char text[RPC_TEXT_MAX + 1];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	e.errno_value = errno_value;
+	e.text = text;
+	if (!p->channel->closed)
+		rpc_put(p->channel, FRAME_REPLY, p->id, code, &e.base, NULL, 0);
+	if (p->session)
+		session_refused(p->session, text);
+	pending_end(p);
+}
+
+void rpc_pending_drop(struct rpc_pending *p)
+{
+	pending_end(p);
+}
+
+/* ---- cancelling ---- */
+
+void rpc_cancel(struct channel *c, uint32_t id)
+{
+	for (struct rpc_pending *p = c->pending; p; p = p->next) {
+		if (p->id == id) {
+			pending_cancel(p, ECANCELED);
+			return;
+		}
+	}
+}
+
+void rpc_channel_closed(struct channel *c)
+{
+	while (c->pending)
+		pending_cancel(c->pending, EPIPE);
+}
+
+uint64_t rpc_channel_expire(struct channel *c, uint64_t now_ns)
+{
+	struct rpc_pending *expired = NULL, *next;
+	uint64_t earliest = 0;
+
+	for (struct rpc_pending *p = c->pending; p; p = next) {
+		next = p->next;
+		if (!p->deadline_ns)
+			continue;
+		if (p->deadline_ns <= now_ns) {
+			pending_unlink(p);
+			pending_link(&expired, p);
+		} else if (!earliest || p->deadline_ns < earliest) {
+			earliest = p->deadline_ns;
+		}
+	}
+	/* Cancelling one may end others: each is on a list that it can leave by itself. */
+	while (expired)
+		pending_cancel(expired, ETIMEDOUT);
+	return earliest;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the services share.
+ *
+ * Jobs. A call that takes longer than a reactor may be busy is suspended; the worker does the work
+ * and posts; the reply is made on the call's reactor. A deadline or a cancel that comes meanwhile is
+ * noted and becomes the answer, so the object always lives until its work is done.
+ */
+#include "daemon/service.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+void service_refuse(struct rpc_call *call, int rc, const char *why)
+{
+	rpc_fail(call, rpc_status_of(-rc), -rc, "%s", why);
+}
+
+void service_pending_refuse(struct rpc_pending *p, int rc, const char *why)
+{
+	rpc_pending_fail(p, rpc_status_of(-rc), -rc, "%s", why);
+}
+
+static struct service_job *job_of(struct rpc_pending *p)
+{
+	return (struct service_job *)p; /* its first member */
+}
+
+static void job_resume(struct rpc_pending *p)
+{
+	job_of(p)->reply(job_of(p));
+}
+
+static void job_cancel(struct rpc_pending *p, int reason)
+{
+	job_of(p)->cancelled = reason;
+}
+
+static void job_run(struct worker_job *job)
+{
+	struct service_job *j = (struct service_job *)((char *)job - offsetof(struct service_job, job));
+
+	j->work(j);
+}
+
+bool service_job_suspend(struct rpc_call *call, struct service_job *j,
+                         void (*reply)(struct service_job *))
+{
+	j->kmmd = call->kmmd;
+	j->reply = reply;
+	if (rpc_suspend(call, &j->pending, job_resume, job_cancel) == 0)
+		return true;
+	free(j);
+	return false;
+}
+
+void service_job_start(struct rpc_call *call, struct service_job *j,
+                       void (*work)(struct service_job *), void (*reply)(struct service_job *))
+{
+	if (service_job_suspend(call, j, reply))
+		service_job_submit(j, work);
+}
+
+void service_job_submit(struct service_job *j, void (*work)(struct service_job *))
+{
+	j->work = work;
+	j->job.run = job_run;
+	worker_submit(j->kmmd->worker, &j->job);
+}
+
+void service_job_done(struct service_job *j)
+{
+	rpc_pending_post(&j->pending);
+}
+
+bool service_job_cancelled(struct service_job *j)
+{
+	if (!j->cancelled)
+		return false;
+	service_pending_refuse(&j->pending, -j->cancelled,
+	                       j->cancelled == ETIMEDOUT ? "the deadline passed before it was done" :
+	                                                   "the call was cancelled");
+	return true;
+}

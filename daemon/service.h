@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the services of the daemon share: handlers that live in files of their own, and how a
+ * negative errno becomes a refusal.
+ */
+#ifndef DAEMON_SERVICE_H
+#define DAEMON_SERVICE_H
+
+#include "daemon/rpc.h"
+#include "daemon/worker.h"
+
+struct session;
+
+/* Answers with the status of that negative errno and the text. */
+void service_refuse(struct rpc_call *call, int rc, const char *why);
+void service_pending_refuse(struct rpc_pending *p, int rc, const char *why);
+
+/* A call whose work the worker does; embedded first in the service's object. */
+struct service_job {
+	struct rpc_pending pending;
+	struct worker_job job;
+	struct kmmd *kmmd;
+	int cancelled; /* positive errno, 0: not; on the call's reactor */
+	void (*work)(struct service_job *j);  /* on the worker; ends with service_job_done() */
+	void (*reply)(struct service_job *j); /* on the call's reactor: answers, frees the object */
+};
+/* Suspends the call and submits the work. The object is freed by free() when the call is refused. */
+void service_job_start(struct rpc_call *call, struct service_job *j,
+                       void (*work)(struct service_job *), void (*reply)(struct service_job *));
+/* The same without submitting: for work that begins otherwise. False: refused and freed. */
+bool service_job_suspend(struct rpc_call *call, struct service_job *j,
+                         void (*reply)(struct service_job *));
+/* After service_job_suspend(). */
+void service_job_submit(struct service_job *j, void (*work)(struct service_job *));
+void service_job_done(struct service_job *j);
+/* In reply(): the call was cancelled and is answered so. */
+bool service_job_cancelled(struct service_job *j);
+
+/* service_pages.c */
+void service_alloc_pages(struct rpc_call *call, const ProtobufCMessage *request);
+void service_free_pages(struct rpc_call *call, const ProtobufCMessage *request);
+void service_exchange(struct rpc_call *call, const ProtobufCMessage *request);
+void service_collect(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_share.c */
+void service_send(struct rpc_call *call, const ProtobufCMessage *request);
+void service_hold(struct rpc_call *call, const ProtobufCMessage *request);
+void service_release(struct rpc_call *call, const ProtobufCMessage *request);
+void service_get_holders(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_sections.c */
+void service_get_sections(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_events.c */
+void service_events(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_inspector.c: false: it is none, and the call is answered so. */
+bool service_domain_known(struct rpc_call *call, const char *name);
+/* service_sessions.c */
+void service_list_sessions(struct rpc_call *call, const ProtobufCMessage *request);
+void service_get_session(struct rpc_call *call, const ProtobufCMessage *request);
+
+#endif

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kmm.v1.Admin: checking, draining, killing.
+ *
+ *   Fsck          all reactors stand still while the worker walks every structure
+ *   DropCaches    the worker collects what threads cache and drains the depot, after every reactor
+ *                 has drained its per-CPU lists; all of it goes to the zones
+ *   KillSession   SIGKILL through the pidfd; answered when the session is swept
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/domain.h"
+#include "daemon/log.h"
+#include "daemon/service.h"
+#include "daemon/session.h"
+#include "daemon/wait_queue.h"
+#include "proto/kmm.pb-c.h"
+
+/* ---- Fsck ---- */
+
+#define FINDINGS_MAX 1000u
+#define FINDING_TEXT 300u
+
+struct fsck_call {
+	struct service_job job; /* first */
+	size_t found;           /* may exceed FINDINGS_MAX */
+	char text[FINDINGS_MAX][FINDING_TEXT];
+};
+
+static void fsck_note(void *ctx, const char *text)
+{
+	struct fsck_call *c = ctx;
+
+	if (c->found < FINDINGS_MAX)
+		snprintf(c->text[c->found], FINDING_TEXT, "%s", text);
+	c->found++;
+}
+
+static void fsck_walk(void *arg)
+{
+	struct fsck_call *c = arg;
+	struct domain *d = c->job.kmmd->domain;
+
+	mm_validate(d->zones, fsck_note, c);
+	domain_validate(d, fsck_note, c);
+}
+
+static void fsck_done(void *arg)
+{
+	service_job_done(&((struct fsck_call *)arg)->job);
+}
+
+static void fsck_reply(struct service_job *j)
+{
+	struct fsck_call *c = (struct fsck_call *)j;
+	Kmm__V1__FsckRequest empty = KMM__V1__FSCK_REQUEST__INIT;
+	Kmm__V1__Finding item = KMM__V1__FINDING__INIT;
+	char more[80];
+	size_t i;
+
+	if (service_job_cancelled(j)) {
+		free(c);
+		return;
+	}
+	for (i = 0; i < c->found && i < FINDINGS_MAX; i++) {
+		item.text = c->text[i];
+		rpc_pending_item(&j->pending, &item.base);
+	}
+	if (c->found > FINDINGS_MAX) {
+		snprintf(more, sizeof(more), "%zu further findings are left out",
+		         c->found - FINDINGS_MAX);
+		item.text = more;
+		rpc_pending_item(&j->pending, &item.base);
+	}
+	if (c->found)
+		log_error("fsck: %zu findings; the first: %s", c->found, c->text[0]);
+	rpc_pending_reply(&j->pending, &empty.base);
+	free(c);
+}
+
+static void handle_fsck(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	struct fsck_call *c = calloc(1, sizeof(*c));
+
+	(void)request;
+	if (!c) {
+		service_refuse(call, -ENOMEM, "the daemon is out of memory");
+		return;
+	}
+	if (!service_job_suspend(call, &c->job, fsck_reply))
+		return;
+	if (reactor_rendezvous(call->kmmd, fsck_walk, fsck_done, c) < 0) {
+		service_pending_refuse(&c->job.pending, -ENOMEM, "the daemon is out of memory");
+		free(c);
+	}
+}
+
+/* ---- DropCaches ---- */
+
+struct drop_call {
+	struct service_job job; /* first */
+	_Atomic uint64_t per_cpu;
+	uint64_t depot, threads;
+};
+
+/* On each reactor. */
+static void drop_drain(struct reactor *r, void *arg)
+{
+	struct drop_call *c = arg;
+	struct mm_domain *zones = r->kmmd->domain->zones;
+	struct mm_pcp_stats s;
+	uint64_t n = 0;
+	uint32_t node;
+	unsigned int type;
+
+	for (node = 0; node < mm_nr_nodes(zones); node++)
+		for (type = 0; type < MAX_NR_ZONES; type++) {
+			mm_pcp_stats(zones, node, (enum zone_type)type, r->index, &s);
+			n += s.count;
+		}
+	mm_drain_cpu(zones, r->index);
+	/* relaxed: read after the broadcast's own ordering */
+	atomic_fetch_add_explicit(&c->per_cpu, n, memory_order_relaxed);
+}
+
+/* On the worker. */
+static void drop_collect(void *arg)
+{
+	struct drop_call *c = arg;
+	struct domain *d = c->job.kmmd->domain;
+
+	c->depot = exchange_drain(d, MM_CPU_NONE);
+	c->threads = grant_collect(d, NULL, MM_CPU_NONE);
+	service_job_done(&c->job);
+}
+
+static void drop_reply(struct service_job *j)
+{
+	struct drop_call *c = (struct drop_call *)j;
+	Kmm__V1__DropCachesReply reply = KMM__V1__DROP_CACHES_REPLY__INIT;
+
+	if (!service_job_cancelled(j)) {
+		reply.per_cpu = atomic_load_explicit(&c->per_cpu, memory_order_relaxed);
+		reply.depot = c->depot;
+		reply.threads = c->threads;
+		rpc_pending_reply(&j->pending, &reply.base);
+	}
+	/* What was drained by the reactors may serve who waits. */
+	if (wait_queue_waiting(j->kmmd->domain->waiters))
+		wait_queue_kick(j->kmmd->domain->waiters);
+	free(c);
+}
+
+static void handle_drop_caches(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	struct drop_call *c = calloc(1, sizeof(*c));
+
+	(void)request;
+	if (!c) {
+		service_refuse(call, -ENOMEM, "the daemon is out of memory");
+		return;
+	}
+	if (!service_job_suspend(call, &c->job, drop_reply))
+		return;
+	if (reactor_broadcast(call->kmmd, drop_drain, drop_collect, c) < 0) {
+		service_pending_refuse(&c->job.pending, -ENOMEM, "the daemon is out of memory");
+		free(c);
+	}
+}
+
+/* ---- KillSession ---- */
+
+struct kill_call {
+	struct rpc_pending pending; /* first */
+	struct session_end_wait wait;
+	struct session *s;
+	int cancelled;
+};
+
+static void kill_swept(struct session_end_wait *w)
+{
+	struct kill_call *c = (struct kill_call *)((char *)w - offsetof(struct kill_call, wait));
+
+	rpc_pending_post(&c->pending);
+}
+
+static void kill_refuse(struct kill_call *c, int reason)
+{
+	rpc_pending_fail(&c->pending, rpc_status_of(reason), reason,
+	                 "the process of session %u was sent SIGKILL but has not ended yet", c->s->id);
+	free(c);
+}
+
+static void kill_resume(struct rpc_pending *p)
+{
+	struct kill_call *c = (struct kill_call *)p;
+	Kmm__V1__KillSessionReply reply = KMM__V1__KILL_SESSION_REPLY__INIT;
+
+	rpc_pending_reply(p, &reply.base);
+	free(c);
+}
+
+static void kill_cancel(struct rpc_pending *p, int reason)
+{
+	struct kill_call *c = (struct kill_call *)p;
+
+	if (session_end_unwait(c->s, &c->wait))
+		kill_refuse(c, reason);
+}
+
+static void handle_kill_session(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__KillSessionRequest *q = (const Kmm__V1__KillSessionRequest *)request;
+	struct session *s = session_by_id(call->kmmd->sessions, q->session);
+	struct kill_call *c;
+	int r;
+
+	if (!s || !session_enter(s)) {
+		rpc_fail(call, STATUS_NOT_FOUND, ENOENT,
+		         "there is no live session %u; kmmctl sessions lists them", q->session);
+		return;
+	}
+	c = calloc(1, sizeof(*c));
+	if (!c) {
+		service_refuse(call, -ENOMEM, "the daemon is out of memory");
+		goto leave;
+	}
+	if (rpc_suspend(call, &c->pending, kill_resume, kill_cancel) < 0) {
+		free(c);
+		goto leave;
+	}
+	c->s = s;
+	c->wait.done = kill_swept;
+	session_end_wait(s, &c->wait);
+	r = session_kill(s);
+	if (r == 0) {
+		log_notice("session %u (%s, process %d) is killed on behalf of user %u", s->id, s->name,
+		           (int)s->pid, call->peer->uid);
+		goto leave;
+	}
+	/* It may have died by itself meanwhile: then the wait is over or will be. */
+	if (r == -ESRCH && s->pidfd >= 0)
+		goto leave;
+	session_end_unwait(s, &c->wait); /* cannot have been told: s is entered */
+	rpc_pending_fail(&c->pending, rpc_status_of(-r), -r,
+	                 "the process of session %u cannot be killed: %s", q->session,
+	                 r == -ESRCH ? "it is not known (another pid namespace?)" : strerror(-r));
+	free(c);
+leave:
+	session_leave(s);
+}
+
+/* ---- the table ---- */
+
+#define METHOD(NUMBER, NAME, STREAM, REQUEST, REPLY, HANDLER)                                      \
+	{                                                                                          \
+		.number = KMM__V1__METHOD__ADMIN_##NUMBER, .name = "kmm.v1.Admin/" NAME,           \
+		.demand = RPC_ADMIN, .streaming = STREAM,                                          \
+		.request = &kmm__v1__##REQUEST##_request__descriptor,                              \
+		.reply = &kmm__v1__##REPLY##__descriptor, .handle = HANDLER                        \
+	}
+
+const struct rpc_method service_admin[] = {
+	METHOD(FSCK, "Fsck", true, fsck, finding, handle_fsck),
+	METHOD(DROP_CACHES, "DropCaches", false, drop_caches, drop_caches_reply, handle_drop_caches),
+	METHOD(KILL_SESSION, "KillSession", false, kill_session, kill_session_reply,
+	       handle_kill_session),
+	{ .handle = NULL },
+};

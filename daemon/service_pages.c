@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * AllocPages, FreePages, Exchange, Collect: blocks out and back.
+ *
+ * Requests that can be met are answered at once, without an allocation, a clock or a lock beyond
+ * the allocator's. The others are in service_wait.c: a request that may wait is parked; one that
+ * meets the session's quota is tried again after the worker has settled accounts. While anybody
+ * waits, a request that may wait goes to the end of the queue, not past it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "daemon/depot.h"
+#include "daemon/domain.h"
+#include "daemon/grant.h"
+#include "daemon/log.h"
+#include "daemon/service.h"
+#include "daemon/service_wait.h"
+#include "daemon/session.h"
+#include "daemon/wait_queue.h"
+#include "proto/kmm.pb-c.h"
+
+static bool must_queue(const struct domain *d, gfp_t gfp)
+{
+	return (gfp & __GFP_DIRECT_RECLAIM) && wait_queue_waiting(d->waiters);
+}
+
+void service_alloc_pages(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__AllocPagesRequest *q = (const Kmm__V1__AllocPagesRequest *)request;
+	struct wait_request want = { .gfp = q->gfp, .order = q->order };
+	struct domain *d = call->kmmd->domain;
+	Kmm__V1__AllocPagesReply reply = KMM__V1__ALLOC_PAGES_REPLY__INIT;
+	const char *why;
+	int rc;
+
+	if (must_queue(d, q->gfp)) {
+		service_wait(call, &want, -ENOMEM, NULL);
+		return;
+	}
+	rc = grant_alloc(d, call->session, call->reactor->index, q->gfp, q->order, &reply.pfn, &why);
+	if (rc == 0)
+		rpc_reply(call, &reply.base);
+	else
+		service_wait(call, &want, rc, why);
+}
+
+void service_free_pages(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__FreePagesRequest *q = (const Kmm__V1__FreePagesRequest *)request;
+	Kmm__V1__FreePagesReply reply = KMM__V1__FREE_PAGES_REPLY__INIT;
+	const char *why;
+	int rc = grant_free(call->kmmd->domain, call->session, call->reactor->index, q->pfn, q->order,
+	                    q->generation, &why);
+
+	if (rc == 0)
+		rpc_reply(call, &reply.base);
+	else
+		service_refuse(call, rc, why);
+}
+
+/* ---- Exchange ---- */
+
+static bool exchange_check(struct rpc_call *call, const Kmm__V1__ExchangeRequest *q)
+{
+	uint32_t magazines = depot_size(call->kmmd->domain->depot);
+
+	if (q->give > magazines)
+		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL, "there is no magazine %u, only %u",
+		         q->give - 1, magazines);
+	else if (q->rounds > MAGAZINE_ROUNDS_MAX)
+		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
+		         "%u rounds are asked for, a magazine has %u", q->rounds, MAGAZINE_ROUNDS_MAX);
+	else if (q->rounds && q->empty)
+		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
+		         "a full and an empty magazine are asked for: one call gives one");
+	else
+		return true;
+	return false;
+}
+
+static void report_bad_rounds(struct session *s, uint32_t m, uint32_t accepted, uint32_t listed)
+{
+	const char *text = grant_text("magazine %u listed %u blocks, of which %u were not this "
+	                              "session's to give back (freed twice?); they were left alone",
+	                              m, listed, listed - accepted);
+
+	log_warning("session %u (%s): %s", s->id, s->name, text);
+	session_event(s, KMM__V1__EVENT__KIND__BAD_FREE, text);
+}
+
+void service_exchange(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__ExchangeRequest *q = (const Kmm__V1__ExchangeRequest *)request;
+	struct domain *d = call->kmmd->domain;
+	struct wait_request want = {
+		.take = true, .gfp = q->gfp, .order = q->order, .rounds = q->rounds
+	};
+	Kmm__V1__ExchangeReply reply = KMM__V1__EXCHANGE_REPLY__INIT;
+	uint32_t listed;
+	magazine_id_t m;
+	const char *why;
+	int rc = 0;
+
+	if (!exchange_check(call, q))
+		return;
+	if (q->give) {
+		exchange_give(d, call->session, call->reactor->index,
+		              (magazine_id_t){ q->give - 1 }, &reply.accepted, &listed);
+		if (reply.accepted < listed)
+			report_bad_rounds(call->session, q->give - 1, reply.accepted, listed);
+	}
+	want.accepted = reply.accepted;
+	if (q->rounds && must_queue(d, q->gfp)) {
+		service_wait(call, &want, -ENOMEM, NULL);
+		return;
+	}
+	if (q->rounds)
+		rc = exchange_take(d, call->session, call->reactor->index, q->gfp, q->order, q->rounds,
+		                   &m, &reply.rounds, &why);
+	else if (q->empty)
+		rc = exchange_empty(d, call->session, &m);
+	if (rc && rc != -EAGAIN) {
+		service_wait(call, &want, rc, why);
+		return;
+	}
+	if (!rc && (q->rounds || q->empty))
+		reply.magazine = m.nr + 1;
+	rpc_reply(call, &reply.base);
+}
+
+/* ---- Collect ---- */
+
+struct collect_call {
+	struct service_job job;
+	uint64_t pages;
+};
+
+static void collect_work(struct service_job *j)
+{
+	struct collect_call *c = (struct collect_call *)j;
+	struct session *s = j->pending.session;
+
+	if (session_enter(s)) {
+		c->pages = grant_collect(j->kmmd->domain, s, MM_CPU_NONE);
+		session_leave(s);
+	}
+	service_job_done(j);
+}
+
+static void collect_reply(struct service_job *j)
+{
+	Kmm__V1__CollectReply reply = KMM__V1__COLLECT_REPLY__INIT;
+
+	reply.pages = ((struct collect_call *)j)->pages;
+	if (!service_job_cancelled(j))
+		rpc_pending_reply(&j->pending, &reply.base);
+	free(j);
+}
+
+void service_collect(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	struct collect_call *c = calloc(1, sizeof(*c));
+
+	(void)request;
+	if (c)
+		service_job_start(call, &c->job, collect_work, collect_reply);
+	else
+		service_refuse(call, -ENOMEM, "the daemon is out of memory");
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Requests that cannot be met at once.
+ *
+ *   -EDQUOT   the session's account may be behind (adoption is not told) and its threads cache
+ *             blocks: the worker moves charges and collects, then it is tried once more
+ *   -ENOMEM   with __GFP_DIRECT_RECLAIM and if it can ever be met: it waits in the domain's queue.
+ *             With __GFP_NORETRY besides: the worker fetches what is cached everywhere, then it is
+ *             tried once more
+ *   others    are refused
+ *
+ *     handler -> SETTLING (worker) -> tried on the reactor -> answered
+ *        |                                    |
+ *        +-----------> QUEUED (wait_queue) <--+
+ *
+ * A queued request is tried by whoever frees memory, on behalf of its session, under the queue's
+ * lock; what it gets is offered to the session and answered from its reactor. If the call was
+ * cancelled or its channel closed meanwhile, what it got is withdrawn, which serves the next one.
+ *
+ * A queued Exchange gets one round: the others who wait come first.
+ */
+#include "daemon/service_wait.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "daemon/domain.h"
+#include "daemon/grant.h"
+#include "daemon/service.h"
+#include "daemon/session.h"
+#include "daemon/wait_queue.h"
+#include "daemon/worker.h"
+#include "proto/kmm.pb-c.h"
+
+enum wait_phase { WAIT_SETTLING, WAIT_QUEUED };
+
+struct wait_call {
+	struct rpc_pending pending; /* first */
+	struct waiter waiter;
+	struct worker_job settle;
+	struct domain *d;
+	struct session *s; /* referenced on its own: outlives the pending call's reference */
+	struct wait_request want;
+	enum wait_phase phase;
+	bool settled;
+	int cancelled; /* positive errno */
+	/* what it got */
+	int result;
+	pfn_t pfn;
+	magazine_id_t m;
+	uint32_t rounds;
+	char why[256];
+};
+
+static struct wait_call *of_waiter(struct waiter *w)
+{
+	return (struct wait_call *)((char *)w - offsetof(struct wait_call, waiter));
+}
+
+/* ---- trying ---- */
+
+static int try_entered(struct wait_call *k, uint32_t cpu, uint32_t rounds)
+{
+	const struct wait_request *q = &k->want;
+	const char *why = "";
+	int rc;
+
+	if (!q->take)
+		rc = grant_alloc(k->d, k->s, cpu, q->gfp, q->order, &k->pfn, &why);
+	else
+		rc = exchange_take_waiting(k->d, k->s, q->gfp, q->order, rounds, &k->m, &k->rounds,
+		                           &why);
+	if (rc)
+		snprintf(k->why, sizeof(k->why), "%s", why);
+	return rc;
+}
+
+static int try_once(struct wait_call *k, uint32_t cpu, uint32_t rounds)
+{
+	int rc;
+
+	if (!session_enter(k->s)) {
+		snprintf(k->why, sizeof(k->why), "the session has ended");
+		return -ECANCELED;
+	}
+	rc = try_entered(k, cpu, rounds);
+	session_leave(k->s);
+	return rc;
+}
+
+static int waiter_try(struct waiter *w)
+{
+	return try_once(of_waiter(w), MM_CPU_NONE, 1);
+}
+
+static void waiter_wake(struct waiter *w, int result)
+{
+	struct wait_call *k = of_waiter(w);
+
+	if (result == -ECANCELED)
+		snprintf(k->why, sizeof(k->why), "the session has ended");
+	k->result = result;
+	atomic_fetch_sub_explicit(&k->s->parked, 1, memory_order_relaxed);
+	rpc_pending_post(&k->pending);
+}
+
+/* ---- answering, on the call's reactor ---- */
+
+static void wait_free(struct wait_call *k)
+{
+	session_unref(k->s);
+	free(k);
+}
+
+static void take_back(struct wait_call *k)
+{
+	uint32_t cpu = k->pending.reactor->index;
+
+	if (k->want.take && k->rounds)
+		exchange_withdraw(k->d, k->s, cpu, k->m);
+	else if (!k->want.take)
+		grant_withdraw(k->d, k->s, cpu, k->pfn);
+}
+
+static bool answer(struct wait_call *k)
+{
+	Kmm__V1__AllocPagesReply block = KMM__V1__ALLOC_PAGES_REPLY__INIT;
+	Kmm__V1__ExchangeReply magazine = KMM__V1__EXCHANGE_REPLY__INIT;
+
+	block.pfn = k->pfn;
+	magazine.magazine = k->rounds ? k->m.nr + 1 : 0;
+	magazine.rounds = k->rounds;
+	magazine.accepted = k->want.accepted;
+	return rpc_pending_reply(&k->pending, k->want.take ? &magazine.base : &block.base);
+}
+
+static void refuse(struct wait_call *k, int rc)
+{
+	switch (rc) {
+	case -ETIMEDOUT:
+		rpc_pending_fail(&k->pending, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,
+		                 "the deadline passed while waiting for a block of order %u; %llu frames "
+		                 "are free, %u other requests wait",
+		                 k->want.order, (unsigned long long)mm_nr_free(k->d->zones),
+		                 wait_queue_waiting(k->d->waiters));
+		break;
+	case -EPIPE:
+		rpc_pending_drop(&k->pending);
+		break;
+	default:
+		service_pending_refuse(&k->pending, rc,
+		                       *k->why ? k->why : "the request was cancelled while it waited");
+		break;
+	}
+	wait_free(k);
+}
+
+static void finish(struct wait_call *k, int rc)
+{
+	/* no magazine was free: the client asks for blocks one by one */
+	if (rc == -EAGAIN && k->want.take)
+		rc = 0;
+	if (k->cancelled) {
+		if (rc == 0)
+			take_back(k);
+		k->why[0] = '\0';
+		refuse(k, -k->cancelled);
+	} else if (rc) {
+		refuse(k, rc);
+	} else {
+		if (!answer(k))
+			take_back(k);
+		wait_free(k);
+	}
+}
+
+static void queue(struct wait_call *k)
+{
+	k->phase = WAIT_QUEUED;
+	k->waiter = (struct waiter){ .gfp = k->want.gfp,
+		                     .order = k->want.order,
+		                     .whose = k->s,
+		                     .try = waiter_try,
+		                     .wake = waiter_wake };
+	atomic_fetch_add_explicit(&k->s->parked, 1, memory_order_relaxed);
+	if (wait_queue_add(k->d->waiters, &k->waiter) < 0) {
+		atomic_fetch_sub_explicit(&k->s->parked, 1, memory_order_relaxed);
+		snprintf(k->why, sizeof(k->why),
+		         "requests of %u different kinds wait for memory already; try again later",
+		         WAIT_CLASSES_MAX);
+		finish(k, -EDQUOT);
+		return;
+	}
+	wait_queue_kick(k->d->waiters);
+}
+
+static bool may_wait(const struct wait_call *k)
+{
+	return (k->want.gfp & __GFP_DIRECT_RECLAIM) && !(k->want.gfp & __GFP_NORETRY);
+}
+
+static void settle(struct wait_call *k);
+
+static void wait_resume(struct rpc_pending *p)
+{
+	struct wait_call *k = (struct wait_call *)p;
+	int rc = k->result;
+
+	if (k->cancelled) {
+		finish(k, k->phase == WAIT_SETTLING ? -k->cancelled : rc);
+		return;
+	}
+	if (k->phase == WAIT_SETTLING) {
+		rc = try_once(k, p->reactor->index, k->want.rounds);
+		if (rc == -ENOMEM && may_wait(k)) {
+			queue(k);
+			return;
+		}
+	} else if (rc == -EDQUOT && !k->settled) {
+		settle(k);
+		return;
+	}
+	finish(k, rc);
+}
+
+static void wait_cancel(struct rpc_pending *p, int reason)
+{
+	struct wait_call *k = (struct wait_call *)p;
+
+	k->cancelled = reason;
+	/* Woken or with the worker: resume will run. */
+	if (k->phase != WAIT_QUEUED || !wait_queue_remove(k->d->waiters, &k->waiter))
+		return;
+	atomic_fetch_sub_explicit(&k->s->parked, 1, memory_order_relaxed);
+	refuse(k, -reason);
+}
+
+/* ---- settling, on the worker ---- */
+
+static void settle_run(struct worker_job *job)
+{
+	struct wait_call *k = (struct wait_call *)((char *)job - offsetof(struct wait_call, settle));
+
+	if (k->want.gfp & __GFP_NORETRY) {
+		exchange_drain(k->d, MM_CPU_NONE);
+		grant_collect(k->d, NULL, MM_CPU_NONE);
+	}
+	if (session_enter(k->s)) {
+		grant_recharge(k->d, k->s);
+		grant_collect(k->d, k->s, MM_CPU_NONE);
+		session_leave(k->s);
+	}
+	rpc_pending_post(&k->pending);
+}
+
+static void settle(struct wait_call *k)
+{
+	k->phase = WAIT_SETTLING;
+	k->settled = true;
+	k->settle.run = settle_run;
+	worker_submit(k->d->kmmd->worker, &k->settle);
+}
+
+/* ---- from the handlers ---- */
+
+/* 0: it waits or is settled. -ENOMEM may come from a look at the queue alone: nothing was checked
+ * yet. */
+static int check(struct rpc_call *call, const struct wait_request *want, int rc, const char **why)
+{
+	struct mm_request r = { .gfp = want->gfp,
+		                .order = want->order,
+		                .cpu = call->reactor->index,
+		                .tag = call->session->id };
+	int bad;
+
+	if (rc != -ENOMEM)
+		return rc;
+	bad = grant_check(&r, why);
+	if (bad)
+		return bad;
+	if (!(want->gfp & __GFP_DIRECT_RECLAIM))
+		return rc;
+	if (!mm_request_possible(call->kmmd->domain->zones, &r)) {
+		*why = grant_text("a block of order %u with flags 0x%x can never be had from this pool, "
+		                  "however much is freed",
+		                  want->order, want->gfp);
+		return rc;
+	}
+	return 0;
+}
+
+void service_wait(struct rpc_call *call, const struct wait_request *want, int rc, const char *why)
+{
+	struct wait_call *k;
+	int bad = check(call, want, rc, &why);
+
+	if (bad && bad != -EDQUOT) {
+		service_refuse(call, bad, why);
+		return;
+	}
+	k = calloc(1, sizeof(*k));
+	if (!k) {
+		service_refuse(call, -ENOMEM, "the daemon is out of memory");
+		return;
+	}
+	if (rpc_suspend(call, &k->pending, wait_resume, wait_cancel) < 0) {
+		free(k);
+		return;
+	}
+	k->d = call->kmmd->domain;
+	k->s = session_ref(call->session);
+	k->want = *want;
+	if (rc == -EDQUOT || !may_wait(k))
+		settle(k);
+	else
+		queue(k);
+}

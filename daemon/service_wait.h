@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Requests that cannot be met at once. See service_wait.c.
+ */
+#ifndef DAEMON_SERVICE_WAIT_H
+#define DAEMON_SERVICE_WAIT_H
+
+#include "daemon/rpc.h"
+#include "mm/mm.h"
+
+struct wait_request {
+	bool take; /* Exchange; else AllocPages */
+	gfp_t gfp;
+	uint32_t order, rounds;
+	uint32_t accepted; /* of what the same call gave */
+};
+
+/* The request failed with rc (why may be NULL for -ENOMEM): parks, settles or refuses it. */
+void service_wait(struct rpc_call *call, const struct wait_request *want, int rc, const char *why);
+
+#endif

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The session table.
+ *
+ * An array of structures that live as long as the daemon, one an id, beside the persistent records
+ * (record.h) and the records that the clients write (control_session). Ids are handed out from a
+ * queue, the longest free first, so that an id seen lately (in a scribbled word, in a log) names
+ * nobody for as long as possible.
+ *
+ * Entering. session_enter() counts itself in, then looks at the state; session_end() changes the
+ * state, then looks at the count. Both pairs are sequentially consistent, so either the entrant
+ * sees SWEEPING and leaves, or the end sees the entrant and leaves the start of the sweep to the
+ * last session_leave(). `sweep_started` makes it one start.
+ *
+ *     enter:  inside++ ; state?              end:  state = SWEEPING ; inside == 0?
+ *
+ * An id is free again when the session is swept, its process is not watched any more, and no
+ * connection (`channels`) or pending call (`refs`) names its structure.
+ *
+ * Locking: the table's lock (LOCK_RANK_SESSION_TABLE) guards the queue of free ids, the changes of
+ * state except the one to SWEEPING, event streams, waits and the texts. session_enter() and
+ * session_leave() take none.
+ */
+#include "daemon/session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/domain.h"
+#include "daemon/options.h"
+#include "daemon/pool.h"
+#include "daemon/session_private.h"
+
+#define SESSION_CONTROL_CHANNELS_MAX 4u
+
+const char *session_state_name(enum session_state s)
+{
+	static const char *const names[] = {
+		[SESSION_FREE] = "free",         [SESSION_LIVE] = "live",
+		[SESSION_DETACHED] = "detached", [SESSION_SWEEPING] = "sweeping",
+		[SESSION_GONE] = "gone",
+	};
+
+	return (unsigned int)s < sizeof(names) / sizeof(names[0]) ? names[s] : "?";
+}
+
+void session_push_free(struct session_table *t, struct session *s)
+{
+	/* release: pairs with the acquire loads of those who look an id up */
+	atomic_store_explicit(&s->state, SESSION_FREE, memory_order_release);
+	s->next_free = 0;
+	if (t->free_last)
+		t->session[t->free_last].next_free = s->id;
+	else
+		t->free_first = s->id;
+	t->free_last = s->id;
+}
+
+static struct session *pop_free(struct session_table *t)
+{
+	struct session *s = t->free_first ? &t->session[t->free_first] : NULL;
+
+	if (!s)
+		return NULL;
+	t->free_first = s->next_free;
+	if (!t->free_first)
+		t->free_last = 0;
+	return s;
+}
+
+int session_table_new(struct session_table **ret, struct kmmd *kmmd)
+{
+	struct pool *pool = kmmd->pool;
+	uint32_t n = pool->nr_sessions, id;
+	struct session_table *t = calloc(1, sizeof(*t) + (size_t)n * sizeof(t->session[0]));
+
+	if (!t)
+		return -ENOMEM;
+	t->kmmd = kmmd;
+	t->size = n;
+	lock_init(&t->lock, LOCK_RANK_SESSION_TABLE);
+	for (id = 0; id < n; id++) {
+		struct session *s = &t->session[id];
+
+		s->id = id;
+		s->kmmd = kmmd;
+		s->table = t;
+		s->record = &pool->session[id];
+		s->shared = &pool->control.session[id];
+		s->pidfd = -1;
+		s->sweep.run = session_sweep_run;
+		s->withdraw.run = session_withdraw_run;
+		s->watch_work.run = session_watch_run;
+		s->unwatch_work.run = session_unwatch_run;
+		/* acquire: the record's fields were written before its word */
+		if (id && !atomic_load_explicit(&s->record->word, memory_order_acquire))
+			session_push_free(t, s);
+	}
+	*ret = t;
+	return 0;
+}
+
+static void grace_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+struct session_table *session_table_free(struct session_table *t)
+{
+	uint32_t id;
+
+	if (!t)
+		return NULL;
+	for (id = 0; id < t->size; id++)
+		session_watch_drop(&t->session[id]);
+	if (t->grace)
+		uv_close((uv_handle_t *)t->grace, grace_closed);
+	free(t);
+	return NULL;
+}
+
+struct session *session_by_id(struct session_table *t, uint32_t id)
+{
+	return t && id && id < t->size ? &t->session[id] : NULL;
+}
+
+uint32_t session_table_size(const struct session_table *t)
+{
+	return t->size;
+}
+
+/* ---- opening ---- */
+
+/* What kmmctl prints: no control characters, whole UTF-8 sequences where it is cut. */
+static void copy_name(char to[64], const char *from)
+{
+	size_t n = strnlen(from, 63), i;
+
+	while (n < strlen(from) && n > 0 && ((unsigned char)from[n] & 0xc0) == 0x80)
+		n--;
+	for (i = 0; i < n; i++)
+		to[i] = (unsigned char)from[i] < 0x20 || from[i] == 0x7f ? '?' : from[i];
+	memset(to + n, 0, 64 - n);
+}
+
+static void record_commit(struct session *s, const uint8_t token[16])
+{
+	struct session_record *r = s->record;
+
+	memcpy(r->token, token, sizeof(r->token));
+	r->uid = s->uid;
+	r->gid = s->gid;
+	r->pid = (uint32_t)s->pid;
+	r->start_time = s->pid ? session_start_time(s->pid) : 0;
+	r->opened = (uint64_t)time(NULL);
+	r->pages_max = s->pages_max;
+	memcpy(r->name, s->name, sizeof(r->name));
+	/* release: the fields first; pairs with the load at the next start */
+	atomic_store_explicit(&r->word,
+	                      SESSION_RECORD_LIVE |
+	                              (uint64_t)s->kmmd->domain->id << SESSION_RECORD_DOMAIN_SHIFT,
+	                      memory_order_release);
+}
+
+static void session_init(struct session *s, const struct session_peer *peer, const char *name)
+{
+	unsigned int i;
+
+	s->uid = peer->uid;
+	s->gid = peer->gid;
+	s->pid = peer->pid;
+	s->pidfd = peer->pidfd;
+	s->pages_max = s->kmmd->options->pages_max;
+	s->proven_dead = false;
+	s->last_error[0] = '\0';
+	copy_name(s->name, name);
+	/* relaxed: the release of the state publishes all. `charge` is left as it is: it is 0, or
+	 * becomes 0 when the last free of the life before is through. */
+	atomic_store_explicit(&s->calls, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->refused, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->holds, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->magazines, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->sweep_started, 0, memory_order_relaxed);
+	for (i = 0; i < CONTROL_SECTIONS_MAX / 64; i++) {
+		atomic_store_explicit(&s->granted_from[i], 0, memory_order_relaxed);
+		atomic_store_explicit(&s->shared->section[i], 0, memory_order_relaxed);
+	}
+}
+
+int session_create(struct session_table *t, const struct session_peer *peer, const char *name,
+                   struct session **ret)
+{
+	uint8_t token[16];
+	struct session *s;
+
+	if (getrandom(token, sizeof(token), 0) != sizeof(token)) {
+		if (peer->pidfd >= 0)
+			close(peer->pidfd);
+		return -EIO;
+	}
+	lock_acquire(&t->lock);
+	s = pop_free(t);
+	lock_release(&t->lock);
+	if (!s) {
+		if (peer->pidfd >= 0)
+			close(peer->pidfd);
+		return -EDQUOT;
+	}
+	session_init(s, peer, name);
+	record_commit(s, token);
+	/* seq_cst: pairs with session_enter() */
+	atomic_store_explicit(&s->state, SESSION_LIVE, memory_order_seq_cst);
+	*ret = s;
+	return 0;
+}
+
+/* Under the table's lock. */
+static bool channel_join(struct session *s, bool control)
+{
+	uint32_t data = atomic_load_explicit(&s->data_channels, memory_order_relaxed);
+	uint32_t all = atomic_load_explicit(&s->channels, memory_order_relaxed);
+
+	/* One control channel, and those that it replaces but whose end was not seen yet. */
+	if (control ? all - data >= SESSION_CONTROL_CHANNELS_MAX :
+	              data >= s->kmmd->options->channels_max)
+		return false;
+	atomic_fetch_add_explicit(&s->channels, 1, memory_order_relaxed);
+	if (!control)
+		atomic_fetch_add_explicit(&s->data_channels, 1, memory_order_relaxed);
+	return true;
+}
+
+int session_open(struct session_table *t, struct channel *c, const char *name, bool control,
+                 struct session **ret)
+{
+	const struct peer *p = channel_peer(c);
+	struct session_peer peer = { .pid = p->pid, .uid = p->uid, .gid = p->gid };
+	struct session *s;
+	int r;
+
+	peer.pidfd = channel_take_pidfd(c);
+	r = session_create(t, &peer, name, &s);
+	if (r < 0)
+		return r;
+	lock_acquire(&t->lock);
+	channel_join(s, control);
+	lock_release(&t->lock);
+	session_watch(s);
+	*ret = s;
+	return 0;
+}
+
+static bool token_equal(const uint8_t a[16], const uint8_t b[16])
+{
+	unsigned int i, differ = 0;
+
+	for (i = 0; i < 16; i++)
+		differ |= a[i] ^ b[i];
+	return !differ;
+}
+
+int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16], struct channel *c,
+                   bool control, struct session **ret)
+{
+	struct session *s = session_by_id(t, id);
+	const struct peer *p = channel_peer(c);
+	bool watch = false;
+
+	if (!s || !session_enter(s))
+		return -ENOENT;
+	if (!token_equal(s->record->token, token) || p->uid != s->uid ||
+	    (p->pid && s->pid && p->pid != s->pid)) {
+		session_leave(s);
+		return -EACCES;
+	}
+	lock_acquire(&t->lock);
+	if (!channel_join(s, control)) {
+		lock_release(&t->lock);
+		session_leave(s);
+		return -EDQUOT;
+	}
+	if (atomic_load_explicit(&s->state, memory_order_relaxed) == SESSION_DETACHED) {
+		uint32_t detached = SESSION_DETACHED;
+
+		/* A session_end() may come in between: then it is SWEEPING and stays so. */
+		atomic_compare_exchange_strong_explicit(&s->state, &detached, SESSION_LIVE,
+		                                        memory_order_seq_cst,
+		                                        memory_order_seq_cst);
+	}
+	if (s->pidfd < 0 && p->pidfd >= 0) {
+		/* it came back before its death could be disproved */
+		s->pidfd = channel_take_pidfd(c);
+		watch = true;
+	}
+	lock_release(&t->lock);
+	if (watch)
+		session_watch(s);
+	session_leave(s);
+	*ret = s;
+	return 0;
+}
+
+/* ---- entering ---- */
+
+bool session_enter(struct session *s)
+{
+	uint32_t state;
+
+	/* seq_cst, here and in session_end(): see the theory above */
+	atomic_fetch_add_explicit(&s->inside, 1, memory_order_seq_cst);
+	state = atomic_load_explicit(&s->state, memory_order_seq_cst);
+	if (state == SESSION_LIVE || state == SESSION_DETACHED)
+		return true;
+	session_leave(s);
+	return false;
+}
+
+void session_leave(struct session *s)
+{
+	if (atomic_fetch_sub_explicit(&s->inside, 1, memory_order_seq_cst) == 1)
+		session_sweep_try(s);
+}
+
+struct session *session_ref(struct session *s)
+{
+	/* relaxed: whoever refs has entered, or holds a reference */
+	atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+	return s;
+}
+
+void session_unref(struct session *s)
+{
+	/* acq_rel: the last one's release sees what the others did */
+	if (atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
+		session_release(s);
+}
+
+void session_refused(struct session *s, const char *text)
+{
+	/* relaxed: a counter for reports */
+	atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
+	lock_acquire(&s->table->lock);
+	snprintf(s->last_error, sizeof(s->last_error), "%s", text);
+	lock_release(&s->table->lock);
+}
+
+bool session_describe(struct session *s, struct session_about *a)
+{
+	LOCK_SCOPED(&s->table->lock);
+
+	/* acquire: what was written before it became LIVE is seen; it becomes FREE only under the
+	 * lock, so nothing of it changes meanwhile */
+	a->state = (enum session_state)atomic_load_explicit(&s->state, memory_order_acquire);
+	if (a->state == SESSION_FREE || a->state == SESSION_GONE)
+		return false;
+	a->uid = s->uid;
+	a->gid = s->gid;
+	a->pid = s->pid;
+	a->pages_max = s->pages_max;
+	a->opened = s->record->opened;
+	memcpy(a->name, s->name, sizeof(a->name));
+	memcpy(a->last_error, s->last_error, sizeof(a->last_error));
+	return true;
+}

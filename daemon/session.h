@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sessions: one client process's relation with the daemon.
+ *
+ *   (hello) -> LIVE <-> DETACHED (no channel, process alive: quarantine) -> SWEEPING -> GONE -> free
+ *
+ * The persistent record (record.h) commits the session; this structure is derived from it. All
+ * structures lie in one array for the daemon's life, so that an id is always safe to look up; what
+ * they mean is guarded by `state` and `inside`.
+ *
+ * session_enter() lets a handler act for a session: it counts itself in and only then checks the
+ * state. A sweep sets SWEEPING first and begins when nobody is inside any more, so that nothing is
+ * granted behind it. A session dies when its process does (pidfd), when it says Close, or, without
+ * a pidfd, never by itself. Ids are used again only after the sweep, the longest free first.
+ */
+#ifndef DAEMON_SESSION_H
+#define DAEMON_SESSION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/channel.h"
+#include "daemon/kmmd.h"
+#include "daemon/reactor.h"
+#include "daemon/record.h"
+#include "daemon/worker.h"
+#include "shm/control.h"
+
+typedef struct {
+	uint32_t nr;
+} session_id_t;
+
+enum session_state {
+	SESSION_FREE,
+	SESSION_LIVE,
+	SESSION_DETACHED,
+	SESSION_SWEEPING,
+	SESSION_GONE, /* swept and not to be found any more; connections or calls still name it */
+};
+const char *session_state_name(enum session_state s);
+
+struct event_stream;
+struct session_end_wait;
+
+struct session {
+	uint32_t id;
+	_Atomic uint32_t state;  /* enum session_state */
+	_Atomic uint32_t inside; /* handlers acting for it */
+	_Atomic uint32_t refs;   /* pending calls, jobs under way */
+	struct kmmd *kmmd;
+	struct session_table *table;
+	struct session_record *record;
+	struct control_session *shared;
+	/* written before it is LIVE */
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	uint64_t pages_max;
+	char name[64];
+	int pidfd;                   /* -1: none; closed when it is swept */
+	_Atomic uint32_t channels;   /* all; control channel included */
+	_Atomic uint32_t data_channels; /* without the control channels */
+	_Atomic int64_t charge;      /* frames granted and not given back */
+	_Atomic uint32_t calls_in_flight, holds, parked;
+	_Atomic uint64_t calls, refused;
+	_Atomic uint64_t granted_from[CONTROL_SECTIONS_MAX / 64]; /* sections that the daemon offered from */
+	_Atomic uint32_t magazines;  /* lent to it */
+	/* guarded by the table's lock */
+	struct event_stream *events; /* its Events calls */
+	struct session_end_wait *waits;
+	char last_error[256];
+	uint32_t next_free;
+	/* of the main loop */
+	uv_poll_t *watch;            /* on the pidfd */
+	bool proven_dead;            /* at the start; swept when the grace period ends */
+	/* its end */
+	_Atomic uint32_t sweep_started, withdraw_queued;
+	struct worker_job sweep, withdraw;
+	struct reactor_work watch_work, unwatch_work;
+};
+
+int session_table_new(struct session_table **ret, struct kmmd *kmmd);
+struct session_table *session_table_free(struct session_table *t);
+/* After a restart: every record that is not free becomes a session again, DETACHED; those proven
+ * dead (pid and start time) are swept when the grace period ends, the living get their pidfd
+ * watched. Runs before the reactors start. */
+int session_table_recover(struct session_table *t);
+
+/* A new session for the peer of a channel, which joins it: 0, -EDQUOT (too many), -EIO. */
+int session_open(struct session_table *t, struct channel *c, const char *name, bool control,
+                 struct session **ret);
+/* An existing one whose token the peer shows: 0; -ENOENT no such session; -EACCES wrong token, user
+ * or process; -EDQUOT it has channels_max channels (a control channel is not counted). */
+int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16], struct channel *c,
+                   bool control, struct session **ret);
+/* False when it is not LIVE or DETACHED. Each true is paired with session_leave(). */
+bool session_enter(struct session *s);
+void session_leave(struct session *s);
+struct session *session_ref(struct session *s);
+void session_unref(struct session *s);
+/* NULL when the id is out of range; the state is the caller's to check (session_enter). */
+struct session *session_by_id(struct session_table *t, uint32_t id);
+uint32_t session_table_size(const struct session_table *t); /* ids 1..size-1 */
+
+void session_channel_closed(struct session *s, bool control);
+/* Close, or a death proven: starts the sweep, once. Any thread. */
+void session_end(struct session *s);
+/* Who waits for the end of a session. */
+struct session_end_wait {
+	struct session_end_wait *next;
+	void (*done)(struct session_end_wait *w); /* on the worker, when it is swept */
+};
+/* The session is entered. */
+void session_end_wait(struct session *s, struct session_end_wait *w);
+/* False: done() runs or has run. */
+bool session_end_unwait(struct session *s, struct session_end_wait *w);
+/* SIGKILL for its process, through the pidfd; the session is entered. -ESRCH: it has none or it
+ * is dead already; -EPERM. */
+int session_kill(struct session *s);
+
+/* Remembered for kmmctl session ID and counted. */
+void session_refused(struct session *s, const char *text);
+/* What reports say of a session; false when there is none. */
+struct session_about {
+	enum session_state state;
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	uint64_t pages_max, opened;
+	char name[64], last_error[256];
+};
+bool session_describe(struct session *s, struct session_about *a);
+/* Sends an Event to every live session, or to one. Any thread; holds no lock that ranks after the
+ * table's. */
+void session_broadcast_event(struct session_table *t, uint32_t kind, const char *text);
+void session_event(struct session *s, uint32_t kind, const char *text);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inside the session table: shared by session.c (table), session_end.c (how sessions end),
+ * session_watch.c (processes) and session_recover.c (after a restart).
+ */
+#ifndef DAEMON_SESSION_PRIVATE_H
+#define DAEMON_SESSION_PRIVATE_H
+
+#include <uv.h>
+
+#include "daemon/session.h"
+#include "mm/lock.h"
+
+struct session_table {
+	struct kmmd *kmmd;
+	uint32_t size;
+	uv_timer_t *grace;             /* main loop */
+	struct reactor_work grace_work;
+	struct lock lock;
+	/* guarded by lock */
+	uint32_t free_first, free_last; /* ids, the longest free first; 0: none */
+	struct session session[];
+};
+
+#define SESSION_RECORD_DOMAIN_SHIFT 4
+
+/* ---- session.c ---- */
+
+/* Who opens a session. pidfd: the session's from then on, also on failure; -1: none. */
+struct session_peer {
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+	int pidfd;
+};
+/* A session without a channel: -EDQUOT. */
+int session_create(struct session_table *t, const struct session_peer *peer, const char *name,
+                   struct session **ret);
+/* Under the lock: the id becomes the last of the free ones. */
+void session_push_free(struct session_table *t, struct session *s);
+
+/* ---- session_end.c ---- */
+
+void session_sweep_run(struct worker_job *job);
+void session_withdraw_run(struct worker_job *job);
+/* Starts the sweep of a SWEEPING session when nobody is inside. */
+void session_sweep_try(struct session *s);
+/* GONE becomes FREE when nothing names it any more. */
+void session_release(struct session *s);
+
+/* ---- session_watch.c ---- */
+
+/* From now on the end of the process ends the session. Any thread. */
+void session_watch(struct session *s);
+/* Stops that, closes the pidfd, then session_release(). Any thread. */
+void session_unwatch(struct session *s);
+void session_watch_run(struct reactor *r, struct reactor_work *w);
+void session_unwatch_run(struct reactor *r, struct reactor_work *w);
+/* At the daemon's end, on the main thread. */
+void session_watch_drop(struct session *s);
+/* Field 22 of /proc/PID/stat; 0: there is no such process. */
+uint64_t session_start_time(pid_t pid);
+/* A pidfd of the process if it is still the one that started then; -1: it is not. -2: it is there
+ * but no pidfd can be had. */
+int session_process_open(pid_t pid, uint64_t start_time);
+
+#endif

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Walks over owner words: collecting what threads cache, withdrawing what was never claimed, and
+ * the sweep of a session that ended.
+ *
+ * The sweep runs on the worker when nobody acts for the session any more. Every block that the
+ * session may have lies in a section noted by the daemon (granted_from) or by the client, which
+ * sets its bit before it adopts or takes. The steps, each of which may be repeated after a death:
+ *
+ *   1. holds         its entries leave the holder table; a thing held by nobody else is freed
+ *   2. words         OFFERED, HELD, RETURNED by it, or in a magazine lent to it: freed, or left to
+ *                    further holders. A block that is charged to it but that somebody else has
+ *                    (adopted, sent) is charged to that one from now on
+ *   3. magazines     lent to it: empty
+ *   4. shared record zeroed
+ *
+ * A word is freed by a compare-and-swap from what was read, so an adoption that came first wins and
+ * the block stays; one that comes later fails. After step 2 no block is charged to the session.
+ *
+ * A walk costs O(frames of the sections), one load each.
+ */
+#include "daemon/depot.h"
+#include "daemon/grant.h"
+#include "daemon/holder.h"
+
+#include <string.h>
+
+#define SWEEP_RACES_MAX 64 /* a member that scribbles without end spoils its own domain only */
+
+struct walk {
+	struct domain *d;
+	struct session *s;
+	struct grant_batch batch;
+};
+
+static void walk_init(struct walk *k, struct domain *d, struct session *s, uint32_t cpu)
+{
+	k->d = d;
+	k->s = s;
+	grant_batch_init(&k->batch, d, cpu);
+}
+
+static uint64_t walk_run(struct walk *k, grant_walk_fn fn)
+{
+	uint64_t mask[CONTROL_SECTIONS_MAX / 64];
+
+	grant_sections(k->d, k->s, mask);
+	grant_walk(k->d, mask, fn, k);
+	grant_batch_flush(&k->batch);
+	return k->batch.frames;
+}
+
+/* ---- collect ---- */
+
+static void collect_one(void *ctx, pfn_t pfn, uint64_t w)
+{
+	struct walk *k = ctx;
+
+	if (owner_kind(w) == OWNER_RETURNED && (!k->s || owner_id(w) == k->s->id))
+		grant_take_back(&k->batch, pfn, w);
+}
+
+uint64_t grant_collect(struct domain *d, struct session *s, uint32_t cpu)
+{
+	struct walk k;
+
+	walk_init(&k, d, s, cpu);
+	return walk_run(&k, collect_one);
+}
+
+/* ---- withdraw ---- */
+
+static void withdraw_one(void *ctx, pfn_t pfn, uint64_t w)
+{
+	struct walk *k = ctx;
+
+	if (owner_is(w, OWNER_OFFERED, k->s->id))
+		grant_take_back(&k->batch, pfn, w);
+}
+
+uint64_t grant_withdraw_all(struct domain *d, struct session *s)
+{
+	struct walk k;
+	magazine_id_t m;
+
+	for (m.nr = 0; m.nr < depot_size(d->depot); m.nr++)
+		if (depot_lent_to(d->depot, m) == s->id)
+			exchange_withdraw(d, s, MM_CPU_NONE, m);
+	walk_init(&k, d, s, MM_CPU_NONE);
+	return walk_run(&k, withdraw_one);
+}
+
+/* ---- sweep ---- */
+
+static void sweep_one(void *ctx, pfn_t pfn, uint64_t w)
+{
+	struct walk *k = ctx;
+	struct domain *d = k->d;
+	uint32_t id = k->s->id, other;
+	unsigned int race;
+	struct mm_block b;
+	struct session *t;
+
+	for (race = 0; race < SWEEP_RACES_MAX && grant_holder_of(d, w) == id; race++) {
+		if (grant_take_back(&k->batch, pfn, w) != GRANT_BACK_CHANGED)
+			break;
+		w = owner_load(&d->control.word[pfn]);
+	}
+	/* Freed, or somebody else has it: then that one is charged for it. */
+	if (!mm_block_get(d->mm, pfn, &b) || b.tag != id)
+		return;
+	w = owner_load(&d->control.word[pfn]);
+	other = grant_holder_of(d, w);
+	if (owner_is(w, OWNER_HELD, 0))
+		other = holder_first(d->holders, domain_granule(d, pfn), owner_generation(w));
+	t = other ? session_by_id(d->kmmd->sessions, other) : NULL;
+	/* acquire: pairs with the store that ended its life */
+	if (t && atomic_load_explicit(&t->state, memory_order_acquire) == SESSION_FREE) {
+		domain_damage(d, "the block at frame %u is said to be of session %u, which is none", pfn,
+		              other);
+		t = NULL;
+	}
+	charge_move(d, pfn, t && t != k->s ? other : 0);
+}
+
+static void sweep_holds(struct walk *k)
+{
+	struct domain *d = k->d;
+	uint32_t cursor = 0, granule, heir;
+	pfn_t pfn;
+
+	while (holder_next_of(d->holders, k->s->id, &cursor, &granule)) {
+		if (!domain_granule_pfn(d, granule, &pfn)) {
+			domain_damage(d, "a holder record names granule %u, which is no frame", granule);
+			continue;
+		}
+		switch (holder_remove(d->holders, k->s->id, granule, &d->control.word[pfn], &heir)) {
+		case HOLDER_NONE:
+			break;
+		case HOLDER_LEFT:
+			if (heir)
+				charge_move(d, pfn, heir);
+			break;
+		case HOLDER_FREED:
+			grant_leave(&k->batch, pfn);
+			break;
+		}
+	}
+	grant_batch_flush(&k->batch);
+}
+
+static void sweep_magazines(struct walk *k)
+{
+	struct domain *d = k->d;
+	magazine_id_t m;
+
+	for (m.nr = 0; m.nr < depot_size(d->depot); m.nr++)
+		if (depot_lent_to(d->depot, m) == k->s->id && depot_claim(d->depot, m, k->s->id))
+			depot_put_empty(d->depot, m);
+}
+
+uint64_t grant_sweep(struct domain *d, struct session *s)
+{
+	struct control_session *c = s->shared;
+	struct walk k;
+	unsigned int i;
+
+	walk_init(&k, d, s, MM_CPU_NONE);
+	sweep_holds(&k);
+	walk_run(&k, sweep_one);
+	sweep_magazines(&k);
+	/* relaxed: the session's record, freed after this with release, covers them */
+	for (i = 0; i < CONTROL_SECTIONS_MAX / 64; i++) {
+		atomic_store_explicit(&s->granted_from[i], 0, memory_order_relaxed);
+		atomic_store_explicit(&c->section[i], 0, memory_order_relaxed);
+	}
+	atomic_store_explicit(&c->cached_pages, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->magazines, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->holds, 0, memory_order_relaxed);
+	return k.batch.frames;
+}
+
+/* ---- counting ---- */
+
+struct census {
+	struct domain *d;
+	struct grant_count *n;
+	uint32_t size;
+	uint32_t only; /* session, 0: all */
+};
+
+static void count_one(void *ctx, pfn_t pfn, uint64_t w)
+{
+	struct census *c = ctx;
+	uint32_t id = owner_id(w);
+	struct grant_count *n;
+	struct mm_block b;
+
+	if (owner_kind(w) > OWNER_RETURNED || owner_kind(w) == OWNER_MAGAZINE ||
+	    (c->only && c->only != id) || !mm_block_get(c->d->mm, pfn, &b))
+		return;
+	n = &c->n[c->only || id >= c->size ? 0 : id];
+	if (owner_kind(w) == OWNER_RETURNED) {
+		n->cached += UINT64_C(1) << b.order;
+		return;
+	}
+	n->granted += UINT64_C(1) << b.order;
+	n->blocks[b.order]++;
+}
+
+void grant_count(struct domain *d, struct session *s, struct grant_count *n)
+{
+	struct census c = { .d = d, .n = n, .size = 1, .only = s->id };
+	uint64_t mask[CONTROL_SECTIONS_MAX / 64];
+
+	memset(n, 0, sizeof(*n));
+	grant_sections(d, s, mask);
+	grant_walk(d, mask, count_one, &c);
+}
+
+void grant_census(struct domain *d, struct grant_count *n, uint32_t size)
+{
+	struct census c = { .d = d, .n = n, .size = size };
+	uint64_t mask[CONTROL_SECTIONS_MAX / 64];
+
+	memset(n, 0, size * sizeof(*n));
+	grant_sections(d, NULL, mask);
+	grant_walk(d, mask, count_one, &c);
+}

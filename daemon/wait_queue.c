@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fair waiting. The rule: when memory is freed, the request that has waited longest gets the first
+ * chance; a later one may overtake only where the earlier could not use the memory.
+ *
+ * Requests that the allocator cannot tell apart (same order, same flags that choose zone, type and
+ * reserve) form a class with a FIFO of its own. wait_queue_kick() merges the classes by the age of
+ * their oldest request:
+ *
+ *     class   order gfp      waiting (sequence numbers)
+ *       0       0   0        12 -> 15 -> 19
+ *       1       3   0        13 -> 14                  served: 12, 13 fails, 15, 19
+ *       2       0   DMA      16                        then 16
+ *
+ * When a class fails it is out for this round, and with it every class of the same flags and a
+ * larger order. So a round costs O(classes) for each request served plus O(classes) in all, however
+ * many wait, and the number of classes is limited.
+ *
+ * No wakeup is lost: wait_queue_add() counts the request before the caller's kick tries it under
+ * the zones' locks, and who frees looks at the count after having held such a lock.
+ *
+ * One lock (LOCK_RANK_WAITQ) is held for a round; whoever frees meanwhile waits for it briefly.
+ */
+#include "daemon/wait_queue.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "mm/lock.h"
+
+/* What the allocator looks at when it chooses from where to take. */
+#define WAIT_GFP                                                                                   \
+	(GFP_ZONEMASK | GFP_MOVABLE_MASK | __GFP_HIGH | __GFP_NOMEMALLOC | __GFP_THISNODE)
+
+struct wait_class {
+	gfp_t gfp;
+	uint32_t order;
+	struct waiter *first, *last; /* NULL: the class is unused */
+	bool failed;                 /* in this round */
+};
+
+struct wait_queue {
+	_Atomic uint32_t waiting;
+	const struct wait_queue_ops *ops;
+	void *ctx;
+	struct lock lock;
+	/* guarded by lock */
+	uint64_t sequence;
+	struct wait_class class[WAIT_CLASSES_MAX];
+};
+
+int wait_queue_new(struct wait_queue **ret, const struct wait_queue_ops *ops, void *ctx)
+{
+	struct wait_queue *q = calloc(1, sizeof(*q));
+
+	if (!q)
+		return -ENOMEM;
+	q->ops = ops;
+	q->ctx = ctx;
+	lock_init(&q->lock, LOCK_RANK_WAITQ);
+	*ret = q;
+	return 0;
+}
+
+struct wait_queue *wait_queue_free(struct wait_queue *q)
+{
+	free(q);
+	return NULL;
+}
+
+uint32_t wait_queue_waiting(const struct wait_queue *q)
+{
+	/* seq_cst: ordered with the increment in wait_queue_add() and the zone's lock in between */
+	return atomic_load_explicit(&q->waiting, memory_order_seq_cst);
+}
+
+static void unlink_waiter(struct wait_queue *q, struct waiter *w)
+{
+	struct wait_class *c = &q->class[w->class];
+
+	*(w->prev ? &w->prev->next : &c->first) = w->next;
+	*(w->next ? &w->next->prev : &c->last) = w->prev;
+	w->next = w->prev = NULL;
+	w->queued = false;
+	if (atomic_fetch_sub_explicit(&q->waiting, 1, memory_order_seq_cst) == 1)
+		q->ops->end(q->ctx);
+}
+
+int wait_queue_add(struct wait_queue *q, struct waiter *w)
+{
+	LOCK_SCOPED(&q->lock);
+	gfp_t gfp = w->gfp & WAIT_GFP;
+	struct wait_class *c, *unused = NULL;
+	uint32_t i;
+
+	for (i = 0; i < WAIT_CLASSES_MAX; i++) {
+		c = &q->class[i];
+		if (c->first && c->gfp == gfp && c->order == w->order)
+			break;
+		if (!c->first && !unused)
+			unused = c;
+	}
+	if (i == WAIT_CLASSES_MAX) {
+		if (!unused)
+			return -EDQUOT;
+		c = unused;
+		c->gfp = gfp;
+		c->order = w->order;
+	}
+	w->class = (uint32_t)(c - q->class);
+	w->sequence = ++q->sequence;
+	w->next = NULL;
+	w->prev = c->last;
+	*(c->last ? &c->last->next : &c->first) = w;
+	c->last = w;
+	w->queued = true;
+	if (!atomic_fetch_add_explicit(&q->waiting, 1, memory_order_seq_cst))
+		q->ops->begin(q->ctx);
+	return 0;
+}
+
+bool wait_queue_remove(struct wait_queue *q, struct waiter *w)
+{
+	LOCK_SCOPED(&q->lock);
+
+	if (!w->queued)
+		return false;
+	unlink_waiter(q, w);
+	return true;
+}
+
+static struct wait_class *oldest_class(struct wait_queue *q)
+{
+	struct wait_class *best = NULL;
+	uint32_t i;
+
+	for (i = 0; i < WAIT_CLASSES_MAX; i++) {
+		struct wait_class *c = &q->class[i];
+
+		if (c->first && !c->failed && (!best || c->first->sequence < best->first->sequence))
+			best = c;
+	}
+	return best;
+}
+
+static void fail_class(struct wait_queue *q, const struct wait_class *failed)
+{
+	uint32_t i;
+
+	for (i = 0; i < WAIT_CLASSES_MAX; i++)
+		if (q->class[i].gfp == failed->gfp && q->class[i].order >= failed->order)
+			q->class[i].failed = true;
+}
+
+void wait_queue_kick(struct wait_queue *q)
+{
+	LOCK_SCOPED(&q->lock);
+	struct wait_class *c;
+	uint32_t i;
+
+	for (i = 0; i < WAIT_CLASSES_MAX; i++)
+		q->class[i].failed = false;
+	while ((c = oldest_class(q))) {
+		struct waiter *w = c->first;
+		int result = w->try(w);
+
+		if (result == -ENOMEM) {
+			fail_class(q, c);
+			continue;
+		}
+		unlink_waiter(q, w);
+		w->wake(w, result);
+	}
+}
+
+uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result)
+{
+	LOCK_SCOPED(&q->lock);
+	uint32_t i, n = 0;
+
+	for (i = 0; i < WAIT_CLASSES_MAX; i++) {
+		struct waiter *w, *next;
+
+		for (w = q->class[i].first; w; w = next) {
+			next = w->next;
+			if (w->whose != whose)
+				continue;
+			unlink_waiter(q, w);
+			w->wake(w, result);
+			n++;
+		}
+	}
+	return n;
+}
+
+uint32_t wait_queue_count_of(struct wait_queue *q, const void *whose)
+{
+	LOCK_SCOPED(&q->lock);
+	const struct waiter *w;
+	uint32_t i, n = 0;
+
+	for (i = 0; i < WAIT_CLASSES_MAX; i++)
+		for (w = q->class[i].first; w; w = w->next)
+			n += w->whose == whose;
+	return n;
+}
+
+size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx)
+{
+	LOCK_SCOPED(&q->lock);
+	const struct waiter *w, *prev;
+	uint32_t i, n = 0;
+	size_t findings = 0;
+	char text[120];
+
+	for (i = 0; i < WAIT_CLASSES_MAX; i++) {
+		const struct wait_class *c = &q->class[i];
+
+		for (prev = NULL, w = c->first; w; prev = w, w = w->next) {
+			n++;
+			if (w->prev == prev && w->queued && w->class == i && w->order == c->order &&
+			    (w->gfp & WAIT_GFP) == c->gfp &&
+			    (!prev || prev->sequence < w->sequence))
+				continue;
+			snprintf(text, sizeof(text), "wait queue: request %llu is out of place",
+			         (unsigned long long)w->sequence);
+			report(ctx, text);
+			findings++;
+		}
+		if (c->last != prev) {
+			snprintf(text, sizeof(text), "wait queue: class %u ends wrongly", i);
+			report(ctx, text);
+			findings++;
+		}
+	}
+	if (n != wait_queue_waiting(q)) {
+		snprintf(text, sizeof(text), "wait queue: %u wait, the counter says %u", n,
+		         wait_queue_waiting(q));
+		report(ctx, text);
+		findings++;
+	}
+	return findings;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Requests that wait for memory, in order of arrival. See wait_queue.c. Thread-safe.
+ */
+#ifndef DAEMON_WAIT_QUEUE_H
+#define DAEMON_WAIT_QUEUE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mm/mm.h"
+
+#define WAIT_CLASSES_MAX 64u
+
+struct wait_queue;
+
+/* One waiting request; embedded in its service's object. */
+struct waiter {
+	struct waiter *next, *prev; /* of its class, while queued */
+	uint64_t sequence;
+	uint32_t class;
+	bool queued; /* guarded by the queue's lock, like the links */
+	/* set by the owner before wait_queue_add() */
+	gfp_t gfp;
+	uint32_t order;
+	const void *whose; /* for wait_queue_cancel() */
+	/* Tries to be served: 0; -ENOMEM still not; else it fails with that. Under the queue's lock:
+	 * takes no lock that ranks before LOCK_RANK_DEPOT and frees nothing. */
+	int (*try)(struct waiter *w);
+	/* It left the queue with that result. Under the queue's lock: posts, no more. */
+	void (*wake)(struct waiter *w, int result);
+};
+
+struct wait_queue_ops {
+	void (*begin)(void *ctx); /* the first began to wait; under the queue's lock */
+	void (*end)(void *ctx);   /* the last one left */
+};
+
+int wait_queue_new(struct wait_queue **ret, const struct wait_queue_ops *ops, void *ctx);
+struct wait_queue *wait_queue_free(struct wait_queue *q);
+
+/* Queues w behind all others; wait_queue_kick() must follow. -EDQUOT: WAIT_CLASSES_MAX kinds of
+ * requests (flags and order) wait already. */
+int wait_queue_add(struct wait_queue *q, struct waiter *w);
+/* False: it left already, wake() ran. */
+bool wait_queue_remove(struct wait_queue *q, struct waiter *w);
+/* Memory was freed: serves who can be served, the longest waiting first. */
+void wait_queue_kick(struct wait_queue *q);
+/* Wakes all of one owner with that result; how many. */
+uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result);
+/* How many of one owner wait. */
+uint32_t wait_queue_count_of(struct wait_queue *q, const void *whose);
+/* How many wait; one atomic load. */
+uint32_t wait_queue_waiting(const struct wait_queue *q);
+size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx);
+
+#endif

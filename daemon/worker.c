@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The worker: a queue of jobs under a mutex and one thread that runs them in order.
+ *
+ * `running` covers the time between taking a job and its return, so that worker_wait_idle() means
+ * what it says. A job may be submitted again from inside its own run: it left the queue before.
+ */
+#include "daemon/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+struct worker {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t work, idle;
+	/* guarded by lock */
+	struct worker_job *first, **last;
+	bool running, stopping;
+};
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+
+	pthread_setname_np(pthread_self(), "kmmd-worker");
+	pthread_mutex_lock(&w->lock);
+	for (;;) {
+		struct worker_job *job = w->first;
+
+		if (!job) {
+			pthread_cond_broadcast(&w->idle);
+			if (w->stopping)
+				break;
+			pthread_cond_wait(&w->work, &w->lock);
+			continue;
+		}
+		w->first = job->next;
+		if (!w->first)
+			w->last = &w->first;
+		w->running = true;
+		pthread_mutex_unlock(&w->lock);
+		job->run(job);
+		pthread_mutex_lock(&w->lock);
+		w->running = false;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+int worker_new(struct worker **ret)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	sigset_t all, old;
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->work, NULL);
+	pthread_cond_init(&w->idle, NULL);
+	w->last = &w->first;
+	/* Signals are the main loop's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&w->thread, NULL, worker_main, w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r) {
+		free(w);
+		return -r;
+	}
+	*ret = w;
+	return 0;
+}
+
+void worker_wait_idle(struct worker *w)
+{
+	pthread_mutex_lock(&w->lock);
+	while (w->first || w->running)
+		pthread_cond_wait(&w->idle, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+}
+
+struct worker *worker_free(struct worker *w)
+{
+	if (!w)
+		return NULL;
+	pthread_mutex_lock(&w->lock);
+	w->stopping = true;
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	pthread_cond_destroy(&w->idle);
+	pthread_cond_destroy(&w->work);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+	return NULL;
+}
+
+void worker_submit(struct worker *w, struct worker_job *job)
+{
+	job->next = NULL;
+	pthread_mutex_lock(&w->lock);
+	*w->last = job;
+	w->last = &job->next;
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->lock);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The worker: one thread for work that takes longer than a reactor may be busy. Jobs run in order
+ * of submission; a job is a struct inside its sender's object. Results go back by reactor_post.
+ */
+#ifndef DAEMON_WORKER_H
+#define DAEMON_WORKER_H
+
+#include "daemon/kmmd.h"
+
+struct worker_job {
+	struct worker_job *next;
+	void (*run)(struct worker_job *job);
+};
+
+int worker_new(struct worker **ret);
+struct worker *worker_free(struct worker *w); /* runs what is queued, then joins */
+void worker_submit(struct worker *w, struct worker_job *job); /* any thread */
+/* Returns when nothing is queued and nothing runs: the end of the daemon. */
+void worker_wait_idle(struct worker *w);
+
+#endif

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a thread caches (client/magazine.c), alone: the daemon is a supply of blocks in this file.
+ *
+ *     supply --take--> thread's magazines <--> held by the test --free--> magazines --give--> supply
+ *
+ * Every block is in exactly one of these places; its owner word says which.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/internal.h"
+
+#define FRAMES (1u << 16)
+#define ME 7u
+
+static struct kmm k;
+static struct thread_cache *tc;
+static owner_word_t *word;
+static struct control_session sessions[ME + 1];
+
+static uint64_t now_ns;
+static unsigned int exchanges, told, untold;
+
+enum place { SUPPLY, CACHED, HELD };
+
+static enum place place_of(uint32_t i)
+{
+	uint64_t w = owner_load(&word[i]);
+
+	return owner_is(w, OWNER_HELD, ME) ? HELD : owner_is(w, OWNER_RETURNED, ME) ? CACHED : SUPPLY;
+}
+
+/* ---- what magazine.c asks of others ---- */
+
+uint64_t process_now_coarse(void)
+{
+	return now_ns;
+}
+
+int exchange_take(struct kmm *s, struct call_how *how, uint32_t gfp, unsigned int order,
+                  enum owner_kind kind, uint32_t rounds, struct round out[], uint32_t *n)
+{
+	uint32_t i, got = 0;
+
+	(void)how;
+	(void)gfp;
+	ck_assert_ptr_eq(s, &k);
+	ck_assert_uint_ge(rounds, 1);
+	ck_assert_uint_le(rounds, MAGAZINE_ROUNDS_MAX);
+	exchanges++;
+	for (i = 0; i < FRAMES && got < rounds; i += 1u << order) {
+		uint64_t w = owner_load(&word[i]);
+
+		if (place_of(i) != SUPPLY)
+			continue;
+		w = owner_reborn(w, kind, ME);
+		owner_store(&word[i], w);
+		out[got].index = i;
+		out[got++].word = w;
+	}
+	*n = got;
+	return got ? 0 : -ENOMEM;
+}
+
+static void supply_back(uint32_t i)
+{
+	owner_store(&word[i], owner_reborn(owner_load(&word[i]), OWNER_FREE, 0));
+}
+
+uint32_t exchange_give(struct kmm *s, unsigned int order, struct round r[], uint32_t n)
+{
+	uint32_t i, left = 0;
+
+	(void)order;
+	ck_assert_ptr_eq(s, &k);
+	exchanges++;
+	for (i = 0; i < n; i++) {
+		if (owner_load(&word[r[i].index]) == r[i].word)
+			supply_back(r[i].index);
+		else
+			r[left++] = r[i];
+	}
+	return left;
+}
+
+int page_free_tell(struct kmm *s, uint32_t pfn, unsigned int order, uint64_t w)
+{
+	(void)order;
+	ck_assert_ptr_eq(s, &k);
+	ck_assert(owner_load(&word[pfn]) == w);
+	told++;
+	supply_back(pfn);
+	return 0;
+}
+
+void session_untold(struct kmm *s)
+{
+	ck_assert_ptr_eq(s, &k);
+	untold++;
+}
+
+/* ---- the test's side ---- */
+
+static void cache_new(int64_t cap)
+{
+	memset(tc, 0, sizeof(*tc));
+	tc->id = ME;
+	tc->frames = FRAMES;
+	tc->word = word;
+	tc->cap = tc->room = cap;
+	local_class_init(tc);
+}
+
+static void setup(void)
+{
+	word = calloc(FRAMES, sizeof(*word));
+	tc = calloc(1, sizeof(*tc));
+	ck_assert(word && tc);
+	memset(&k, 0, sizeof(k));
+	k.id = ME;
+	k.frames = FRAMES;
+	k.control.word = word;
+	k.control.session = sessions;
+	now_ns = 1;
+	exchanges = told = untold = 0;
+	cache_new(4 << 20);
+}
+
+static void teardown(void)
+{
+	free(tc);
+	free(word);
+}
+
+/* The bound holds, the counts fit, and every round is a cached block, named once. */
+static void check_cache(void)
+{
+	static uint8_t seen[FRAMES];
+	int64_t bytes = 0;
+	unsigned int c;
+	uint32_t i;
+
+	memset(seen, 0, sizeof(seen));
+	for (c = 0; c < PAGE_CLASSES; c++) {
+		struct local_class *lc = &tc->class[c];
+
+		ck_assert_uint_le(lc->size, MAGAZINE_ROUNDS_MAX);
+		ck_assert_uint_le(lc->loaded_n, MAGAZINE_ROUNDS_MAX);
+		bytes += (int64_t)(lc->loaded_n + lc->previous_n) * lc->bytes;
+		for (i = 0; i < lc->loaded_n + lc->previous_n; i++) {
+			const struct round *r = i < lc->loaded_n ? &lc->loaded[i]
+			                                         : &lc->previous[i - lc->loaded_n];
+
+			ck_assert(!seen[r->index]++);
+		}
+	}
+	ck_assert_int_eq(tc->cap - tc->room, bytes);
+	ck_assert_int_ge(tc->room, 0);
+}
+
+static uint32_t take(unsigned int c)
+{
+	struct call_how how = { 0 };
+	uint32_t i = UINT32_MAX;
+
+	if (local_take(tc, c, &i))
+		return i;
+	if (local_refill(&k, tc, c, KMM_GFP_KERNEL, &how, &i) < 0) {
+		struct round r;
+		uint32_t n;
+
+		ck_assert_int_eq(exchange_take(&k, &how, 0, tc->class[c].order, OWNER_HELD, 1, &r, &n), 0);
+		exchanges--;
+		i = r.index;
+	}
+	return i;
+}
+
+static void give(unsigned int c, uint32_t i)
+{
+	uint64_t w = owner_load(&word[i]);
+
+	ck_assert(owner_is(w, OWNER_HELD, ME));
+	w = owner_given_back(w, OWNER_RETURNED, ME);
+	owner_store(&word[i], w);
+	if (!local_keep(&k, tc, c, i, w))
+		page_free_tell(&k, i, tc->class[c].order, w);
+}
+
+START_TEST(a_pair_needs_no_exchange)
+{
+	unsigned int c = (unsigned int)_i, i;
+	uint32_t first = take(c);
+
+	give(c, first);
+	exchanges = told = 0;
+	for (i = 0; i < 1000; i++) {
+		ck_assert_uint_eq(take(c), first);
+		ck_assert_int_eq(place_of(first), HELD);
+		give(c, first);
+		ck_assert_int_eq(place_of(first), CACHED);
+	}
+	ck_assert_uint_eq(exchanges + told, 0);
+	check_cache();
+}
+END_TEST
+
+/* Around whatever level: what moves back and forth by less than a magazine stays in the thread. */
+START_TEST(back_and_forth_needs_no_exchange)
+{
+	uint32_t held[2000], n = 0, level, size, i;
+	unsigned int round;
+
+	while (tc->class[0].size < 63)
+		held[n++] = take(0);
+	size = tc->class[0].size;
+	for (level = 0; level < 5; level++) {
+		for (i = 0; i < size; i++)
+			held[n++] = take(0);
+		for (i = 0; i < size - 1; i++)
+			give(0, held[--n]);
+		exchanges = told = 0;
+		for (round = 0; round < 20; round++) {
+			for (i = 0; i < size - 1; i++)
+				held[n++] = take(0);
+			for (i = 0; i < size - 1; i++)
+				give(0, held[--n]);
+		}
+		ck_assert_uint_eq(exchanges + told, 0);
+		check_cache();
+	}
+}
+END_TEST
+
+START_TEST(collected_blocks_are_dropped)
+{
+	uint32_t held[64], i;
+
+	for (i = 0; i < 64; i++)
+		held[i] = take(0);
+	for (i = 0; i < 64; i++)
+		give(0, held[i]);
+	for (i = 0; i < FRAMES; i++)
+		if (place_of(i) == CACHED)
+			supply_back(i);
+	ck_assert(!local_take(tc, 0, &i));
+	ck_assert_int_eq(tc->room, tc->cap);
+	check_cache();
+}
+END_TEST
+
+START_TEST(sizes_follow_the_misses)
+{
+	uint32_t size = tc->class[0].size, i;
+
+	ck_assert_uint_eq(size, 1);
+	/* rare misses: one a second */
+	for (i = 0; i < 20; i++) {
+		now_ns += 1000000000u;
+		take(0);
+	}
+	ck_assert_uint_eq(tc->class[0].size, 1);
+	for (i = 0; i < 4000; i++) {
+		take(0);
+		ck_assert_uint_ge(tc->class[0].size, size);
+		size = tc->class[0].size;
+	}
+	ck_assert_uint_eq(size, MAGAZINE_ROUNDS_MAX);
+	/* larger blocks are bounded by what a thread may cache: two magazines of them */
+	ck_assert_uint_eq(tc->class[3 * 4].size, 1);
+}
+END_TEST
+
+START_TEST(the_bound_holds)
+{
+	uint32_t big[4], small[1500], i;
+
+	for (i = 0; i < 4; i++)
+		big[i] = take(12);
+	for (i = 0; i < 1500; i++)
+		small[i] = take(0);
+	for (i = 0; i < 1500; i++) {
+		give(0, small[i]);
+		check_cache();
+	}
+	for (i = 0; i < 4; i++) {
+		give(12, big[i]);
+		check_cache();
+	}
+	/* 4 MiB: two blocks of order 9 at most */
+	ck_assert_uint_le(tc->class[12].loaded_n + tc->class[12].previous_n, 2);
+}
+END_TEST
+
+START_TEST(nothing_is_cached_without_room)
+{
+	uint32_t i;
+
+	cache_new(_i);
+	i = take(0);
+	give(0, i);
+	ck_assert_int_eq(place_of(i), _i >= 4096 ? CACHED : SUPPLY);
+	check_cache();
+}
+END_TEST
+
+START_TEST(flushed_and_forgotten)
+{
+	uint32_t held[300], i, c;
+
+	for (c = 0; c < 4; c++) {
+		for (i = 0; i < 300; i++)
+			held[i] = take(3 * c);
+		for (i = 0; i < 300; i++)
+			give(3 * c, held[i]);
+	}
+	local_flush(&k, tc);
+	ck_assert_int_eq(tc->room, tc->cap);
+	for (i = 0; i < FRAMES; i++)
+		ck_assert_int_eq(place_of(i), SUPPLY);
+	check_cache();
+
+	/* The daemon is away: the words say enough. */
+	give(0, take(0));
+	atomic_store(&k.state, SESSION_DOWN);
+	exchanges = told = 0;
+	local_flush(&k, tc);
+	ck_assert_uint_eq(untold, 1);
+	ck_assert_uint_eq(exchanges + told, 0);
+	ck_assert_int_eq(tc->room, tc->cap);
+}
+END_TEST
+
+/* Random takes and frees, with time passing and the daemon collecting. */
+START_TEST(random_against_the_words)
+{
+	static uint32_t held[3000];
+	uint32_t n = 0, step, i;
+	unsigned int seed = 12345u + (unsigned int)_i;
+
+	for (step = 0; step < 60000; step++) {
+		unsigned int what = (unsigned int)rand_r(&seed);
+
+		now_ns += what % 5000000;
+		if (what % 1000 == 0) {
+			for (i = 0; i < FRAMES; i++)
+				if (place_of(i) == CACHED && rand_r(&seed) % 2)
+					supply_back(i);
+		} else if ((what >> 12) % 16 < 8 && n < 3000 / (1 + step / 20000)) {
+			held[n] = take(0);
+			ck_assert_int_eq(place_of(held[n]), HELD);
+			n++;
+		} else if (n > 0) {
+			i = what % n;
+			give(0, held[i]);
+			held[i] = held[--n];
+		}
+		if (step % 1000 == 0)
+			check_cache();
+	}
+	while (n > 0)
+		give(0, held[--n]);
+	check_cache();
+	local_flush(&k, tc);
+	for (i = 0; i < FRAMES; i++)
+		ck_assert_int_eq(place_of(i), SUPPLY);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("client_magazine");
+	TCase *t = tcase_create("magazine");
+	SRunner *r;
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(t, a_pair_needs_no_exchange, 0, PAGE_CLASSES);
+	tcase_add_test(t, back_and_forth_needs_no_exchange);
+	tcase_add_test(t, collected_blocks_are_dropped);
+	tcase_add_test(t, sizes_follow_the_misses);
+	tcase_add_test(t, the_bound_holds);
+	tcase_add_loop_test(t, nothing_is_cached_without_room, 4095, 4097);
+	tcase_add_test(t, flushed_and_forgotten);
+	tcase_add_loop_test(t, random_against_the_words, 0, 4);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

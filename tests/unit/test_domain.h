@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A domain in ordinary memory: mm/, control memory and tables of a small pool without a daemon's
+ * threads and sockets. Sessions have no channels; a session that ends is swept at once.
+ *
+ *   64 sections of 4 MiB (16 Ki frames in all), the last one metadata; 256 sessions; 64 magazines
+ */
+#ifndef TESTS_UNIT_TEST_DOMAIN_H
+#define TESTS_UNIT_TEST_DOMAIN_H
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/depot.h"
+#include "daemon/domain.h"
+#include "daemon/grant.h"
+#include "daemon/holder.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/pool.h"
+#include "daemon/session_private.h"
+#include "daemon/wait_queue.h"
+
+#define TD_FRAMES (16u << 10)
+#define TD_SECTION_ORDER 10u
+#define TD_SESSIONS 256u
+#define TD_HOLDERS 64u
+#define TD_MAGAZINES 64u
+
+struct test_domain {
+	struct options options;
+	struct pool pool;
+	struct kmmd kmmd;
+	struct domain *d;
+	void *mm_memory, *words, *views;
+	struct session_record *records;
+	struct holder_record *holders;
+};
+
+static inline void td_report(void *ctx, const char *text)
+{
+	(void)ctx;
+	fprintf(stderr, "  finding: %s\n", text);
+}
+
+static inline void td_silent(void *ctx, const char *text)
+{
+	(void)ctx;
+	(void)text;
+}
+
+static inline void *td_zeroed(size_t size)
+{
+	void *p = aligned_alloc(4096, (size + 4095) & ~(size_t)4095);
+
+	ck_assert_ptr_nonnull(p);
+	memset(p, 0, size);
+	return p;
+}
+
+/* Starts the daemon's half over the memory as it is. */
+static inline int td_start(struct test_domain *t, bool recovered)
+{
+	struct mm_config c;
+	uint32_t s, n = TD_FRAMES >> TD_SECTION_ORDER;
+	int r;
+
+	mm_config_default(&c, TD_FRAMES);
+	c.section_order = TD_SECTION_ORDER;
+	c.dma_end = 4u << TD_SECTION_ORDER;
+	c.cpus = 2;
+	memblock_init(&t->pool.memblock);
+	ck_assert_int_eq(memblock_add(&t->pool.memblock, 0, (uint64_t)TD_FRAMES << PAGE_SHIFT, 0), 0);
+	ck_assert_int_eq(memblock_reserve(&t->pool.memblock,
+	                                  (uint64_t)(n - 1) << (TD_SECTION_ORDER + PAGE_SHIFT),
+	                                  UINT64_C(1) << (TD_SECTION_ORDER + PAGE_SHIFT), "metadata"),
+	                 0);
+	if (!t->mm_memory)
+		t->mm_memory = td_zeroed(mm_persistent_bytes(&c));
+	ck_assert_int_eq(mm_init(&t->pool.mm, &c, t->mm_memory, &t->pool.memblock), 0);
+	for (s = 0; s < n && !recovered; s++) {
+		mm_section_set(t->pool.mm, (section_id_t){ s },
+		               s < n - 1 ? SECTION_ONLINE : SECTION_METADATA, 0, SHM_4K, 1);
+		atomic_store(&t->pool.control.section[s],
+		             s < n - 1 ? CONTROL_SECTION_DIRECT : CONTROL_SECTION_NONE);
+	}
+	t->pool.recovered = recovered;
+	t->kmmd = (struct kmmd){ .options = &t->options, .pool = &t->pool };
+	r = domain_new(&t->d, &t->kmmd);
+	if (r < 0)
+		return r;
+	t->kmmd.domain = t->d;
+	ck_assert_int_eq(session_table_new(&t->kmmd.sessions, &t->kmmd), 0);
+	ck_assert_int_eq(session_table_recover(t->kmmd.sessions), 0);
+	return 0;
+}
+
+static inline void td_stop(struct test_domain *t)
+{
+	t->kmmd.sessions = session_table_free(t->kmmd.sessions);
+	t->d = domain_free(t->d);
+	t->pool.mm = mm_free(t->pool.mm);
+}
+
+static inline void td_init(struct test_domain *t)
+{
+	struct control_geometry g = { .frames = TD_FRAMES,
+		                      .section_order = TD_SECTION_ORDER,
+		                      .sessions = TD_SESSIONS,
+		                      .magazines = TD_MAGAZINES };
+	struct control_layout l;
+
+	memset(t, 0, sizeof(*t));
+	log_init(LOG_LEVEL_ERROR);
+	t->options.holders_max = TD_HOLDERS;
+	t->options.holders_session_max = TD_HOLDERS - 1;
+	ck_assert_int_eq(control_layout_compute(&l, &g), 0);
+	t->words = td_zeroed(l.words_size);
+	t->views = td_zeroed(l.views_size);
+	t->records = td_zeroed(TD_SESSIONS * sizeof(*t->records));
+	t->holders = td_zeroed(TD_HOLDERS * sizeof(*t->holders));
+	control_attach(&t->pool.control, &g, t->words, t->views);
+	t->pool.frames = TD_FRAMES;
+	t->pool.section_order = TD_SECTION_ORDER;
+	t->pool.nr_sections = TD_FRAMES >> TD_SECTION_ORDER;
+	t->pool.session = t->records;
+	t->pool.nr_sessions = TD_SESSIONS;
+	t->pool.holder = t->holders;
+	t->pool.nr_holders = TD_HOLDERS;
+	ck_assert_int_eq(td_start(t, false), 0);
+}
+
+static inline void td_fini(struct test_domain *t)
+{
+	td_stop(t);
+	free(t->mm_memory);
+	free(t->words);
+	free(t->views);
+	free(t->records);
+	free(t->holders);
+}
+
+/* A death of the daemon at this point: only the persistent memory is left. */
+static inline void td_restart(struct test_domain *t)
+{
+	td_stop(t);
+	ck_assert_int_eq(td_start(t, true), 0);
+}
+
+static inline void td_check(struct test_domain *t)
+{
+	ck_assert_uint_eq(mm_validate(t->d->zones, td_report, NULL), 0);
+	ck_assert_uint_eq(domain_validate(t->d, td_report, NULL), 0);
+}
+
+/* All that is free, wherever it is kept. */
+static inline uint64_t td_free_frames(struct test_domain *t)
+{
+	exchange_drain(t->d, MM_CPU_NONE);
+	grant_collect(t->d, NULL, MM_CPU_NONE);
+	mm_drain_cpu(t->d->zones, 0);
+	mm_drain_cpu(t->d->zones, 1);
+	return mm_nr_free(t->d->zones);
+}
+
+static inline struct session *td_session(struct test_domain *t, const char *name)
+{
+	struct session_peer peer = { .pid = 0, .uid = 0, .gid = 0, .pidfd = -1 };
+	struct session *s = NULL;
+
+	ck_assert_int_eq(session_create(t->kmmd.sessions, &peer, name, &s), 0);
+	return s;
+}
+
+/* ---- the client's half of the protocol ---- */
+
+static inline owner_word_t *td_word(struct test_domain *t, pfn_t pfn)
+{
+	return &t->d->control.word[pfn];
+}
+
+static inline bool td_change(struct test_domain *t, pfn_t pfn, enum owner_kind from, uint32_t a,
+                             enum owner_kind to, uint32_t b)
+{
+	uint64_t w = owner_load(td_word(t, pfn));
+
+	return owner_is(w, from, a) && owner_cas(td_word(t, pfn), &w, owner_moved(w, to, b));
+}
+
+static inline pfn_t td_alloc(struct test_domain *t, struct session *s, gfp_t gfp, uint32_t order)
+{
+	const char *why = "";
+	pfn_t pfn = PFN_NONE;
+
+	ck_assert_int_eq(grant_alloc(t->d, s, 0, gfp, order, &pfn, &why), 0);
+	ck_assert(td_change(t, pfn, OWNER_OFFERED, s->id, OWNER_HELD, s->id));
+	return pfn;
+}
+
+static inline int td_free(struct test_domain *t, struct session *s, pfn_t pfn, uint32_t order)
+{
+	uint64_t w = owner_load(td_word(t, pfn));
+	const char *why = "";
+
+	if (owner_is(w, OWNER_HELD, s->id))
+		owner_cas(td_word(t, pfn), &w, owner_given_back(w, OWNER_RETURNED, s->id));
+	return grant_free(t->d, s, 0, pfn, order, owner_generation(owner_load(td_word(t, pfn))),
+	                  &why);
+}
+
+static inline uint32_t td_generation(struct test_domain *t, pfn_t pfn)
+{
+	return (uint32_t)owner_generation(owner_load(td_word(t, pfn)));
+}
+
+/* Claims an offered magazine: its blocks become HELD; how many. */
+static inline uint32_t td_take(struct test_domain *t, struct session *s, magazine_id_t m, pfn_t out[])
+{
+	struct magazine *mag = &t->d->control.magazine[m.nr];
+	uint64_t h = magazine_load(mag);
+	uint32_t i, n = magazine_count(h), got = 0;
+
+	ck_assert(magazine_is(h, MAGAZINE_OFFERED, s->id));
+	ck_assert(magazine_cas(mag, &h, magazine_next(h, MAGAZINE_LOADED, s->id, n)));
+	for (i = 0; i < n; i++) {
+		pfn_t pfn;
+
+		ck_assert(domain_granule_pfn(t->d, atomic_load(&mag->round[i]), &pfn));
+		if (td_change(t, pfn, OWNER_MAGAZINE, m.nr, OWNER_HELD, s->id))
+			out[got++] = pfn;
+	}
+	return got;
+}
+
+/* Fills a LOADED magazine with HELD blocks and sets it to DEPOT. */
+static inline void td_load(struct test_domain *t, struct session *s, magazine_id_t m,
+                           const pfn_t pfn[], uint32_t n)
+{
+	struct magazine *mag = &t->d->control.magazine[m.nr];
+	uint64_t h = magazine_load(mag);
+	uint32_t i;
+
+	if (magazine_is(h, MAGAZINE_OFFERED, s->id)) {
+		ck_assert(magazine_cas(mag, &h, magazine_next(h, MAGAZINE_LOADED, s->id, 0)));
+		h = magazine_load(mag);
+	}
+	for (i = 0; i < n; i++) {
+		ck_assert(td_change(t, pfn[i], OWNER_HELD, s->id, OWNER_MAGAZINE, m.nr));
+		atomic_store(&mag->round[i], domain_granule(t->d, pfn[i]));
+	}
+	ck_assert(magazine_cas(mag, &h, magazine_next(h, MAGAZINE_DEPOT, 0, n)));
+}
+
+#endif
