@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Magazines in shared memory: how many blocks at a time move between a thread and the daemon. The
+ * protocol is that of shm/magazine.h.
+ *
+ *   take   ask the daemon, which offers a full magazine: header OFFERED -> LOADED by us, each word
+ *          that names it -> ours; what is left is an empty magazine, LOADED by us
+ *   give   into an empty magazine LOADED by us: each word -> MAGAZINE, rounds written, header
+ *          LOADED -> DEPOT, tell the daemon
+ *
+ * A few empty magazines are kept for gives; further ones go back (EMPTY). Without one, a give asks
+ * the daemon for one first, and each give asks for the next in the same call.
+ *
+ * Nothing is lost: a take whose answer is lost was withdrawn by the daemon with the connection, so our
+ * CAS of its header would fail; a give whose answer is lost is told again when the session is up
+ * again (exchange_repeat), and telling twice does nothing. Words that could not be given stay RETURNED,
+ * where the daemon finds them.
+ */
+#include "client/internal.h"
+
+/* An empty magazine, LOADED by us, of the session's stock: false when there is none. */
+static bool spare_pop(struct kmm *k, uint32_t *m)
+{
+	bool had;
+
+	pthread_mutex_lock(&k->magazine_lock);
+	had = k->nr_spare > 0;
+	if (had)
+		*m = k->spare[--k->nr_spare];
+	pthread_mutex_unlock(&k->magazine_lock);
+	return had;
+}
+
+/* Keeps an empty magazine or gives it up; its header says LOADED by us. */
+static void spare_push(struct kmm *k, uint32_t m)
+{
+	struct magazine *mag = &k->control.magazine[m];
+	uint64_t h = magazine_load(mag);
+	bool kept;
+
+	if (!magazine_is(h, MAGAZINE_LOADED, k->id))
+		return;
+	pthread_mutex_lock(&k->magazine_lock);
+	kept = k->nr_spare < SPARE_MAX;
+	if (kept)
+		k->spare[k->nr_spare++] = m;
+	pthread_mutex_unlock(&k->magazine_lock);
+	if (!kept)
+		magazine_cas(mag, &h, magazine_next(h, MAGAZINE_EMPTY, 0, 0));
+}
+
+static int exchange_call(struct kmm *k, struct call_how *how, const kmm_v1_ExchangeRequest *q,
+                         kmm_v1_ExchangeReply *p)
+{
+	int r;
+
+	how->flags |= CALL_REFUSABLE;
+	r = CALL(k, how, ALLOCATOR_EXCHANGE, Exchange, q, p);
+	if (r == 0 && p->magazine > k->control.geometry.magazines)
+		return error_set(EPROTO, "the daemon named a magazine that does not exist");
+	return r;
+}
+
+/* The empty magazine of a reply: LOADED by us from now on. */
+static bool take_empty(struct kmm *k, const kmm_v1_ExchangeReply *p, uint32_t *m)
+{
+	uint64_t h;
+
+	if (p->magazine == 0)
+		return false;
+	*m = p->magazine - 1;
+	h = magazine_load(&k->control.magazine[*m]);
+	return magazine_is(h, MAGAZINE_LOADED, k->id) ||
+	       (magazine_is(h, MAGAZINE_OFFERED, k->id) &&
+	        magazine_cas(&k->control.magazine[*m], &h,
+	                     magazine_next(h, MAGAZINE_LOADED, k->id, 0)));
+}
+
+/* ---- take ---- */
+
+/* Moves the rounds of a magazine that we loaded into `out`; those whose word moved on are none. */
+static uint32_t unload(struct kmm *k, uint32_t m, uint32_t count, enum owner_kind kind,
+                       struct round out[])
+{
+	struct magazine *mag = &k->control.magazine[m];
+	uint32_t i, n = 0;
+
+	for (i = 0; i < count; i++) {
+		/* relaxed: the header's exchange ordered it */
+		uint32_t granule = atomic_load_explicit(&mag->round[i], memory_order_relaxed);
+		uint32_t pfn = granule >> k->granule_bits;
+		uint64_t w, mine;
+
+		if (pfn >= k->frames || granule_of(k, pfn) != granule)
+			continue;
+		w = owner_load(&k->control.word[pfn]);
+		if (!owner_is(w, OWNER_MAGAZINE, m))
+			continue;
+		section_mark(k, pfn);
+		mine = owner_moved(w, kind, k->id);
+		if (!owner_cas(&k->control.word[pfn], &w, mine))
+			continue;
+		shared_clear(k, pfn);
+		out[n].index = pfn;
+		out[n++].word = mine;
+	}
+	return n;
+}
+
+int exchange_take(struct kmm *k, struct call_how *how, uint32_t gfp, unsigned int order,
+                  enum owner_kind kind, uint32_t rounds, struct round out[], uint32_t *n)
+{
+	kmm_v1_ExchangeRequest q = { .gfp = gfp, .order = order, .rounds = rounds };
+
+	for (;;) {
+		kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
+		struct magazine *mag;
+		uint32_t count, m;
+		uint64_t h;
+		int r = exchange_call(k, how, &q, &p);
+
+		if (r < 0)
+			return r;
+		if (p.magazine == 0)
+			return error_set(EAGAIN, "the daemon offered no magazine");
+		m = p.magazine - 1;
+		mag = &k->control.magazine[m];
+		h = magazine_load(mag);
+		count = magazine_count(h);
+		if (!magazine_is(h, MAGAZINE_OFFERED, k->id) ||
+		    !magazine_cas(mag, &h, magazine_next(h, MAGAZINE_LOADED, k->id, count)))
+			continue; /* withdrawn meanwhile */
+		count = unload(k, m, count < rounds ? count : rounds, kind, out);
+		spare_push(k, m);
+		if (count > 0) {
+			*n = count;
+			return 0;
+		}
+	}
+}
+
+/* ---- give ---- */
+
+/* Remembers a give that nobody answered. */
+static void given_push(struct kmm *k, uint32_t m)
+{
+	pthread_mutex_lock(&k->magazine_lock);
+	if (k->nr_given < GIVEN_MAX)
+		k->given[k->nr_given++] = m;
+	pthread_mutex_unlock(&k->magazine_lock);
+}
+
+/* Points the words of up to n rounds at magazine m and writes them there: how many. What had changed
+ * is moved to the front of r, *failed of them. */
+static uint32_t load(struct kmm *k, uint32_t m, struct round r[], uint32_t n, uint32_t *failed)
+{
+	struct magazine *mag = &k->control.magazine[m];
+	uint32_t i, count = 0;
+
+	for (i = 0; i < n; i++) {
+		uint64_t w = r[i].word;
+
+		if (!owner_cas(&k->control.word[r[i].index], &w,
+		               owner_given_back(w, OWNER_MAGAZINE, m))) {
+			r[(*failed)++] = r[i];
+			continue;
+		}
+		shared_clear(k, r[i].index);
+		/* relaxed: the header's exchange publishes it */
+		atomic_store_explicit(&mag->round[count++], granule_of(k, r[i].index),
+		                      memory_order_relaxed);
+	}
+	return count;
+}
+
+/* An empty magazine for a give: from the stock, or from the daemon. */
+static int spare_get(struct kmm *k, struct call_how *how, unsigned int order, uint32_t *m)
+{
+	kmm_v1_ExchangeRequest q = { .order = order, .empty = true };
+	kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
+	int r;
+
+	if (spare_pop(k, m))
+		return 0;
+	r = exchange_call(k, how, &q, &p);
+	if (r < 0)
+		return r;
+	return take_empty(k, &p, m) ? 0 : -EAGAIN;
+}
+
+/* One magazine of rounds: how many of them are done with. */
+static uint32_t give_one(struct kmm *k, struct call_how *how, unsigned int order, struct round r[],
+                         uint32_t n, uint32_t *failed)
+{
+	kmm_v1_ExchangeRequest q = { .order = order };
+	kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
+	struct magazine *mag;
+	uint32_t m, count, spare;
+	uint64_t h;
+
+	if (spare_get(k, how, order, &m) < 0)
+		return 0;
+	mag = &k->control.magazine[m];
+	if (n > MAGAZINE_ROUNDS_MAX)
+		n = MAGAZINE_ROUNDS_MAX;
+	count = load(k, m, r, n, failed);
+	h = magazine_load(mag);
+	if (count == 0) {
+		spare_push(k, m);
+		return n;
+	}
+	/* relaxed: the header's exchange publishes it */
+	atomic_store_explicit(&mag->kind, order, memory_order_relaxed);
+	if (!magazine_is(h, MAGAZINE_LOADED, k->id) ||
+	    !magazine_cas(mag, &h, magazine_next(h, MAGAZINE_DEPOT, 0, count)))
+		return n; /* scribbled over: the daemon's sweep finds the words */
+	q.give = m + 1;
+	pthread_mutex_lock(&k->magazine_lock);
+	q.empty = k->nr_spare == 0;
+	pthread_mutex_unlock(&k->magazine_lock);
+	if (exchange_call(k, how, &q, &p) < 0)
+		given_push(k, m);
+	else if (take_empty(k, &p, &spare))
+		spare_push(k, spare);
+	return n;
+}
+
+uint32_t exchange_give(struct kmm *k, unsigned int order, struct round r[], uint32_t n)
+{
+	/* Without the daemon there is no hurry: the words say what has to be said. */
+	ERROR_TEXT_SCOPE;
+	struct call_how how = call_begin(k, CALL_NOWAIT);
+	uint32_t at = 0, kept = 0;
+
+	while (at < n) {
+		uint32_t failed = 0, i;
+		uint32_t done = give_one(k, &how, order, r + at, n - at, &failed);
+
+		for (i = 0; i < failed; i++)
+			r[kept + i] = r[at + i];
+		kept += failed;
+		if (done == 0)
+			break;
+		at += done;
+	}
+	while (at < n) /* no magazine to be had: for the caller to give one by one */
+		r[kept++] = r[at++];
+	return kept;
+}
+
+void exchange_repeat(struct kmm *k)
+{
+	struct call_how how = call_begin(k, CALL_NOWAIT);
+	uint32_t m[GIVEN_MAX], n, i;
+
+	pthread_mutex_lock(&k->magazine_lock);
+	n = k->nr_given;
+	for (i = 0; i < n; i++)
+		m[i] = k->given[i];
+	k->nr_given = 0;
+	pthread_mutex_unlock(&k->magazine_lock);
+	for (i = 0; i < n; i++) {
+		kmm_v1_ExchangeRequest q = { .give = m[i] + 1 };
+		kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
+
+		if (exchange_call(k, &how, &q, &p) < 0)
+			given_push(k, m[i]);
+	}
+}

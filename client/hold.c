@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Holds of this session: how often it got each block. The daemon's table of holders is a set of
+ * sessions, so only a session's first hold and its last put are calls.
+ *
+ * One entry a held block, in a hash table by frame. While an entry's call is under way it is `busy`
+ * and others who want it wait: a first get and a last put of the same block never overtake each other.
+ * The lock is not held during calls.
+ */
+#include "client/internal.h"
+
+#include <stdlib.h>
+
+#define BUCKETS_MIN 64u
+
+struct hold {
+	struct hold *next;
+	uint32_t pfn, generation;
+	uint64_t count;
+	bool busy;
+};
+
+static size_t hold_bucket(uint32_t pfn, size_t buckets)
+{
+	return (pfn * UINT32_C(2654435761) >> 7) & (buckets - 1);
+}
+
+static struct hold **hold_find(struct kmm *k, uint32_t pfn)
+{
+	struct hold **p = &k->holds[hold_bucket(pfn, k->hold_buckets)];
+
+	while (*p && (*p)->pfn != pfn)
+		p = &(*p)->next;
+	return p;
+}
+
+/* Doubles the table when it is full; the lock is held. */
+static bool hold_grow(struct kmm *k)
+{
+	size_t n = k->hold_buckets ? k->hold_buckets * 2 : BUCKETS_MIN, i;
+	struct hold **table;
+
+	if (k->nr_holds < k->hold_buckets)
+		return true;
+	table = calloc(n, sizeof(*table));
+	if (!table)
+		return k->hold_buckets > 0; /* longer chains will do */
+	for (i = 0; i < k->hold_buckets; i++) {
+		struct hold *h, *next;
+
+		for (h = k->holds[i]; h; h = next) {
+			size_t b = hold_bucket(h->pfn, n);
+
+			next = h->next;
+			h->next = table[b];
+			table[b] = h;
+		}
+	}
+	free(k->holds);
+	k->holds = table;
+	k->hold_buckets = n;
+	return true;
+}
+
+/* The entry of a block, not busy, or NULL; waits. The lock is held. */
+static struct hold *hold_wait(struct kmm *k, uint32_t pfn)
+{
+	struct hold *h;
+
+	if (k->hold_buckets == 0)
+		return NULL;
+	while ((h = *hold_find(k, pfn)) && h->busy)
+		pthread_cond_wait(&k->hold_done, &k->hold_lock);
+	return h;
+}
+
+static void hold_remove(struct kmm *k, struct hold *h)
+{
+	struct hold **p = hold_find(k, h->pfn);
+
+	*p = h->next;
+	k->nr_holds--;
+	free(h);
+}
+
+static int hold_call(struct kmm *k, uint32_t pfn, uint32_t generation)
+{
+	kmm_v1_HoldRequest q = { .granule = granule_of(k, pfn), .generation = generation };
+	kmm_v1_HoldReply p = kmm_v1_HoldReply_init_zero;
+	struct call_how how = call_begin(k, CALL_ONCE);
+
+	return CALL(k, &how, ALLOCATOR_HOLD, Hold, &q, &p);
+}
+
+static int release_call(struct kmm *k, uint32_t pfn, uint32_t generation)
+{
+	kmm_v1_ReleaseRequest q = { .granule = granule_of(k, pfn), .generation = generation };
+	kmm_v1_ReleaseReply p = kmm_v1_ReleaseReply_init_zero;
+	struct call_how how = call_begin(k, CALL_ONCE);
+
+	return CALL(k, &how, ALLOCATOR_RELEASE, Release, &q, &p);
+}
+
+/* The lock is held, and released during the call. */
+static int hold_first(struct kmm *k, uint32_t pfn, uint32_t generation)
+{
+	struct hold *h = malloc(sizeof(*h));
+	struct hold **p;
+	int r;
+
+	if (!h || !hold_grow(k)) {
+		free(h);
+		return error_set(ENOMEM, "no memory to count a hold");
+	}
+	h->pfn = pfn;
+	h->generation = generation;
+	h->count = 0;
+	h->busy = true;
+	p = &k->holds[hold_bucket(pfn, k->hold_buckets)];
+	h->next = *p;
+	*p = h;
+	k->nr_holds++;
+	pthread_mutex_unlock(&k->hold_lock);
+	r = hold_call(k, pfn, generation);
+	pthread_mutex_lock(&k->hold_lock);
+	h->busy = false;
+	if (r == 0)
+		h->count = 1;
+	else
+		hold_remove(k, h);
+	pthread_cond_broadcast(&k->hold_done);
+	return r;
+}
+
+int hold_get(struct kmm *k, uint32_t pfn, uint32_t generation)
+{
+	struct hold *h;
+	int r = 0;
+
+	pthread_mutex_lock(&k->hold_lock);
+	h = hold_wait(k, pfn);
+	if (h && h->generation == generation) {
+		h->count++;
+	} else {
+		if (h) /* of an earlier life of the frame, which a sweep of the daemon ended */
+			hold_remove(k, h);
+		r = hold_first(k, pfn, generation);
+	}
+	pthread_mutex_unlock(&k->hold_lock);
+	return r;
+}
+
+/* Why there is nothing to put. */
+static int hold_none(struct kmm *k, uint32_t pfn)
+{
+	unsigned int order;
+	int r = page_block_check(k, pfn, &order);
+
+	if (r < 0)
+		return r;
+	if (!word_is_live(owner_load(&k->control.word[pfn])))
+		return error_set(ENOENT, "no live block at frame %u", pfn);
+	return error_set(EPERM, "this session has no hold on the block at frame %u", pfn);
+}
+
+int hold_put(struct kmm *k, uint32_t pfn)
+{
+	struct hold *h;
+	int r = 0;
+
+	pthread_mutex_lock(&k->hold_lock);
+	h = hold_wait(k, pfn);
+	if (!h) {
+		r = hold_none(k, pfn);
+	} else if (h->count > 1) {
+		h->count--;
+	} else {
+		h->busy = true;
+		pthread_mutex_unlock(&k->hold_lock);
+		r = release_call(k, pfn, h->generation);
+		pthread_mutex_lock(&k->hold_lock);
+		h->busy = false;
+		if (r == 0 || r == -ENOENT || r == -ESTALE || r == -EPERM)
+			hold_remove(k, h); /* the daemon has no such hold any more, either way */
+		pthread_cond_broadcast(&k->hold_done);
+	}
+	pthread_mutex_unlock(&k->hold_lock);
+	return r;
+}
+
+void hold_free_all(struct kmm *k)
+{
+	size_t i;
+
+	for (i = 0; i < k->hold_buckets; i++) {
+		struct hold *h, *next;
+
+		for (h = k->holds[i]; h; h = next) {
+			next = h->next;
+			free(h);
+		}
+	}
+	free(k->holds);
+}

@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libkmm inside.
+ *
+ *   pages.c bulk.c info.c share.c     the public functions
+ *   magazine.c exchange.c hold.c      what threads cache, how magazines change hands, local holds
+ *   section.c                         the window
+ *   call.c channel.c connect.c        one call; a connection and who reads it; connecting
+ *   session.c keeper.c event.c        a session's life, its own thread, its events
+ *   thread.c process.c error.c wait.c what a thread has; fork and descriptors; texts; futexes
+ *
+ * Locks, in the order in which they may be taken; none but section_lock (for GetSections) is held
+ * while the daemon is waited for:
+ *
+ *   section_lock > slot.lock > channel.lock > magazine_lock, hold_lock, event_lock > process_lock
+ *
+ * The process lock is the only one that fork takes; it is held for a few instructions at a time.
+ *
+ * Who may touch a session. Functions that may call the daemon count themselves in (session_enter)
+ * and kmm_close waits for them after waking them. Fast paths are not counted: they touch their own
+ * thread's cache and the session's mappings only, and the contract of kmm_close excludes them.
+ */
+#ifndef CLIENT_INTERNAL_H
+#define CLIENT_INTERNAL_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kmm/kmm.h>
+
+#include "proto/frame.h"
+#include "proto/kmm.pb.h"
+#include "shm/control.h"
+#include "shm/fdpass.h"
+
+#pragma GCC visibility push(hidden)
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define FRAME_SHIFT KMM_PAGE_SHIFT
+#define DEADLINE_NONE UINT64_MAX
+#define ERROR_TEXT_MAX 512u
+
+/* ---- error.c ---- */
+
+/* Sets the thread's text and returns -err. */
+int error_set(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void error_text_copy(char out[ERROR_TEXT_MAX]);
+void error_text_put(const char *text);
+/* For failures that the caller gets over: what the text was is again when the scope ends. */
+#define ERROR_TEXT_SCOPE                                                                           \
+	char error_text_saved[ERROR_TEXT_MAX] __attribute__((cleanup(error_text_restore)));        \
+	error_text_copy(error_text_saved)
+static inline void error_text_restore(char (*saved)[ERROR_TEXT_MAX])
+{
+	error_text_put(*saved);
+}
+
+/* Public functions that return int leave errno as it was. */
+static inline void errno_restore(const int *saved)
+{
+	errno = *saved;
+}
+#define ERRNO_SCOPE int errno_saved __attribute__((cleanup(errno_restore), unused)) = errno
+
+/* For functions that return a pointer. */
+static inline void *errno_null(int r)
+{
+	errno = -r;
+	return NULL;
+}
+
+/* ---- process.c: what the process has once; fork ---- */
+
+/* A descriptor of the library: closed in forked children. */
+struct process_fd {
+	struct process_fd *next, **prev;
+	int fd; /* -1: none */
+};
+enum process_fd_kind { PROCESS_SOCKET, PROCESS_EVENTFD };
+
+extern pthread_mutex_t process_lock;
+int process_init(void); /* repeatable */
+/* Changes with each fork; 0 in a child that was not noticed yet. */
+uint64_t process_mark(void);
+int process_fd_open(struct process_fd *p, enum process_fd_kind kind);
+void process_fd_close(struct process_fd *p);
+
+/* ---- wait.c ---- */
+
+uint64_t process_now(void);        /* CLOCK_MONOTONIC, ns */
+uint64_t process_now_coarse(void); /* the same, a few ms behind, cheaper */
+
+/* Waits while *word == value, until the deadline or a wake-up. Spurious returns are allowed. */
+void futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline);
+void futex_wake_all(_Atomic uint32_t *word);
+void futex_wake_one(_Atomic uint32_t *word);
+
+/* ---- thread.c, magazine.c: what a thread has ---- */
+
+/* A cached block: where it is, and what its owner word says as long as the cache owns it. */
+struct round {
+	uint64_t word;
+	uint32_t index; /* of the owner word: for page blocks the pfn */
+	uint32_t reserved;
+};
+
+/* Two magazines of one class of blocks. */
+struct local_class {
+	struct round *loaded, *previous;
+	uint32_t loaded_n, previous_n;
+	uint32_t size;  /* rounds that a magazine holds now */
+	uint32_t bytes; /* of one block */
+	uint32_t misses;
+	uint32_t order;
+	uint64_t window; /* when misses began to count */
+};
+
+/*
+ * What one thread caches of one session, in memory of its own that reads as zeroes in a forked child
+ * (MADV_WIPEONFORK). All zeroes is a valid cache: empty, of no session, of a pool without frames.
+ */
+struct thread_cache {
+	_Atomic(struct kmm *) session; /* NULL: closed, lost or forked. Cleared by others */
+	uint32_t id, frames;
+	owner_word_t *word;
+	page_desc_t *desc;
+	struct control_status *status;
+	int64_t room; /* bytes that may still be cached */
+	int64_t cap;
+	uint32_t timeout_ms; /* 0: the session's */
+	int64_t reported;    /* frames told in control memory */
+	struct thread_cache *next; /* of the thread; process_lock */
+	uint64_t *marks;           /* a bit a frame, for bulk checks; NULL until used */
+	size_t marks_size;
+	struct local_class class[PAGE_CLASSES];
+	struct round rounds[PAGE_CLASSES][2][MAGAZINE_ROUNDS_MAX];
+};
+
+struct thread {
+	struct thread *next, **prev; /* process_lock */
+	struct thread_cache *caches;
+	char text[ERROR_TEXT_MAX];
+};
+
+/* The cache that the thread used last; never NULL. Initial-exec: one load. */
+extern __thread struct thread_cache *thread_cache_current
+        __attribute__((tls_model("initial-exec")));
+
+int thread_init(void); /* once a process */
+struct thread *thread_self(void); /* NULL: no memory */
+/* The calling thread's cache of k, made when there is none; NULL: no memory. */
+struct thread_cache *thread_cache_get(struct kmm *k);
+/* No thread's cache is k's any more. */
+void thread_cache_detach(struct kmm *k);
+/* Frees the calling thread's caches of no session. */
+void thread_reap(void);
+void thread_forget_in_child(void);
+
+struct call_how;
+
+void local_class_init(struct thread_cache *tc);
+/* Tells control memory how much the thread caches. */
+void thread_cache_report(struct kmm *k, struct thread_cache *tc);
+/* Takes one block of class c as HELD: true and its index. No daemon. */
+bool local_take(struct thread_cache *tc, unsigned int c, uint32_t *index);
+/* Fills the cache from the daemon and takes one. -EAGAIN also when a magazine is not worth it or none
+ * is free: blocks can be had one by one. */
+int local_refill(struct kmm *k, struct thread_cache *tc, unsigned int c, uint32_t gfp,
+                 struct call_how *how, uint32_t *index);
+/* Keeps a block whose word says RETURNED; false: no room (the caller gives it to the daemon). */
+bool local_keep(struct kmm *k, struct thread_cache *tc, unsigned int c, uint32_t index,
+                uint64_t word);
+/* Gives all that the thread caches of k to the daemon. */
+void local_flush(struct kmm *k, struct thread_cache *tc);
+/* Forgets all, without telling. */
+void local_forget(struct thread_cache *tc);
+
+/* ---- call.c, channel.c, connect.c ---- */
+
+#define CALL_REPLY_MAX 448u
+#define CALL_REQUEST_MAX 256u
+
+/* One unanswered call on a connection. The caller's; guarded by the channel's lock while queued. */
+struct call {
+	struct call *next;
+	uint32_t id;
+	bool cancellable;
+	bool done; /* answered, or the connection is lost */
+	int error; /* negative errno when lost */
+	uint16_t status;
+	uint16_t nfds;
+	uint32_t reply_size;
+	_Atomic uint32_t wake; /* futex of the waiting thread */
+	uint64_t deadline;
+	int fd[FRAME_FDS_MAX];
+	uint8_t reply[CALL_REPLY_MAX];
+};
+
+struct channel; /* a connection: channel.c */
+
+/* Connects and says hello for a further connection of k. */
+int channel_open(struct channel **ret, struct kmm *k, uint32_t cpu, uint64_t deadline);
+struct channel *channel_get(struct channel *c);
+void channel_put(struct channel *c);
+bool channel_broken(struct channel *c);
+/* Queues and sends; `frame` holds a request with room for its header. Negative: nothing was queued,
+ * the channel is broken. */
+int channel_submit(struct channel *c, struct call *call, uint8_t *frame, size_t body_size,
+                   uint16_t method, uint64_t timeout_us);
+/* Until the call is done: its error. -ETIMEDOUT: well past its deadline no answer came; the channel
+ * is broken then. */
+int channel_wait(struct channel *c, struct call *call);
+/* Everybody's calls are lost. */
+void channel_break(struct channel *c, int error);
+/* Asks the daemon to end calls that may be cancelled: that one, or all (NULL). */
+void channel_cancel(struct channel *c, struct call *only);
+void call_close_fds(struct call *call);
+
+/* A blocking connection to a socket whose reads and writes return EAGAIN after a tenth of a second. */
+int connect_socket(struct process_fd *p, const char *address, uint64_t deadline);
+/* Hello on a fresh connection. fds: room for two, for the control connection, else NULL. On refusal
+ * the text is set. */
+int connect_hello(struct kmm *k, int fd, bool control, uint32_t cpu, uint64_t deadline,
+                  kmm_v1_HelloReply *reply, int fds[2]);
+/* An Error body as text and negative errno. */
+int call_refused(uint16_t status, const uint8_t *body, size_t size);
+
+enum call_flags {
+	CALL_CANCELLABLE = 1, /* may wait for memory: kmm_cancel ends it */
+	CALL_NOWAIT = 2,      /* -EAGAIN at once when the daemon is away */
+	CALL_ONCE = 4,        /* -EINPROGRESS when it was sent and not answered */
+	CALL_REFUSABLE = 8,   /* UNAVAILABLE is an answer, not a reason to ask again */
+};
+struct call_how {
+	uint64_t deadline;
+	unsigned int flags;
+	uint32_t cancels; /* of the session when the public call began */
+	bool repeated;    /* out: it was sent more than once */
+};
+/* The deadline by the thread's or session's timeout. */
+struct call_how call_begin(struct kmm *k, unsigned int flags);
+int call_unary(struct kmm *k, struct call_how *how, uint16_t method, const pb_msgdesc_t *request_type,
+               const void *request, const pb_msgdesc_t *reply_type, void *reply, int fds[],
+               size_t *nfds);
+#define CALL(k, how, method, Type, request, reply)                                                \
+	call_unary(k, how, kmm_v1_Method_##method, kmm_v1_##Type##Request_fields, request,        \
+	           kmm_v1_##Type##Reply_fields, reply, NULL, NULL)
+
+/* ---- session.c, keeper.c ---- */
+
+enum session_state {
+	SESSION_UP,
+	SESSION_DOWN,    /* the keeper tries to reconnect */
+	SESSION_LOST,    /* the pool is gone */
+	SESSION_CLOSING, /* kmm_close has begun */
+};
+
+/* A place for one connection to one reactor, opened when first used. */
+struct slot {
+	pthread_mutex_t lock;
+	bool opening; /* one thread connects, without the lock */
+	struct channel *channel;
+};
+
+#define SLOTS_MAX 64u
+#define SPARE_MAX 4u
+#define GIVEN_MAX 16u
+#define EVENTS_MAX 32u
+
+struct event {
+	enum kmm_event kind;
+	char text[ERROR_TEXT_MAX - 64];
+};
+
+struct hold;
+
+struct kmm {
+	/* What kmm_open learned; never changes. */
+	uint32_t id;
+	uint64_t mark; /* process_mark() of the process that it belongs to */
+	uint8_t token[16], uuid[16];
+	char address[108], name[64], domain[64];
+	uint32_t timeout_ms, keepalive_ms, reactors, nr_slots;
+	uint64_t cache_bytes;
+	struct control control;
+	void *words, *views;
+	size_t words_size, views_size;
+	uint8_t *window;
+	size_t window_size;
+	uint32_t frames, nr_sections;
+	unsigned int section_shift; /* bytes */
+	unsigned int granule_bits;  /* granule = pfn << granule_bits */
+	_Atomic uint64_t *shared;   /* a bit a frame: a handle was made and not taken back */
+	size_t shared_size;
+
+	/* State. `changes` is a futex: it moves with each change of state and each cancel. */
+	_Atomic uint32_t state, changes, cancels, inside;
+	_Atomic uint32_t untold; /* words say RETURNED that the daemon was not told of */
+
+	/* section.c */
+	pthread_mutex_t section_lock;
+	uint32_t sections_mapped;                          /* section_lock */
+	_Atomic uint8_t mapped[CONTROL_SECTIONS_MAX];      /* 1: at its place in the window */
+	_Atomic uint64_t marked[CONTROL_SECTIONS_MAX / 64]; /* bits known to be set in control memory */
+
+	/* exchange.c; magazine_lock */
+	pthread_mutex_t magazine_lock;
+	uint32_t spare[SPARE_MAX], nr_spare; /* empty magazines, LOADED by this session */
+	uint32_t given[GIVEN_MAX], nr_given; /* gives that were not answered */
+
+	/* hold.c; hold_lock */
+	pthread_mutex_t hold_lock;
+	pthread_cond_t hold_done;
+	struct hold **holds;
+	size_t nr_holds, hold_buckets;
+
+	/* event.c; event_lock */
+	pthread_mutex_t event_lock;
+	pthread_cond_t event_done;
+	kmm_event_fn event_fn;
+	void *event_arg;
+	bool event_running, event_by_fd;
+	pthread_t event_runner;
+	struct process_fd event_fd;
+	struct event event[EVENTS_MAX];
+	unsigned int event_first, nr_events;
+
+	/* keeper.c */
+	pthread_t keeper;
+	struct process_fd control_fd, wake_fd;
+	uint8_t *control_in; /* FRAME_MAX bytes */
+	size_t control_used;
+	uint32_t control_call;
+	uint64_t heard, pinged;
+
+	struct slot slot[SLOTS_MAX];
+};
+
+/* NULL, forked, lost and closing sessions are refused with a text. */
+int session_check(struct kmm *k);
+int session_enter(struct kmm *k); /* each 0 is paired with session_leave() */
+void session_leave(struct kmm *k);
+static inline void session_leave_scope(struct kmm **k)
+{
+	if (*k)
+		session_leave(*k);
+}
+/* Like session_check, but lost ones pass. */
+int session_check_present(struct kmm *k);
+bool session_set_state(struct kmm *k, enum session_state from, enum session_state to);
+void session_lost(struct kmm *k, const char *why);
+void session_break_channels(struct kmm *k, int error);
+/* Words say RETURNED that the daemon was not told of: the keeper sees to it. */
+void session_untold(struct kmm *k);
+
+static inline enum session_state session_state(struct kmm *k)
+{
+	return atomic_load_explicit(&k->state, memory_order_acquire);
+}
+
+int keeper_start(struct kmm *k);
+/* Asks for the session's events on the control connection. */
+int keeper_events(struct kmm *k);
+/* Ends the thread, takes the control connection over. */
+void keeper_stop(struct kmm *k);
+/* Connects the control connection again and resumes: 0, -ENOTRECOVERABLE, or why not. */
+int keeper_resume(struct kmm *k, uint64_t deadline);
+bool keeper_is_self(struct kmm *k);
+/* A unary call on the control connection, for the keeper or who stopped it. */
+int keeper_call(struct kmm *k, uint16_t method, const pb_msgdesc_t *type, const void *request,
+                uint64_t deadline);
+
+/* ---- event.c ---- */
+
+void event_push(struct kmm *k, enum kmm_event kind, const char *text);
+/* Runs callbacks in the keeper unless the program took them over. */
+void event_deliver(struct kmm *k);
+bool event_is_runner(struct kmm *k);
+
+/* ---- section.c ---- */
+
+/* Makes a section of the domain usable: 0; -EPERM not of the domain; -ENOTSUP HighMem. */
+int section_map_slow(struct kmm *k, uint32_t section);
+/* The pool's bytes [pfn, pfn + 2^order) of a HighMem section become zeroes. */
+int section_zero_high(struct kmm *k, uint32_t pfn, unsigned int order);
+
+static inline int section_map(struct kmm *k, uint32_t pfn)
+{
+	uint32_t s = pfn >> (k->section_shift - FRAME_SHIFT);
+
+	/* acquire: pairs with the release after the mapping */
+	if (likely(atomic_load_explicit(&k->mapped[s], memory_order_acquire)))
+		return 0;
+	return section_map_slow(k, s);
+}
+
+static inline enum control_section_state section_state(struct kmm *k, uint32_t pfn)
+{
+	/* relaxed: a hint; the mapping itself is the daemon's answer */
+	return atomic_load_explicit(&k->control.section[pfn >> (k->section_shift - FRAME_SHIFT)],
+	                            memory_order_relaxed);
+}
+
+/* The sweep must find what is adopted or taken: marks the section in control memory before. */
+static inline void section_mark(struct kmm *k, uint32_t pfn)
+{
+	uint32_t s = pfn >> (k->section_shift - FRAME_SHIFT);
+	uint64_t bit = UINT64_C(1) << (s % 64);
+
+	/* relaxed: set by this process after the shared bit was, and never cleared */
+	if (likely(atomic_load_explicit(&k->marked[s / 64], memory_order_relaxed) & bit))
+		return;
+	/* release: before the CAS of the word; pairs with the sweep's acquire loads */
+	atomic_fetch_or_explicit(&k->control.session[k->id].section[s / 64], bit,
+	                         memory_order_acq_rel);
+	atomic_fetch_or_explicit(&k->marked[s / 64], bit, memory_order_release);
+}
+
+static inline void *section_address(struct kmm *k, uint32_t pfn)
+{
+	return k->window + ((size_t)pfn << FRAME_SHIFT);
+}
+
+/* ---- pages.c ---- */
+
+static inline struct kmm_page *page_at(struct kmm *k, uint32_t pfn)
+{
+	return (struct kmm_page *)&k->control.desc[pfn];
+}
+
+/* Bits that a client may set; the rest is undefined. */
+#define GFP_DEFINED 0x807ffdffu
+#define GFP_ZONES (KMM_GFP_DMA | KMM_GFP_DMA32 | KMM_GFP_HIGHMEM)
+/* Blocks asked for with these are never taken from a thread's cache. */
+#define GFP_UNCACHED (GFP_ZONES | KMM_GFP_THISNODE | KMM_GFP_MEMALLOC | ~GFP_DEFINED)
+
+int page_gfp_check(kmm_gfp_t gfp, unsigned int order);
+/* A pfn from a page pointer: -EINVAL. */
+int page_pfn(struct kmm *k, const struct kmm_page *page, uint32_t *pfn);
+/* The head of the block that a frame belongs to; false: none. */
+bool page_head(struct kmm *k, uint32_t pfn, uint32_t *head, unsigned int *order);
+/* The text and errno for a block that is not this session's HELD; w is its word. */
+int page_not_mine(uint32_t pfn, uint64_t w);
+/* The same for a free: a block that another session adopted is ESTALE. */
+int page_not_freed(struct kmm *k, uint32_t pfn, uint64_t w);
+/* A block of a public function by its head: checks that it is a live head. */
+int page_block_check(struct kmm *k, uint32_t pfn, unsigned int *order);
+/* Offered or cached -> HELD by this session: one block, zeroed when gfp says so. */
+int page_alloc(struct kmm *k, struct thread_cache *tc, kmm_gfp_t gfp, unsigned int order,
+               struct call_how *how, uint32_t *pfn);
+int page_zero(struct kmm *k, uint32_t pfn, unsigned int order);
+/* Gives back one block: all checks, cache, daemon. */
+int page_free(struct kmm *k, uint32_t pfn, unsigned int order);
+/* Tells the daemon of a block whose word says RETURNED. */
+int page_free_tell(struct kmm *k, uint32_t pfn, unsigned int order, uint64_t word);
+
+static inline bool pressure(struct kmm *k)
+{
+	/* relaxed: a wish of the daemon */
+	return atomic_load_explicit(&k->control.status->pressure, memory_order_relaxed) != 0;
+}
+
+/* The local record of "a handle was made": tells a stale owner from a stranger. */
+static inline void shared_set(struct kmm *k, uint32_t pfn)
+{
+	atomic_fetch_or_explicit(&k->shared[pfn / 64], UINT64_C(1) << (pfn % 64),
+	                         memory_order_relaxed);
+}
+
+static inline bool shared_test(struct kmm *k, uint32_t pfn)
+{
+	return atomic_load_explicit(&k->shared[pfn / 64], memory_order_relaxed) >> (pfn % 64) & 1;
+}
+
+static inline void shared_clear(struct kmm *k, uint32_t pfn)
+{
+	if (unlikely(shared_test(k, pfn)))
+		atomic_fetch_and_explicit(&k->shared[pfn / 64], ~(UINT64_C(1) << (pfn % 64)),
+		                          memory_order_relaxed);
+}
+
+/* ---- exchange.c ---- */
+
+/* Takes up to `rounds` blocks as `kind` (HELD or RETURNED): how many came in *n, at least one. */
+int exchange_take(struct kmm *k, struct call_how *how, uint32_t gfp, unsigned int order,
+                  enum owner_kind kind, uint32_t rounds, struct round out[], uint32_t *n);
+/* Gives rounds whose words are HELD or RETURNED by this session. Those whose word had changed are
+ * moved to the front; returns how many. */
+uint32_t exchange_give(struct kmm *k, unsigned int order, struct round r[], uint32_t n);
+/* Repeats gives that were not answered. */
+void exchange_repeat(struct kmm *k);
+
+/* ---- share.c, hold.c ---- */
+
+int hold_get(struct kmm *k, uint32_t pfn, uint32_t generation);
+int hold_put(struct kmm *k, uint32_t pfn);
+void hold_free_all(struct kmm *k);
+
+static inline uint32_t granule_of(struct kmm *k, uint32_t pfn)
+{
+	return pfn << k->granule_bits;
+}
+
+/* Somebody holds it at this moment, this session or another. A kept block in the instant between its
+ * owner's free and the daemon's answer counts: its holders are there. */
+static inline bool word_is_live(uint64_t w)
+{
+	return owner_kind(w) == OWNER_HELD || (owner_kind(w) == OWNER_RETURNED && (w & OWNER_KEPT));
+}
+
+#pragma GCC visibility pop
+#endif

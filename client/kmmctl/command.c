@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A command is fetch, then print: text by report.h, or the same values as JSON. Nothing is printed
+ * to the output before everything was fetched, so that a refusal leaves the output empty.
+ */
+#include "client/kmmctl/command.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/kmmctl/fetch.h"
+#include "client/kmmctl/json.h"
+#include "client/kmmctl/report.h"
+#include "client/kmmctl/table.h"
+
+#define SESSION_ID_MAX 0xfffffu /* 20 bits */
+
+/* Says why on stderr. */
+static enum kmmctl_status failed(struct command_context *x, enum connection_result result)
+{
+	fprintf(stderr, "kmmctl: %s\n", connection_error(x->connection));
+	if (result != CONNECTION_REFUSED)
+		x->connection = connection_close(x->connection);
+	return result == CONNECTION_NO_DAEMON ? KMMCTL_NO_DAEMON : KMMCTL_FAILED;
+}
+
+/* Takes the object over. */
+static enum kmmctl_status print_json(struct command_context *x, struct json_object *o)
+{
+	int flags = JSON_C_TO_STRING_NOSLASHESCAPE;
+	const char *text;
+
+	if (!x->lines)
+		flags |= JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED;
+	text = o ? json_object_to_json_string_ext(o, flags) : NULL;
+	if (text)
+		fprintf(x->out, "%s\n", text);
+	else
+		fputs("kmmctl: out of memory\n", stderr);
+	json_object_put(o);
+	return text ? KMMCTL_DONE : KMMCTL_FAILED;
+}
+
+static bool parse_id(const char *text, uint32_t *id)
+{
+	unsigned long value;
+	char *end;
+
+	errno = 0;
+	value = strtoul(text, &end, 10);
+	if (errno || end == text || *end || text[0] < '0' || text[0] > '9' || value == 0 ||
+	    value > SESSION_ID_MAX)
+		return false;
+	*id = (uint32_t)value;
+	return true;
+}
+
+static uint64_t seconds_now(void)
+{
+	return (uint64_t)time(NULL);
+}
+
+/* ---- Linux's formats ---- */
+
+static enum kmmctl_status run_zones(struct command_context *x,
+                                    struct json_object *(*json)(const struct report_zone *, size_t),
+                                    void (*print)(FILE *, const struct report_zone *, size_t))
+{
+	struct report_zone *zone;
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	size_t n;
+
+	result = fetch_zones(x->connection, x->domain, &zone, &n);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		status = print_json(x, json(zone, n));
+	else
+		print(x->out, zone, n);
+	free(zone);
+	return status;
+}
+
+static void print_zoneinfo(FILE *out, const struct report_zone *zone, size_t n)
+{
+	report_zoneinfo(out, zone, n, NULL, 0);
+}
+
+static enum kmmctl_status run_zoneinfo(struct command_context *x)
+{
+	return run_zones(x, json_zoneinfo, print_zoneinfo);
+}
+
+static enum kmmctl_status run_buddyinfo(struct command_context *x)
+{
+	return run_zones(x, json_buddyinfo, report_buddyinfo);
+}
+
+static enum kmmctl_status run_pagetypeinfo(struct command_context *x)
+{
+	return run_zones(x, json_pagetypeinfo, report_pagetypeinfo);
+}
+
+static enum kmmctl_status run_iomem(struct command_context *x)
+{
+	struct report_resource *resource;
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	size_t n;
+
+	result = fetch_resources(x->connection, &resource, &n);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		status = print_json(x, json_iomem(resource, n));
+	else
+		report_iomem(x->out, resource, n);
+	free(resource);
+	return status;
+}
+
+static enum kmmctl_status run_meminfo(struct command_context *x)
+{
+	struct report_meminfo m;
+	enum connection_result result = fetch_meminfo(x->connection, x->domain, &m);
+
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		return print_json(x, json_meminfo(&m));
+	report_meminfo(x->out, &m);
+	return KMMCTL_DONE;
+}
+
+/* ---- sessions ---- */
+
+static enum kmmctl_status run_sessions(struct command_context *x)
+{
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	kmm_v1_Session *session;
+	size_t n;
+
+	result = fetch_sessions(x->connection, x->domain, &session, &n);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		status = print_json(x, json_sessions(session, n));
+	else
+		report_sessions(x->out, session, n, seconds_now());
+	free(session);
+	return status;
+}
+
+static enum kmmctl_status run_session(struct command_context *x)
+{
+	enum connection_result result;
+	kmm_v1_Session s;
+	uint32_t id = 0;
+
+	if (!parse_id(x->argument, &id))
+		return KMMCTL_USAGE;
+	result = fetch_session(x->connection, id, &s);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		return print_json(x, json_session(&s));
+	report_session(x->out, &s, seconds_now());
+	return KMMCTL_DONE;
+}
+
+static enum kmmctl_status run_kill(struct command_context *x)
+{
+	enum connection_result result;
+	uint32_t id = 0;
+
+	if (!parse_id(x->argument, &id))
+		return KMMCTL_USAGE;
+	result = fetch_kill(x->connection, id);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		return print_json(x, json_kill(id));
+	fprintf(x->out, "session %" PRIu32 " killed\n", id);
+	return KMMCTL_DONE;
+}
+
+/* ---- health, methods, fsck, caches ---- */
+
+static enum kmmctl_status run_health(struct command_context *x)
+{
+	kmm_v1_CheckReply h;
+	enum connection_result result = fetch_health(x->connection, &h);
+
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		return print_json(x, json_health(&h));
+	report_health(x->out, &h);
+	return KMMCTL_DONE;
+}
+
+static enum kmmctl_status run_methods(struct command_context *x)
+{
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	kmm_v1_MethodInfo *method;
+	size_t n;
+
+	result = fetch_methods(x->connection, x->argument ? x->argument : "", &method, &n);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->argument && n == 0) {
+		fprintf(stderr, "kmmctl: no method is named %s; kmmctl methods lists them\n",
+		        x->argument);
+		status = KMMCTL_FAILED;
+	} else if (x->json) {
+		status = print_json(x, json_methods(method, n));
+	} else if (x->argument) {
+		report_method(x->out, &method[0]);
+	} else {
+		report_methods(x->out, method, n);
+	}
+	free(method);
+	return status;
+}
+
+static enum kmmctl_status run_fsck(struct command_context *x)
+{
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	kmm_v1_Finding *finding;
+	size_t n;
+
+	result = fetch_findings(x->connection, &finding, &n);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json) {
+		status = print_json(x, json_findings(finding, n));
+	} else {
+		for (size_t i = 0; i < n; i++)
+			fprintf(x->out, "%s\n", finding[i].text);
+		if (n == 0)
+			fputs("clean\n", x->out);
+		else
+			fprintf(x->out, "%zu finding%s\n", n, n == 1 ? "" : "s");
+	}
+	free(finding);
+	return n ? KMMCTL_FAILED : status;
+}
+
+static enum kmmctl_status run_drop_caches(struct command_context *x)
+{
+	char per_cpu[TABLE_UNIT_SIZE], depot[TABLE_UNIT_SIZE], threads[TABLE_UNIT_SIZE];
+	kmm_v1_DropCachesReply r;
+	enum connection_result result = fetch_drop_caches(x->connection, &r);
+
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		return print_json(x, json_drop_caches(&r));
+	fprintf(x->out, "given back: %s by per-CPU lists, %s by depots, %s by clients' threads\n",
+	        table_frames(per_cpu, r.per_cpu), table_frames(depot, r.depot),
+	        table_frames(threads, r.threads));
+	return KMMCTL_DONE;
+}
+
+/* ---- the table ---- */
+
+const struct command command_table[] = {
+	{ "zoneinfo", NULL, COMMAND_NO_ARGUMENT, false,
+	  "zones of every node: free frames, watermarks, per-CPU lists", run_zoneinfo },
+	{ "buddyinfo", NULL, COMMAND_NO_ARGUMENT, false, "free blocks of each zone by order",
+	  run_buddyinfo },
+	{ "pagetypeinfo", NULL, COMMAND_NO_ARGUMENT, false,
+	  "free blocks by migrate type and order, page blocks by type", run_pagetypeinfo },
+	{ "iomem", NULL, COMMAND_NO_ARGUMENT, false, "what lies where in the pool", run_iomem },
+	{ "meminfo", NULL, COMMAND_NO_ARGUMENT, false, "totals", run_meminfo },
+	{ "sessions", NULL, COMMAND_NO_ARGUMENT, false, "who holds how much", run_sessions },
+	{ "session", "ID", COMMAND_MUST_ARGUMENT, false, "one session in full", run_session },
+	{ "health", NULL, COMMAND_NO_ARGUMENT, false,
+	  "is it serving, what backs the pool, how to get better", run_health },
+	{ "methods", "NAME", COMMAND_MAY_ARGUMENT, false,
+	  "the protocol's methods, or one with its messages", run_methods },
+	{ "fsck", NULL, COMMAND_NO_ARGUMENT, false,
+	  "check every structure; status 1 when something is wrong", run_fsck },
+	{ "drop-caches", NULL, COMMAND_NO_ARGUMENT, false,
+	  "give cached memory back to the zones", run_drop_caches },
+	{ "kill", "ID", COMMAND_MUST_ARGUMENT, true,
+	  "kill a session's process and free what only it held", run_kill },
+	{ NULL, NULL, COMMAND_NO_ARGUMENT, false, NULL, NULL },
+};
+
+const struct command *command_find(const char *name)
+{
+	for (const struct command *c = command_table; c->name; c++)
+		if (strcmp(c->name, name) == 0)
+			return c;
+	return NULL;
+}
+
+bool command_check(const struct command *command, const char *argument)
+{
+	uint32_t id;
+
+	if (command->argument == COMMAND_MUST_ARGUMENT && !argument) {
+		fprintf(stderr, "kmmctl: %s wants a session's %s; kmmctl sessions lists them\n",
+		        command->name, command->argument_name);
+		return false;
+	}
+	if (command->argument == COMMAND_NO_ARGUMENT && argument) {
+		fprintf(stderr, "kmmctl: %s takes no argument: %s\n", command->name, argument);
+		return false;
+	}
+	if (command->argument == COMMAND_MUST_ARGUMENT && !parse_id(argument, &id)) {
+		fprintf(stderr, "kmmctl: %s: a session's id is a number from 1 to %u, not %s\n",
+		        command->name, SESSION_ID_MAX, argument);
+		return false;
+	}
+	if (argument && strlen(argument) >= sizeof(((kmm_v1_ListMethodsRequest *)0)->name)) {
+		fprintf(stderr, "kmmctl: %s: the argument is too long\n", command->name);
+		return false;
+	}
+	return true;
+}
+
+enum kmmctl_status command_run(const struct command *command, struct command_context *x)
+{
+	enum connection_result result;
+
+	if (!x->connection) {
+		result = connection_open(&x->connection, x->address, x->domain);
+		if (result != CONNECTION_OK) {
+			enum kmmctl_status status = failed(x, result);
+
+			/* A refused Hello leaves a connection that is of no use. */
+			x->connection = connection_close(x->connection);
+			return status;
+		}
+	}
+	return command->run(x);
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From messages to values. A stream's items are gathered in a growing array; a message's lists have
+ * the bounds of kmm.options, values beyond what a report has room for are dropped.
+ */
+#include "client/kmmctl/fetch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define KB_PER_FRAME 4u
+
+struct vector {
+	void *item;
+	size_t size; /* of one item */
+	size_t n, room;
+};
+
+/* A zeroed item at the end; NULL: out of memory. */
+static void *vector_add(struct vector *v)
+{
+	void *item;
+
+	if (v->n == v->room) {
+		size_t room = v->room ? 2 * v->room : 16;
+		void *grown = reallocarray(v->item, room, v->size);
+
+		if (!grown)
+			return NULL;
+		v->item = grown;
+		v->room = room;
+	}
+	item = (char *)v->item + v->n++ * v->size;
+	memset(item, 0, v->size);
+	return item;
+}
+
+/* The array becomes the caller's when the call succeeded. */
+static enum connection_result vector_finish(struct vector *v, enum connection_result result,
+                                            void *ret, size_t *n)
+{
+	if (result != CONNECTION_OK) {
+		free(v->item);
+		return result;
+	}
+	memcpy(ret, &v->item, sizeof(v->item));
+	*n = v->n;
+	return CONNECTION_OK;
+}
+
+/* ---- texts ---- */
+
+/* Bytes of the valid UTF-8 character at s; 0: none, or a control character. */
+static size_t character_length(const unsigned char *s)
+{
+	size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+	uint32_t point;
+
+	if (s[0] < 0x80)
+		return s[0] >= 0x20 && s[0] != 0x7f;
+	if (s[0] < 0xc2 || s[0] > 0xf4)
+		return 0;
+	point = s[0] & (0xffu >> (n + 1));
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		point = point << 6 | (s[i] & 0x3f);
+	}
+	if (point < 0xa0 || (point >= 0xd800 && point < 0xe000) || point > 0x10ffff)
+		return 0;
+	if ((n == 3 && point < 0x800) || (n == 4 && point < 0x10000))
+		return 0;
+	return n;
+}
+
+void fetch_clean_text(char *text, bool lines)
+{
+	while (*text) {
+		size_t n = character_length((const unsigned char *)text);
+
+		if (n == 0) {
+			if (!lines || (*text != '\n' && *text != '\t'))
+				*text = '?';
+			n = 1;
+		}
+		text += n;
+	}
+}
+
+/* Leaves out what does not fit. */
+static void copy_text(char *to, size_t room, const char *from)
+{
+	size_t n = strnlen(from, room - 1);
+
+	memcpy(to, from, n);
+	to[n] = '\0';
+	fetch_clean_text(to, false);
+}
+
+static bool copy_domain(char *to, size_t room, const char *domain)
+{
+	if (domain && strlen(domain) < room)
+		strcpy(to, domain);
+	return !domain || strlen(domain) < room;
+}
+
+/* ---- zones ---- */
+
+static size_t smaller(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+static void copy_numbers(uint64_t *to, size_t room, const uint64_t *from, size_t n)
+{
+	memcpy(to, from, smaller(room, n) * sizeof(*to));
+}
+
+static void zone_from_message(struct report_zone *z, const kmm_v1_Zone *m)
+{
+	z->node = m->node;
+	copy_text(z->name, sizeof(z->name), m->name);
+	z->free = m->free;
+	z->boost = m->boost;
+	z->min = m->min;
+	z->low = m->low;
+	z->high = m->high;
+	z->promo = m->promo;
+	z->spanned = m->spanned;
+	z->present = m->present;
+	z->managed = m->managed;
+	z->nr_protection = (uint32_t)smaller(m->protection_count, REPORT_PROTECTION_MAX);
+	copy_numbers(z->protection, REPORT_PROTECTION_MAX, m->protection, m->protection_count);
+	z->stat[0] = m->free;
+	z->stat[1] = m->free_blocks;
+	z->numa[0] = m->numa_hit;
+	z->numa[1] = m->numa_miss;
+	z->numa[2] = m->numa_foreign;
+	z->numa[3] = m->numa_interleave;
+	z->numa[4] = m->numa_local;
+	z->numa[5] = m->numa_other;
+	z->nr_pcp = (uint32_t)smaller(m->per_cpu_count, REPORT_CPUS_MAX);
+	for (uint32_t i = 0; i < z->nr_pcp; i++) {
+		const kmm_v1_PerCpu *p = &m->per_cpu[i];
+
+		z->pcp[i] = (struct report_pcp){ p->cpu, p->count, p->high, p->batch, p->high_min,
+		                                 p->high_max };
+	}
+	z->stat_threshold = m->stat_threshold;
+	z->start_pfn = m->start_pfn;
+	copy_numbers(z->nr_free, REPORT_ORDERS, m->nr_free, m->nr_free_count);
+	copy_numbers(&z->nr_free_type[0][0], REPORT_TYPES * REPORT_ORDERS, m->nr_free_type,
+	             m->nr_free_type_count);
+	copy_numbers(z->pageblocks, REPORT_TYPES, m->pageblocks, m->pageblocks_count);
+	z->alloc = m->alloc;
+	z->freed = m->freed;
+	z->fallback = m->fallback;
+	z->steal = m->steal;
+	z->claim = m->claim;
+	z->alloc_fail = m->alloc_fail;
+	z->nr_highatomic = m->nr_highatomic;
+}
+
+/* Behind the last zone of a node, unless the daemon has sent it. */
+static bool add_device(struct vector *v)
+{
+	const struct report_zone *last;
+	struct report_zone *device;
+
+	if (v->n == 0)
+		return true;
+	last = (struct report_zone *)v->item + (v->n - 1);
+	if (strcmp(last->name, REPORT_ZONE_DEVICE) == 0)
+		return true;
+	device = vector_add(v);
+	if (!device)
+		return false;
+	last = device - 1; /* the array may have moved */
+	device->node = last->node;
+	strcpy(device->name, REPORT_ZONE_DEVICE);
+	device->nr_protection = last->nr_protection;
+	return true;
+}
+
+static bool each_zone(void *ctx, const void *item)
+{
+	const kmm_v1_Zone *m = item;
+	struct vector *v = ctx;
+	struct report_zone *z;
+
+	if (v->n > 0 && ((struct report_zone *)v->item)[v->n - 1].node != m->node && !add_device(v))
+		return false;
+	z = vector_add(v);
+	if (z)
+		zone_from_message(z, m);
+	return z != NULL;
+}
+
+enum connection_result fetch_zones(struct connection *c, const char *domain,
+                                   struct report_zone **ret, size_t *n)
+{
+	kmm_v1_ListZonesRequest request = kmm_v1_ListZonesRequest_init_zero;
+	struct vector v = { .size = sizeof(struct report_zone) };
+	enum connection_result result;
+	kmm_v1_Zone item;
+
+	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+		return CONNECTION_FAILED;
+	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_ZONES,
+	                           kmm_v1_ListZonesRequest_fields, &request, kmm_v1_Zone_fields,
+	                           &item, each_zone, &v);
+	if (result == CONNECTION_OK && !add_device(&v))
+		result = CONNECTION_FAILED;
+	return vector_finish(&v, result, ret, n);
+}
+
+/* ---- iomem, meminfo ---- */
+
+static bool each_resource(void *ctx, const void *item)
+{
+	const kmm_v1_Resource *m = item;
+	struct report_resource *r = vector_add(ctx);
+
+	if (!r)
+		return false;
+	r->start = m->start;
+	r->end = m->end;
+	r->depth = m->depth < 5 ? m->depth : 4; /* Linux shows five levels */
+	copy_text(r->name, sizeof(r->name), m->name);
+	return true;
+}
+
+enum connection_result fetch_resources(struct connection *c, struct report_resource **ret, size_t *n)
+{
+	kmm_v1_ListResourcesRequest request = kmm_v1_ListResourcesRequest_init_zero;
+	struct vector v = { .size = sizeof(struct report_resource) };
+	kmm_v1_Resource item;
+	enum connection_result result;
+
+	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_RESOURCES,
+	                           kmm_v1_ListResourcesRequest_fields, &request,
+	                           kmm_v1_Resource_fields, &item, each_resource, &v);
+	return vector_finish(&v, result, ret, n);
+}
+
+static void meminfo_set_highmem(struct report_meminfo *m, const kmm_v1_Pool *pool,
+                                const struct report_zone zone[], size_t n)
+{
+	uint64_t managed = 0, free_frames = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(zone[i].name, "HighMem") == 0 && zone[i].present) {
+			managed += zone[i].managed;
+			free_frames += zone[i].free;
+			m->highmem = true;
+		}
+	}
+	if (!m->highmem)
+		return;
+	/* Two snapshots: the zone's may be the later one. */
+	if (free_frames > pool->free)
+		free_frames = pool->free;
+	report_meminfo_set(m, "HighTotal", managed * KB_PER_FRAME);
+	report_meminfo_set(m, "HighFree", free_frames * KB_PER_FRAME);
+	report_meminfo_set(m, "LowTotal",
+	                   (pool->managed > managed ? pool->managed - managed : 0) * KB_PER_FRAME);
+	report_meminfo_set(m, "LowFree", (pool->free - free_frames) * KB_PER_FRAME);
+}
+
+enum connection_result fetch_meminfo(struct connection *c, const char *domain,
+                                     struct report_meminfo *ret)
+{
+	kmm_v1_GetPoolRequest request = kmm_v1_GetPoolRequest_init_zero;
+	struct report_meminfo m = { .highmem = false };
+	struct report_zone *zone = NULL;
+	enum connection_result result;
+	kmm_v1_Pool pool;
+	size_t n;
+
+	result = connection_call(c, kmm_v1_Method_INSPECTOR_GET_POOL, kmm_v1_GetPoolRequest_fields,
+	                         &request, kmm_v1_Pool_fields, &pool);
+	if (result == CONNECTION_OK)
+		result = fetch_zones(c, domain, &zone, &n);
+	if (result != CONNECTION_OK)
+		return result;
+	report_meminfo_set(&m, "MemTotal", pool.managed * KB_PER_FRAME);
+	report_meminfo_set(&m, "MemFree", pool.free * KB_PER_FRAME);
+	report_meminfo_set(&m, "MemAvailable", pool.available * KB_PER_FRAME);
+	report_meminfo_set(&m, "DirectMap4k", pool.bytes_4k / 1024);
+	report_meminfo_set(&m, "DirectMap2M", pool.bytes_2m / 1024);
+	report_meminfo_set(&m, "DirectMap1G", pool.bytes_1g / 1024);
+	meminfo_set_highmem(&m, &pool, zone, n);
+	free(zone);
+	*ret = m;
+	return CONNECTION_OK;
+}
+
+/* ---- sessions ---- */
+
+static void clean_session(kmm_v1_Session *s)
+{
+	fetch_clean_text(s->name, false);
+	fetch_clean_text(s->state, false);
+	fetch_clean_text(s->domain, false);
+	fetch_clean_text(s->last_error, false);
+}
+
+static bool each_session(void *ctx, const void *item)
+{
+	kmm_v1_Session *s = vector_add(ctx);
+
+	if (!s)
+		return false;
+	memcpy(s, item, sizeof(*s));
+	clean_session(s);
+	return true;
+}
+
+enum connection_result fetch_sessions(struct connection *c, const char *domain,
+                                      kmm_v1_Session **ret, size_t *n)
+{
+	kmm_v1_ListSessionsRequest request = kmm_v1_ListSessionsRequest_init_zero;
+	struct vector v = { .size = sizeof(kmm_v1_Session) };
+	enum connection_result result;
+	kmm_v1_Session item;
+
+	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+		return CONNECTION_FAILED;
+	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_SESSIONS,
+	                           kmm_v1_ListSessionsRequest_fields, &request,
+	                           kmm_v1_Session_fields, &item, each_session, &v);
+	return vector_finish(&v, result, ret, n);
+}
+
+enum connection_result fetch_session(struct connection *c, uint32_t id, kmm_v1_Session *ret)
+{
+	kmm_v1_GetSessionRequest request = { .session = id };
+	enum connection_result result;
+	kmm_v1_Session s;
+
+	result = connection_call(c, kmm_v1_Method_INSPECTOR_GET_SESSION,
+	                         kmm_v1_GetSessionRequest_fields, &request, kmm_v1_Session_fields, &s);
+	if (result == CONNECTION_OK) {
+		clean_session(&s);
+		*ret = s;
+	}
+	return result;
+}
+
+enum connection_result fetch_kill(struct connection *c, uint32_t id)
+{
+	kmm_v1_KillSessionRequest request = { .session = id };
+	kmm_v1_KillSessionReply reply;
+
+	return connection_call(c, kmm_v1_Method_ADMIN_KILL_SESSION, kmm_v1_KillSessionRequest_fields,
+	                       &request, kmm_v1_KillSessionReply_fields, &reply);
+}
+
+/* ---- health, methods, fsck, caches ---- */
+
+enum connection_result fetch_health(struct connection *c, kmm_v1_CheckReply *ret)
+{
+	kmm_v1_CheckRequest request = kmm_v1_CheckRequest_init_zero;
+	enum connection_result result;
+	kmm_v1_CheckReply reply;
+
+	result = connection_call(c, kmm_v1_Method_HEALTH_CHECK, kmm_v1_CheckRequest_fields, &request,
+	                         kmm_v1_CheckReply_fields, &reply);
+	if (result == CONNECTION_OK) {
+		fetch_clean_text(reply.text, true);
+		fetch_clean_text(reply.backing, true);
+		fetch_clean_text(reply.advice, true);
+		fetch_clean_text(reply.version, false);
+		*ret = reply;
+	}
+	return result;
+}
+
+static bool each_method(void *ctx, const void *item)
+{
+	kmm_v1_MethodInfo *m = vector_add(ctx);
+
+	if (!m)
+		return false;
+	memcpy(m, item, sizeof(*m));
+	fetch_clean_text(m->name, false);
+	fetch_clean_text(m->request, true);
+	fetch_clean_text(m->reply, true);
+	return true;
+}
+
+enum connection_result fetch_methods(struct connection *c, const char *name,
+                                     kmm_v1_MethodInfo **ret, size_t *n)
+{
+	kmm_v1_ListMethodsRequest request = kmm_v1_ListMethodsRequest_init_zero;
+	struct vector v = { .size = sizeof(kmm_v1_MethodInfo) };
+	enum connection_result result;
+	kmm_v1_MethodInfo item;
+
+	copy_text(request.name, sizeof(request.name), name);
+	result = connection_stream(c, kmm_v1_Method_HEALTH_LIST_METHODS,
+	                           kmm_v1_ListMethodsRequest_fields, &request,
+	                           kmm_v1_MethodInfo_fields, &item, each_method, &v);
+	return vector_finish(&v, result, ret, n);
+}
+
+static bool each_finding(void *ctx, const void *item)
+{
+	kmm_v1_Finding *f = vector_add(ctx);
+
+	if (!f)
+		return false;
+	memcpy(f, item, sizeof(*f));
+	fetch_clean_text(f->text, false);
+	return true;
+}
+
+enum connection_result fetch_findings(struct connection *c, kmm_v1_Finding **ret, size_t *n)
+{
+	kmm_v1_FsckRequest request = kmm_v1_FsckRequest_init_zero;
+	struct vector v = { .size = sizeof(kmm_v1_Finding) };
+	enum connection_result result;
+	kmm_v1_Finding item;
+
+	result = connection_stream(c, kmm_v1_Method_ADMIN_FSCK, kmm_v1_FsckRequest_fields, &request,
+	                           kmm_v1_Finding_fields, &item, each_finding, &v);
+	return vector_finish(&v, result, ret, n);
+}
+
+enum connection_result fetch_drop_caches(struct connection *c, kmm_v1_DropCachesReply *ret)
+{
+	kmm_v1_DropCachesRequest request = kmm_v1_DropCachesRequest_init_zero;
+
+	return connection_call(c, kmm_v1_Method_ADMIN_DROP_CACHES, kmm_v1_DropCachesRequest_fields,
+	                       &request, kmm_v1_DropCachesReply_fields, ret);
+}

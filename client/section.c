@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The window: sections of the pool appear in it when they are first used.
+ *
+ * The daemon passes a section's memfd on request; it is mapped at its place, over the reservation, and
+ * the descriptor is closed. Huge pages are entered into the page tables at once, which costs a few
+ * microseconds a section and saves the faults; 4 KiB pages come as they are touched. Mappings are kept
+ * out of core dumps and of forked children.
+ *
+ * A session that uses several sections probably uses more: from the third on, the neighbours that
+ * follow come along.
+ */
+#include "client/internal.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shm/memfd.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define AHEAD 8u
+#define SECTIONS_REQUEST_MAX 16u
+
+static int section_fds(struct kmm *k, const uint32_t want[], uint32_t n,
+                       kmm_v1_GetSectionsReply *reply, int fds[FRAME_FDS_MAX], size_t *nfds)
+{
+	kmm_v1_GetSectionsRequest q = kmm_v1_GetSectionsRequest_init_zero;
+	struct call_how how = call_begin(k, 0);
+	int r;
+
+	memcpy(q.section, want, n * sizeof(want[0]));
+	q.section_count = (pb_size_t)n;
+	r = call_unary(k, &how, kmm_v1_Method_ALLOCATOR_GET_SECTIONS,
+	               kmm_v1_GetSectionsRequest_fields, &q, kmm_v1_GetSectionsReply_fields, reply, fds,
+	               nfds);
+	if (r < 0)
+		return r;
+	if (reply->section_count == *nfds && reply->backing_count == *nfds)
+		return 0;
+	while (*nfds > 0)
+		close(fds[--*nfds]);
+	return error_set(EPROTO, "the daemon passed other sections than it named");
+}
+
+static bool section_is_direct(struct kmm *k, uint32_t s)
+{
+	return s < k->nr_sections && atomic_load_explicit(&k->control.section[s],
+	                                                  memory_order_relaxed) ==
+	                                     CONTROL_SECTION_DIRECT;
+}
+
+/* section_lock is held. */
+static int section_place(struct kmm *k, uint32_t s, uint32_t backing, int fd)
+{
+	size_t size = (size_t)1 << k->section_shift;
+	uint8_t *at = k->window + ((size_t)s << k->section_shift);
+	void *p;
+	int r;
+
+	if (atomic_load_explicit(&k->mapped[s], memory_order_relaxed))
+		return 0;
+	r = shm_map(&p, at, fd, size, true);
+	if (r < 0)
+		return error_set(-r, "section %u cannot be mapped (%zu MiB)", s, size >> 20);
+	if (backing != SHM_4K)
+		madvise(at, size, MADV_POPULATE_WRITE); /* else its pages come when they are touched */
+	/* release: pairs with the acquire in section_map */
+	atomic_store_explicit(&k->mapped[s], 1, memory_order_release);
+	k->sections_mapped++;
+	return 0;
+}
+
+static int section_map_locked(struct kmm *k, uint32_t section)
+{
+	kmm_v1_GetSectionsReply reply = kmm_v1_GetSectionsReply_init_zero;
+	uint32_t want[SECTIONS_REQUEST_MAX] = { section }, n = 1, s;
+	int fds[FRAME_FDS_MAX], r;
+	size_t nfds = 0, i;
+
+	if (k->sections_mapped >= 2)
+		for (s = section + 1; s <= section + AHEAD; s++)
+			if (section_is_direct(k, s) &&
+			    !atomic_load_explicit(&k->mapped[s], memory_order_relaxed))
+				want[n++] = s;
+	r = section_fds(k, want, n, &reply, fds, &nfds);
+	if (r < 0)
+		return r;
+	for (i = 0; i < nfds; i++) {
+		s = reply.section[i];
+		if (section_is_direct(k, s) && r == 0)
+			r = section_place(k, s, reply.backing[i], fds[i]);
+		close(fds[i]);
+	}
+	if (r < 0)
+		return r;
+	if (!atomic_load_explicit(&k->mapped[section], memory_order_relaxed))
+		return error_set(EPERM, "the daemon did not pass section %u", section);
+	return 0;
+}
+
+int section_map_slow(struct kmm *k, uint32_t section)
+{
+	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	int r;
+
+	switch (atomic_load_explicit(&k->control.section[section], memory_order_acquire)) {
+	case CONTROL_SECTION_DIRECT:
+		break;
+	case CONTROL_SECTION_HIGH:
+		return error_set(ENOTSUP, "a HighMem page has no address");
+	default:
+		return error_set(EPERM, "section %u has no memory of the session's domain", section);
+	}
+	r = session_enter(k);
+	if (r < 0)
+		return r;
+	inside = k;
+	pthread_mutex_lock(&k->section_lock);
+	r = atomic_load_explicit(&k->mapped[section], memory_order_relaxed)
+	            ? 0
+	            : section_map_locked(k, section);
+	pthread_mutex_unlock(&k->section_lock);
+	return r;
+}
+
+int section_zero_high(struct kmm *k, uint32_t pfn, unsigned int order)
+{
+	kmm_v1_GetSectionsReply reply = kmm_v1_GetSectionsReply_init_zero;
+	size_t section = (size_t)1 << k->section_shift, size = KMM_PAGE_SIZE << order, nfds = 0;
+	uint32_t s = pfn >> (k->section_shift - FRAME_SHIFT);
+	int fds[FRAME_FDS_MAX], r;
+	uint8_t *p;
+
+	r = section_fds(k, &s, 1, &reply, fds, &nfds);
+	if (r < 0)
+		return r;
+	if (nfds == 0)
+		return error_set(ENOTSUP, "a HighMem page cannot be reached to be zeroed");
+	p = mmap(NULL, section, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
+	r = p == MAP_FAILED ? error_set(errno, "a HighMem section cannot be mapped") : 0;
+	while (nfds > 0)
+		close(fds[--nfds]);
+	if (r < 0)
+		return r;
+	memset(p + (((size_t)pfn << FRAME_SHIFT) & (section - 1)), 0, size);
+	munmap(p, section);
+	return 0;
+}

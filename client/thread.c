@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a thread has: the text of its last failure, and a cache for each session that it uses.
+ *
+ * A cache is one anonymous mapping, large but touched only where magazines are used, that reads as
+ * zeroes in a forked child. The thread reaches the one that it used last through a single
+ * thread-local pointer; a mismatch of the session leads here.
+ *
+ * Lifetime. A cache belongs to its thread: only the thread unmaps it. Closing or losing a session
+ * clears `session` in all of its caches (thread_cache_detach), which the owner notices at its next
+ * slow path, and frees them then. A thread's end gives what it cached to the daemon, unless the daemon
+ * is away: then the owner words, which say RETURNED, are enough.
+ *
+ * The lists are guarded by the process lock.
+ */
+#include "client/internal.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static struct thread_cache no_cache; /* all zeroes, never written */
+__thread struct thread_cache *thread_cache_current = &no_cache;
+static __thread struct thread *self;
+
+static struct thread *threads; /* process_lock */
+static pthread_key_t thread_key;
+
+static void cache_unmap(struct thread_cache *tc)
+{
+	if (tc->marks)
+		munmap(tc->marks, tc->marks_size);
+	munmap(tc, sizeof(*tc));
+}
+
+/* Takes a session of the list into use for the exit of a thread; process_lock is held. */
+static struct kmm *exit_enter(struct thread_cache *tc)
+{
+	struct kmm *k = atomic_load_explicit(&tc->session, memory_order_relaxed);
+
+	if (k)
+		atomic_fetch_add_explicit(&k->inside, 1, memory_order_seq_cst);
+	return k;
+}
+
+static void thread_exit(void *arg)
+{
+	struct thread *t = arg;
+	struct thread_cache *tc;
+
+	while ((tc = t->caches)) {
+		struct kmm *k;
+
+		pthread_mutex_lock(&process_lock);
+		k = exit_enter(tc);
+		pthread_mutex_unlock(&process_lock);
+		if (k && k->mark == process_mark() && session_state(k) == SESSION_UP)
+			local_flush(k, tc);
+		pthread_mutex_lock(&process_lock);
+		t->caches = tc->next;
+		pthread_mutex_unlock(&process_lock);
+		if (k)
+			session_leave(k);
+		cache_unmap(tc);
+	}
+	thread_cache_current = &no_cache;
+	self = NULL;
+	pthread_mutex_lock(&process_lock);
+	*t->prev = t->next;
+	if (t->next)
+		t->next->prev = t->prev;
+	pthread_mutex_unlock(&process_lock);
+	free(t);
+}
+
+/* A thread may fail before the first kmm_open: the key is made by whoever comes first. */
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static int key_error;
+
+static void key_create(void)
+{
+	key_error = pthread_key_create(&thread_key, thread_exit);
+}
+
+int thread_init(void)
+{
+	pthread_once(&key_once, key_create);
+	return -key_error;
+}
+
+struct thread *thread_self(void)
+{
+	struct thread *t = self;
+
+	if (likely(t))
+		return t;
+	if (thread_init() < 0)
+		return NULL;
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return NULL;
+	if (pthread_setspecific(thread_key, t) != 0) {
+		free(t);
+		return NULL;
+	}
+	pthread_mutex_lock(&process_lock);
+	t->next = threads;
+	t->prev = &threads;
+	if (threads)
+		threads->prev = &t->next;
+	threads = t;
+	pthread_mutex_unlock(&process_lock);
+	self = t;
+	return t;
+}
+
+void thread_reap(void)
+{
+	struct thread *t = self;
+	struct thread_cache **p, *tc;
+
+	if (!t)
+		return;
+	pthread_mutex_lock(&process_lock);
+	for (p = &t->caches; (tc = *p);) {
+		if (atomic_load_explicit(&tc->session, memory_order_relaxed)) {
+			p = &tc->next;
+			continue;
+		}
+		*p = tc->next;
+		if (thread_cache_current == tc)
+			thread_cache_current = &no_cache;
+		cache_unmap(tc);
+	}
+	pthread_mutex_unlock(&process_lock);
+}
+
+static struct thread_cache *cache_new(struct kmm *k)
+{
+	struct thread_cache *tc = mmap(NULL, sizeof(*tc), PROT_READ | PROT_WRITE,
+	                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (tc == MAP_FAILED)
+		return NULL;
+	if (madvise(tc, sizeof(*tc), MADV_WIPEONFORK) < 0) {
+		munmap(tc, sizeof(*tc));
+		return NULL;
+	}
+	tc->id = k->id;
+	tc->frames = k->frames;
+	tc->word = k->control.word;
+	tc->desc = k->control.desc;
+	tc->status = k->control.status;
+	tc->cap = (int64_t)k->cache_bytes;
+	tc->room = tc->cap;
+	local_class_init(tc);
+	/* relaxed: the thread itself reads it; others only clear it */
+	atomic_store_explicit(&tc->session, k, memory_order_relaxed);
+	return tc;
+}
+
+struct thread_cache *thread_cache_get(struct kmm *k)
+{
+	struct thread_cache *tc = thread_cache_current;
+	struct thread *t;
+
+	if (likely(atomic_load_explicit(&tc->session, memory_order_relaxed) == k))
+		return tc;
+	t = thread_self();
+	if (!t)
+		return NULL;
+	thread_reap();
+	for (tc = t->caches; tc; tc = tc->next)
+		if (atomic_load_explicit(&tc->session, memory_order_relaxed) == k)
+			break;
+	if (!tc) {
+		tc = cache_new(k);
+		if (!tc)
+			return NULL;
+		pthread_mutex_lock(&process_lock);
+		tc->next = t->caches;
+		t->caches = tc;
+		pthread_mutex_unlock(&process_lock);
+	}
+	thread_cache_current = tc;
+	return tc;
+}
+
+void thread_cache_detach(struct kmm *k)
+{
+	struct thread *t;
+	struct thread_cache *tc;
+
+	pthread_mutex_lock(&process_lock);
+	for (t = threads; t; t = t->next)
+		for (tc = t->caches; tc; tc = tc->next)
+			if (atomic_load_explicit(&tc->session, memory_order_relaxed) == k)
+				atomic_store_explicit(&tc->session, NULL, memory_order_relaxed);
+	pthread_mutex_unlock(&process_lock);
+}
+
+/* In a child the caches' contents are gone, `next` included: a thread's further caches stay behind
+ * as untouched zero pages, which cost no memory. */
+void thread_forget_in_child(void)
+{
+	struct thread *t, *next;
+
+	thread_cache_current = &no_cache;
+	for (t = threads; t; t = next) {
+		next = t->next;
+		if (t->caches)
+			munmap(t->caches, sizeof(*t->caches));
+		t->caches = NULL;
+		if (t != self)
+			free(t);
+	}
+	threads = self;
+	if (self) {
+		self->next = NULL;
+		self->prev = &threads;
+	}
+}
