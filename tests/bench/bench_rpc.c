@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls against a bare libuv echo server of the same frame sizes, both on one core.
+ *
+ *     bench_rpc SOCKET [CPU]
+ *
+ * The echo server (a child) reads with recv on a uv_poll_t and answers each request's worth of
+ * bytes with a reply's worth, in one send an iteration: what no server on libuv can beat. Rows,
+ * interleaved round by round:
+ *   round trip      p50 of one request at a time: echo, AllocPages through libkmm, and AllocPages
+ *                   and FreePages of a 2 MiB block as bare frames
+ *   32 in flight    requests a second, one write a batch: echo; AllocPages and FreePages frames
+ */
+#include <errno.h>
+#include <kmm/kmm.h>
+#include <pb_decode.h>
+#include <pb_encode.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "proto/frame.h"
+#include "proto/kmm.pb.h"
+#include "shm/control.h"
+#include "shm/fdpass.h"
+#include "shm/memfd.h"
+#include "tests/bench/bench.h"
+
+#define TRIPS 4000
+#define BATCH 32
+#define BATCHES 2000
+#define BLOCK_ORDER 5 /* an order that no thread caches */
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "bench_rpc: %s: %s (%s)\n", what, strerror(errno), kmm_error_text());
+	exit(1);
+}
+
+/* ---- the echo server ---- */
+
+static size_t request_size, reply_size;
+
+static void echo_ready(uv_poll_t *poll, int status, int events)
+{
+	static uint8_t in[65536], out[65536];
+	static size_t have;
+	int fd;
+
+	(void)events;
+	if (status < 0 || uv_fileno((uv_handle_t *)poll, &fd) != 0)
+		_exit(1);
+	ssize_t n = recv(fd, in, sizeof(in), MSG_DONTWAIT);
+
+	if (n <= 0)
+		_exit(0);
+	have += (size_t)n;
+	size_t answers = have / request_size;
+
+	have %= request_size;
+	if (answers && send(fd, out, answers * reply_size, MSG_NOSIGNAL) < 0)
+		_exit(1);
+}
+
+static int echo_start(int cpu)
+{
+	int pair[2];
+	uv_loop_t loop;
+	uv_poll_t poll;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+		fail("socketpair");
+	if (fork() != 0) {
+		close(pair[1]);
+		return pair[0];
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(pair[0]);
+	bench_pin(cpu);
+	uv_loop_init(&loop);
+	uv_poll_init(&loop, &poll, pair[1]);
+	uv_poll_start(&poll, UV_READABLE, echo_ready);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	_exit(0);
+}
+
+static void send_all(int fd, const void *buf, size_t size)
+{
+	if (send(fd, buf, size, MSG_NOSIGNAL) != (ssize_t)size)
+		fail("send");
+}
+
+static void receive_all(int fd, void *buf, size_t size)
+{
+	for (size_t have = 0; have < size;) {
+		ssize_t n = recv(fd, (char *)buf + have, size - have, 0);
+
+		if (n <= 0)
+			fail("recv");
+		have += (size_t)n;
+	}
+}
+
+static double echo_p50_ns(int fd)
+{
+	static double t[TRIPS];
+	uint8_t buf[4096] = { 0 };
+
+	for (int i = 0; i < TRIPS; i++) {
+		double start = bench_now_ns();
+
+		send_all(fd, buf, request_size);
+		receive_all(fd, buf, reply_size);
+		t[i] = bench_now_ns() - start;
+	}
+	return bench_median(t, TRIPS);
+}
+
+static double echo_rate(int fd)
+{
+	static uint8_t out[BATCH * 256], in[BATCH * 256];
+	double start = bench_now_ns();
+
+	for (int i = 0; i < BATCHES; i++) {
+		send_all(fd, out, BATCH * request_size);
+		receive_all(fd, in, BATCH * reply_size);
+	}
+	return BATCH * (double)BATCHES / (bench_now_ns() - start) * 1e9;
+}
+
+/* ---- the daemon, as bare frames ---- */
+
+struct raw {
+	int fd;
+	uint32_t session;
+	struct control control;
+};
+
+static size_t put_frame(uint8_t *out, uint32_t call, uint16_t method, const pb_msgdesc_t *fields,
+                        const void *message)
+{
+	pb_ostream_t s = pb_ostream_from_buffer(out + FRAME_HEADER_SIZE, 512);
+
+	if (!pb_encode(&s, fields, message))
+		fail("encode");
+	struct frame f = {
+		.length = (uint32_t)s.bytes_written,
+		.call = call,
+		.code = method,
+		.kind = FRAME_REQUEST,
+	};
+	frame_encode(out, &f);
+	return FRAME_HEADER_SIZE + s.bytes_written;
+}
+
+/* Reads one frame; the body stays in buf. Descriptors go to fd[0..2). */
+static struct frame get_frame(int socket, uint8_t *buf, int fd[2])
+{
+	struct frame f;
+	const char *why;
+	size_t nfds = 2, have = 0;
+
+	while (have < FRAME_HEADER_SIZE) {
+		size_t room = nfds;
+		ssize_t n = fdpass_receive(socket, buf + have, FRAME_HEADER_SIZE - have, fd, &room, 0);
+
+		if (n <= 0)
+			fail("receive");
+		nfds -= room;
+		have += (size_t)n;
+	}
+	if (frame_decode(&f, buf, have, &why) != 0)
+		fail(why);
+	receive_all(socket, buf, f.length);
+	if (f.code != STATUS_OK) {
+		kmm_v1_Error e = kmm_v1_Error_init_zero;
+		pb_istream_t s = pb_istream_from_buffer(buf, f.length);
+
+		pb_decode(&s, kmm_v1_Error_fields, &e);
+		fprintf(stderr, "bench_rpc: %s: %s\n", status_name(f.code), e.text);
+		exit(1);
+	}
+	return f;
+}
+
+static kmm_v1_HelloReply raw_hello(int socket, const kmm_v1_HelloRequest *request, int fd[2])
+{
+	static uint8_t buf[FRAME_MAX];
+	kmm_v1_HelloReply reply = kmm_v1_HelloReply_init_zero;
+
+	send_all(socket, buf,
+	         put_frame(buf, 1, kmm_v1_Method_ALLOCATOR_HELLO, kmm_v1_HelloRequest_fields, request));
+	struct frame f = get_frame(socket, buf, fd);
+	pb_istream_t s = pb_istream_from_buffer(buf, f.length);
+
+	if (!pb_decode(&s, kmm_v1_HelloReply_fields, &reply))
+		fail("decode");
+	return reply;
+}
+
+static int raw_connect(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0)
+		fail("connect");
+	return fd;
+}
+
+static void raw_open(struct raw *r, const char *path)
+{
+	kmm_v1_HelloRequest hello = kmm_v1_HelloRequest_init_zero;
+	struct control_layout layout;
+	int fd[2] = { -1, -1 };
+	void *words, *views;
+
+	hello.version = PROTOCOL_VERSION;
+	hello.control = true;
+	snprintf(hello.name, sizeof(hello.name), "bench_rpc");
+	kmm_v1_HelloReply reply = raw_hello(raw_connect(path), &hello, fd);
+	struct control_geometry g = {
+		.frames = reply.frames,
+		.section_order = reply.section_order,
+		.sessions = reply.sessions,
+		.magazines = reply.magazines,
+	};
+
+	if (control_layout_compute(&layout, &g) != 0 ||
+	    shm_map(&words, NULL, fd[0], layout.words_size, true) != 0 ||
+	    shm_map(&views, NULL, fd[1], layout.views_size, false) != 0)
+		fail("control memory");
+	control_attach(&r->control, &g, words, views);
+	r->session = reply.session;
+
+	hello.control = false;
+	hello.session = reply.session;
+	memcpy(hello.token, reply.token, sizeof(hello.token));
+	memcpy(hello.uuid, reply.uuid, sizeof(hello.uuid));
+	r->fd = raw_connect(path);
+	raw_hello(r->fd, &hello, fd);
+}
+
+/* What a client does between AllocPages and FreePages, without using the block: OFFERED to HELD to
+ * RETURNED. */
+static uint64_t raw_claim_and_return(struct raw *r, uint32_t pfn)
+{
+	owner_word_t *word = &r->control.word[pfn];
+	uint64_t w = owner_load(word);
+
+	if (!owner_is(w, OWNER_OFFERED, r->session) ||
+	    !owner_cas(word, &w, owner_moved(w, OWNER_HELD, r->session)))
+		fail("claim");
+	w = owner_load(word);
+	if (!owner_cas(word, &w, owner_moved(w, OWNER_RETURNED, r->session)))
+		fail("return");
+	return owner_generation(w);
+}
+
+/* One batch of n allocations, then n frees. */
+static void raw_batch(struct raw *r, unsigned int order, int n)
+{
+	static uint8_t out[BATCH * 128], in[BATCH * 256];
+	uint32_t pfn[BATCH];
+	size_t size = 0;
+	kmm_v1_AllocPagesRequest request = { .gfp = KMM_GFP_KERNEL, .order = order };
+
+	for (int i = 0; i < n; i++)
+		size += put_frame(out + size, (uint32_t)i + 1, kmm_v1_Method_ALLOCATOR_ALLOC_PAGES,
+		                  kmm_v1_AllocPagesRequest_fields, &request);
+	send_all(r->fd, out, size);
+
+	size_t have = 0, at = 0;
+
+	for (int i = 0; i < n;) {
+		ssize_t got = recv(r->fd, in + have, sizeof(in) - have, 0);
+		struct frame f;
+		const char *why;
+
+		if (got <= 0)
+			fail("recv");
+		have += (size_t)got;
+		while (i < n && frame_decode(&f, in + at, have - at, &why) == 0 &&
+		       have - at >= FRAME_HEADER_SIZE + f.length) {
+			kmm_v1_AllocPagesReply reply = kmm_v1_AllocPagesReply_init_zero;
+			pb_istream_t s = pb_istream_from_buffer(in + at + FRAME_HEADER_SIZE, f.length);
+
+			if (f.code != STATUS_OK || !pb_decode(&s, kmm_v1_AllocPagesReply_fields, &reply))
+				fail("AllocPages");
+			pfn[i++] = reply.pfn;
+			at += FRAME_HEADER_SIZE + f.length;
+		}
+	}
+	size = 0;
+	for (int i = 0; i < n; i++) {
+		kmm_v1_FreePagesRequest give = {
+			.pfn = pfn[i],
+			.order = order,
+			.generation = raw_claim_and_return(r, pfn[i]),
+		};
+
+		size += put_frame(out + size, (uint32_t)i + 1, kmm_v1_Method_ALLOCATOR_FREE_PAGES,
+		                  kmm_v1_FreePagesRequest_fields, &give);
+	}
+	send_all(r->fd, out, size);
+	receive_all(r->fd, in, (size_t)n * FRAME_HEADER_SIZE); /* empty replies */
+}
+
+static double raw_rate(struct raw *r)
+{
+	double start = bench_now_ns();
+
+	for (int i = 0; i < BATCHES / 2; i++)
+		raw_batch(r, BLOCK_ORDER, BATCH);
+	return BATCH * (double)BATCHES / (bench_now_ns() - start) * 1e9;
+}
+
+static double raw_pair_p50_ns(struct raw *r, unsigned int order)
+{
+	static double t[TRIPS / 2];
+
+	for (int i = 0; i < TRIPS / 2; i++) {
+		double start = bench_now_ns();
+
+		raw_batch(r, order, 1);
+		t[i] = bench_now_ns() - start;
+	}
+	return bench_median(t, TRIPS / 2);
+}
+
+static double alloc_p50_ns(struct kmm *k)
+{
+	static double t[TRIPS];
+
+	for (int i = 0; i < TRIPS; i++) {
+		double start = bench_now_ns();
+		struct kmm_page *page = kmm_alloc_pages(k, KMM_GFP_KERNEL, BLOCK_ORDER);
+
+		t[i] = bench_now_ns() - start;
+		if (!page || kmm_free_pages(k, page, BLOCK_ORDER) != 0)
+			fail("pair");
+	}
+	return bench_median(t, TRIPS);
+}
+
+int main(int argc, char *argv[])
+{
+	static struct bench_row row[] = {
+		{ .name = "round trip, bare libuv echo, p50", .unit = "ns" },
+		{ .name = "round trip, kmm_alloc_pages by the daemon, p50", .unit = "ns" },
+		{ .name = "32 in flight, bare libuv echo", .unit = "req/s" },
+		{ .name = "32 in flight, AllocPages and FreePages", .unit = "req/s" },
+		{ .name = "2 MiB block by round trips, granted and freed", .unit = "ns" },
+	};
+	struct kmm_options o = { .size = sizeof(o) };
+	struct raw raw;
+	struct kmm *k;
+	uint8_t buf[512];
+
+	if (argc < 2) {
+		fprintf(stderr, "usage: bench_rpc SOCKET [CPU]\n");
+		return 2;
+	}
+	int cpu = argc > 2 ? atoi(argv[2]) : 0;
+	kmm_v1_AllocPagesRequest request = { .gfp = KMM_GFP_KERNEL, .order = BLOCK_ORDER };
+
+	request_size = put_frame(buf, 1, kmm_v1_Method_ALLOCATOR_ALLOC_PAGES,
+	                         kmm_v1_AllocPagesRequest_fields, &request);
+	reply_size = FRAME_HEADER_SIZE + 4; /* a pfn of three bytes and its tag */
+	bench_pin(cpu);
+	int echo = echo_start(cpu);
+
+	o.address = argv[1];
+	if (kmm_open(&k, &o) != 0)
+		fail("open");
+	raw_open(&raw, argv[1]);
+	for (int round = 0; round < BENCH_ROUNDS; round++) {
+		bench_add(&row[0], echo_p50_ns(echo));
+		bench_add(&row[1], alloc_p50_ns(k));
+		bench_add(&row[2], echo_rate(echo));
+		bench_add(&row[3], raw_rate(&raw));
+		bench_add(&row[4], raw_pair_p50_ns(&raw, 9));
+	}
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+		bench_print("rpc", &row[i]);
+	kmm_close(k);
+	return 0;
+}

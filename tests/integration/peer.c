@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Peers: processes with a session of their own that run one kmm_ function for each message on
+ * their socketpair and send its result back (harness.h).
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/integration/harness.h"
+
+struct command {
+	uint64_t op, a, b, c;
+};
+
+/* What EXHAUST got. */
+struct hoard {
+	struct kmm_page **page;
+	size_t n, room;
+	unsigned order;
+};
+
+static int64_t page_result(struct kmm *k, const struct kmm_page *page)
+{
+	return page ? (int64_t)kmm_page_to_pfn(k, page) : -errno;
+}
+
+static int64_t pointer_result(struct kmm *k, const void *p)
+{
+	return p ? page_result(k, kmm_virt_to_page(k, p)) : -errno;
+}
+
+static void *pfn_address(struct kmm *k, uint64_t pfn)
+{
+	struct kmm_page *page = kmm_pfn_to_page(k, pfn);
+
+	must(page);
+	return kmm_page_address(k, page);
+}
+
+static int64_t hoard_fill(struct hoard *h, struct kmm *k, kmm_gfp_t gfp, unsigned order)
+{
+	struct kmm_page *page;
+
+	must(h->n == 0 || h->order == order);
+	h->order = order;
+	while ((page = kmm_alloc_pages(k, gfp, order)) != NULL) {
+		if (h->n == h->room) {
+			h->room = h->room ? 2 * h->room : 1024;
+			must((h->page = realloc(h->page, h->room * sizeof(*h->page))) != NULL);
+		}
+		h->page[h->n++] = page;
+	}
+	return (int64_t)h->n;
+}
+
+static int64_t hoard_release(struct hoard *h, struct kmm *k, uint64_t n)
+{
+	while (n-- > 0 && h->n > 0) {
+		int r = kmm_free_pages(k, h->page[--h->n], h->order);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int64_t cache_blocks(struct kmm *k, unsigned order, size_t n)
+{
+	struct kmm_page *page[512];
+	int r = 0;
+
+	must(n <= 512);
+	for (size_t i = 0; i < n; i++)
+		if (!(page[i] = kmm_alloc_pages(k, KMM_GFP_NOWAIT, order)))
+			return -errno;
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = kmm_free_pages(k, page[i], order);
+	return r;
+}
+
+static int64_t run(struct kmm *k, struct hoard *h, const struct command *c)
+{
+	unsigned b = (unsigned)c->b;
+
+	switch ((enum peer_op)c->op) {
+	case PEER_ID:
+		return kmm_session_id(k);
+	case PEER_ALLOC:
+		return page_result(k, kmm_alloc_pages(k, (kmm_gfp_t)c->a, b));
+	case PEER_FREE:
+		return kmm_free_pages(k, kmm_pfn_to_page(k, c->a), b);
+	case PEER_HANDLE: {
+		kmm_handle_t handle = kmm_handle(k, pfn_address(k, c->a));
+
+		return handle ? (int64_t)handle : -errno;
+	}
+	case PEER_POINTER:
+		return pointer_result(k, kmm_pointer(k, c->a));
+	case PEER_ADOPT:
+		return pointer_result(k, kmm_adopt(k, c->a));
+	case PEER_SEND:
+		return kmm_send(k, pfn_address(k, c->a), (kmm_session_id_t)c->b);
+	case PEER_GET:
+		return kmm_get(k, pfn_address(k, c->a));
+	case PEER_GET_HANDLE:
+		return pointer_result(k, kmm_get_handle(k, c->a));
+	case PEER_PUT:
+		return kmm_put(k, pfn_address(k, c->a));
+	case PEER_COUNT:
+		return kmm_page_count(k, kmm_pfn_to_page(k, c->a));
+	case PEER_ORDER:
+		return kmm_page_order(k, kmm_pfn_to_page(k, c->a));
+	case PEER_FILL:
+		block_fill(pfn_address(k, c->a), b, c->c);
+		return 0;
+	case PEER_CHECK:
+		return block_check(pfn_address(k, c->a), b, c->c);
+	case PEER_EXHAUST:
+		return hoard_fill(h, k, (kmm_gfp_t)c->a, b);
+	case PEER_CACHE:
+		return cache_blocks(k, (unsigned)c->a, c->b);
+	case PEER_RELEASE:
+		return hoard_release(h, k, c->a);
+	case PEER_FLUSH:
+		return kmm_flush(k);
+	case PEER_CANCEL:
+		return kmm_cancel(k);
+	case PEER_TIMEOUT:
+		return kmm_set_timeout(k, (uint32_t)c->a);
+	case PEER_CLOSE:
+		return kmm_close(k);
+	case PEER_EXIT:
+		exit(0);
+	}
+	must(!"an operation that exists");
+}
+
+static void serve(int fd, const struct daemon *d)
+{
+	struct hoard h = { NULL, 0, 0, 0 };
+	struct kmm *k = session_start(d);
+	struct command c;
+	bool open = true;
+	ssize_t n;
+
+	while ((n = read(fd, &c, sizeof(c))) == (ssize_t)sizeof(c)) {
+		int64_t value = run(k, &h, &c);
+
+		if (c.op == PEER_CLOSE)
+			open = false;
+		must(write(fd, &value, sizeof(value)) == (ssize_t)sizeof(value));
+	}
+	must(n == 0);
+	if (open)
+		must(kmm_close(k) == 0);
+	free(h.page);
+	_exit(0);
+}
+
+void peer_start(struct peer *p, const struct daemon *d)
+{
+	pid_t parent = getpid();
+	int fd[2];
+
+	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) == 0);
+	p->pid = fork();
+	must(p->pid >= 0);
+	if (p->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		close(fd[0]);
+		serve(fd[1], d);
+	}
+	close(fd[1]);
+	p->fd = fd[0];
+	p->session = (kmm_session_id_t)peer_do(p, PEER_ID, 0, 0, 0);
+}
+
+void peer_begin(struct peer *p, enum peer_op op, uint64_t a, uint64_t b, uint64_t c)
+{
+	struct command m = { op, a, b, c };
+
+	must(send(p->fd, &m, sizeof(m), MSG_NOSIGNAL) == (ssize_t)sizeof(m));
+}
+
+int64_t peer_end(struct peer *p)
+{
+	int64_t value;
+
+	must(read(p->fd, &value, sizeof(value)) == (ssize_t)sizeof(value));
+	return value;
+}
+
+int64_t peer_do(struct peer *p, enum peer_op op, uint64_t a, uint64_t b, uint64_t c)
+{
+	peer_begin(p, op, a, b, c);
+	return peer_end(p);
+}
+
+bool peer_has_answered(struct peer *p)
+{
+	struct pollfd f = { .fd = p->fd, .events = POLLIN };
+
+	return poll(&f, 1, 0) == 1;
+}
+
+static int peer_reap(struct peer *p)
+{
+	int status;
+
+	while (waitpid(p->pid, &status, 0) < 0)
+		must(errno == EINTR);
+	close(p->fd);
+	p->pid = 0;
+	return status;
+}
+
+void peer_kill(struct peer *p)
+{
+	int status;
+
+	kill(p->pid, SIGKILL);
+	status = peer_reap(p);
+	must(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+void peer_stop(struct peer *p)
+{
+	shutdown(p->fd, SHUT_WR);
+	must(peer_reap(p) == 0);
+}
+
+void peer_exit(struct peer *p)
+{
+	peer_begin(p, PEER_EXIT, 0, 0, 0);
+	must(peer_reap(p) == 0);
+}

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A bad configuration or command line names the file, the line and the value, and starts nothing.
+# shellcheck disable=SC2317
+# shellcheck source=tests/functions.sh
+. "${KMM_SRCDIR:-.}/tests/functions.sh"
+
+conf=$test_dir/kmmd.conf
+
+# refuses WORDS -- ARGUMENT...: exit status 2, and each of the words is in what it says.
+refuses() {
+	local words=() word out status
+
+	while [ "$1" != -- ]; do
+		words+=("$1")
+		shift
+	done
+	shift
+	out=$(timeout 60 "$KMMD" --socket "$daemon_socket" "$@" 2>&1 </dev/null)
+	status=$?
+	printf '%s\n' "$out"
+	if [ "$status" -ne 2 ]; then
+		echo "exit status $status instead of 2"
+		return 1
+	fi
+	for word in "${words[@]}"; do
+		if ! grep -qF -- "$word" <<<"$out"; then
+			echo "does not say: $word"
+			return 1
+		fi
+	done
+	if [ -e "$daemon_socket" ]; then
+		echo "left a socket behind"
+		return 1
+	fi
+}
+
+# bad_config LINE_NUMBER WORD TEXT: the same, for a file.
+bad_config() {
+	printf '%b' "$3" >"$conf"
+	refuses "$conf:$1" "$2" -- --config "$conf"
+}
+
+accepts() {
+	printf '%b' "$1" >"$conf"
+	"$KMMD" --socket "$daemon_socket" --config "$conf" --check-config
+}
+
+check "an option that there is not" refuses --no-such-option -- --no-such-option
+check "a word that is no option" refuses whatever -- whatever
+check "a value that is missing" refuses --pool-size -- --pool-size
+check "a size that is no number" refuses --pool-size lots -- --pool-size lots
+check "a size with an unknown unit" refuses --pool-size 64X -- --pool-size 64X
+check "a negative size" refuses --pool-size -64M -- --pool-size -64M
+check "a size that overflows" refuses --pool-size 99999999999T -- --pool-size 99999999999T
+check "a pool that is too small" refuses --pool-size 1K -- --pool-size 1K
+check "a pool of a broken section" refuses 65M -- --pool-size 65M
+check "a section that is no power of two" refuses --section-size 5M -- --section-size 5M
+check "a backing that there is not" refuses --backing gold "hugetlb" -- --backing gold
+check "no node" refuses --nodes 0 -- --nodes 0
+check "too many nodes" refuses --nodes 65 -- --nodes 65
+check "no reactor" refuses --reactors 0 -- --reactors 0
+check "a number with a letter behind" refuses --reactors 2x -- --reactors 2x
+check "an empty value" refuses --reactors -- --reactors=
+check "a socket path that is too long" refuses --socket -- --socket "/$(printf 'x%.0s' {1..200})"
+check "a socket path that is relative" refuses --socket -- --socket here
+check "a file that is not there" refuses "$test_dir/nowhere" -- --config "$test_dir/nowhere"
+check "all of it under --supervise too" refuses --pool-size lots -- --supervise --pool-size lots
+
+check "an unknown section" bad_config 2 '[poll]' '[poll]\nsize = 1G\n'
+check "an unknown key" bad_config 2 'sise' '[pool]\nsise = 1G\n'
+check "a key in no section" bad_config 1 'size' 'size = 1G\n'
+check "a bad value far down" bad_config 6 'fast' '[pool]\nsize = 64M\n\n# why not\n[daemon]\nreactors = fast\n'
+check "a key twice" bad_config 3 'size' '[pool]\nsize = 64M\nsize = 128M\n'
+check "no key at all" bad_config 2 "$conf" '[pool]\nsize\n'
+check "a quota that is no number" bad_config 2 'many' '[limits]\npages = many\n'
+check "an octal mode that is none" bad_config 2 '0999' '[daemon]\nsocket_mode = 0999\n'
+check "an unknown user" bad_config 2 'nobody-of-that-name' '[access]\nadmins = nobody-of-that-name\n'
+check "an unknown group" bad_config 2 'no-such-group' '[daemon]\nsocket_group = no-such-group\n'
+
+check "a good file" accepts '# all is well\n[pool]\nsize = 64M\nbacking = 4k\n[limits]\npages = 4096\n'
+check "an empty file" accepts ''
+
+# The command line overrides the file, wherever --config stands.
+printf '[pool]\nsize = 128M\nbacking = 4k\n[daemon]\nreactors = 1\n' >"$conf"
+daemon_start --pool-size 64M --config "$conf"
+check "the command line overrides the file" grep -q '^MemTotal: *6[0-5][0-9][0-9][0-9] kB' <(ctl meminfo)
+finish

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""State that makes no sense is refused with a report and exit status 3, never served.
+
+The test writes into the pool's metadata through the descriptors that the supervisor keeps, kills the
+daemon, and looks what the next one says. What clients can write (owner words) is another matter: it
+is reported and not believed, and the daemon serves on.
+"""
+import mmap
+import os
+import re
+import signal
+import struct
+import unittest
+
+from kmmtest import OK, Connection, Daemon, field, main, wait_until
+
+GFP_KERNEL = 0xCC0
+SUPERBLOCK = struct.Struct("<QII16sQIIQQQQIIIIQQQQQQQ")
+FIELDS = ("magic version size uuid frames section_order nodes dma_end dma32_end highmem_start "
+          "movable_start sessions holders magazines backing mm_address mm_size session_address "
+          "holder_address checksum committed epoch").split()
+RECORD_SIZE = 192
+
+
+class Memory:
+    """The memfds of a supervised pool, mapped."""
+
+    def __init__(self, supervisor):
+        self.maps = []
+        self.sections = {}
+        self.words = self.views = None
+        for fd in os.listdir(f"/proc/{supervisor}/fd"):
+            path = f"/proc/{supervisor}/fd/{fd}"
+            name = os.readlink(path)
+            if not name.startswith("/memfd:"):
+                continue
+            name = name[len("/memfd:"):].removesuffix(" (deleted)")
+            if "words" in name:
+                self.words = self.map(path)
+            elif "views" in name:
+                self.views = self.map(path)
+            else:
+                self.sections[int(re.search(r"(\d+)$", name).group(1))] = self.map(path)
+        self.section_size = len(self.sections[0])
+        self.size = len(self.sections) * self.section_size
+        last = self.sections[max(self.sections)]
+        self.superblock_at = self.size - 4096
+        values = SUPERBLOCK.unpack_from(last, self.section_size - 4096)
+        self.superblock = dict(zip(FIELDS, values))
+
+    def map(self, path):
+        fd = os.open(path, os.O_RDWR)
+        try:
+            m = mmap.mmap(fd, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)
+        self.maps.append(m)
+        return m
+
+    def close(self):
+        for m in self.maps:
+            m.close()
+
+    def read(self, address, size):
+        s, at = divmod(address, self.section_size)
+        return self.sections[s][at:at + size]
+
+    def write(self, address, data):
+        s, at = divmod(address, self.section_size)
+        self.sections[s][at:at + len(data)] = data
+
+    def write_field(self, name, value):
+        """Into the superblock."""
+        at, format_ = 0, SUPERBLOCK.format.lstrip("<")
+        codes = re.findall(r"\d*\w", format_)
+        for field_name, code in zip(FIELDS, codes):
+            if field_name == name:
+                self.write(self.superblock_at + at, struct.pack("<" + code, value))
+                return
+            at += struct.calcsize("<" + code)
+        raise KeyError(name)
+
+    def find_word(self, accepts):
+        """Address of the one 64-bit word of mm's tables that the predicate accepts."""
+        start, size = self.superblock["mm_address"], self.superblock["mm_size"]
+        found = []
+        for at in range(start, start + size, 4096):
+            page = self.read(at, 4096)
+            if any(page):
+                found += [at + 8 * i for i, w in enumerate(struct.unpack("<512Q", page)) if accepts(w)]
+        assert len(found) == 1, found
+        return found[0]
+
+
+class Corrupt(unittest.TestCase):
+    def setUp(self):
+        self.daemon = Daemon("--supervise", "--reactors", "2")
+        self.addCleanup(self.end)
+        self.memory = Memory(self.daemon.process.pid)
+        self.client = Connection(self.daemon)
+        self.session = self.client.hello().fields[3][0]
+        r = self.client.do("ALLOCATOR_ALLOC_PAGES", field(1, GFP_KERNEL) + field(2, 5))
+        self.assertEqual(r.code, OK)
+        self.pfn = r.fields.get(1, [0])[0]
+
+    def end(self):
+        self.client.close()
+        self.memory.close()
+        if self.daemon.process.poll() is None:
+            self.daemon.process.terminate()
+        self.daemon.process.wait(60)
+        self.daemon.dir.cleanup()
+
+    def kill(self):
+        old = self.daemon.pid()
+        os.kill(old, signal.SIGKILL)
+        return old
+
+    def refused(self, *words):
+        self.kill()
+        self.assertEqual(self.daemon.process.wait(60), 3, self.daemon.said())
+        said = self.daemon.said()
+        for word in words:
+            self.assertIn(word, said)
+
+    def served(self):
+        old = self.kill()
+        wait_until(lambda: self.daemon.pid() not in (None, old), "the next daemon")
+        self.daemon.wait_serving()
+
+    def page_word(self):
+        """Of the block that the client was offered: allocated, order 5, charged to it."""
+        return self.memory.find_word(
+            lambda w: w & 1 and w >> 1 & 15 == 5 and w >> 8 & 0xFFFFF == self.session and w >> 44 == 0)
+
+    # ---- the test's own eyes ----
+
+    def test_untouched_state_is_served(self):
+        self.assertEqual(self.memory.superblock["magic"], 0x6B6D6D642D706F6F)
+        self.assertEqual(self.memory.superblock["frames"] * 4096, self.memory.size)
+        self.page_word()
+        self.served()
+        self.assertEqual(self.daemon.ctl("fsck")[0], 0)
+
+    # ---- the superblock ----
+
+    def test_magic(self):
+        self.memory.write_field("magic", 0)
+        self.refused("superblock", "m15")
+
+    def test_version(self):
+        self.memory.write_field("version", 77)
+        self.refused("version 77")
+
+    def test_each_number_in_the_superblock(self):
+        """One after the other would need a pool each: one is refused, all are covered by the sum."""
+        self.memory.write_field("frames", self.memory.superblock["frames"] * 2)
+        self.refused("checksum")
+
+    def test_checksum(self):
+        self.memory.write_field("checksum", self.memory.superblock["checksum"] ^ 1)
+        self.refused("checksum")
+
+    def test_superblock_punched(self):
+        self.memory.write(self.memory.superblock_at, bytes(4096))
+        self.refused("superblock")
+
+    # ---- frames and sections ----
+
+    def test_frame_word_with_unknown_bits(self):
+        at = self.page_word()
+        word, = struct.unpack("<Q", self.memory.read(at, 8))
+        self.memory.write(at, struct.pack("<Q", word | 1 << 60))
+        self.refused("refused")
+
+    def test_frame_word_of_an_impossible_order(self):
+        at = self.page_word()
+        word, = struct.unpack("<Q", self.memory.read(at, 8))
+        self.memory.write(at, struct.pack("<Q", word | 15 << 1))
+        self.refused("refused")
+
+    def test_frame_word_inside_another_block(self):
+        at = self.page_word()
+        word, = struct.unpack("<Q", self.memory.read(at, 8))
+        self.memory.write(at + 8, struct.pack("<Q", word & ~(15 << 1)))
+        self.refused("refused")
+
+    def test_frame_word_misaligned(self):
+        """A head of order 5 one frame further."""
+        at = self.page_word()
+        word, = struct.unpack("<Q", self.memory.read(at, 8))
+        self.memory.write(at, bytes(8) + struct.pack("<Q", word))
+        self.refused("refused")
+
+    # ---- sessions and control memory ----
+
+    def test_session_record_in_no_state(self):
+        at = self.memory.superblock["session_address"] + self.session * RECORD_SIZE
+        word, = struct.unpack("<Q", self.memory.read(at, 8))
+        self.assertEqual(word & 15, 1)
+        self.memory.write(at, struct.pack("<Q", word | 15))
+        self.refused("refused")
+
+    def test_control_memory_of_another_pool(self):
+        # struct control_status: version, reserved, epoch, pressure, damaged, uuid
+        self.assertEqual(self.memory.views[24:40], self.memory.superblock["uuid"])
+        self.memory.views[24:40] = bytes(16)
+        self.refused("control memory")
+
+    def test_control_memory_of_another_version(self):
+        self.memory.views[0:4] = struct.pack("<I", 9)
+        self.refused("control memory", "version 9")
+
+    # ---- what clients can write ----
+
+    def scribble(self, pfn, kind, owner):
+        generation = struct.unpack_from("<Q", self.memory.words, 8 * pfn)[0] >> 26
+        struct.pack_into("<Q", self.memory.words, 8 * pfn, generation << 26 | kind << 20 | owner)
+
+    def damaged(self):
+        status, text = self.daemon.ctl("fsck")
+        self.assertEqual(status, 1, text)
+        self.assertNotEqual(text.strip(), "")
+        with Connection(self.daemon) as c:  # and it serves
+            self.assertEqual(c.hello().code, OK)
+            self.assertEqual(c.do("ALLOCATOR_ALLOC_PAGES", field(1, GFP_KERNEL) + field(2, 3)).code, OK)
+            self.assertEqual(c.do("ALLOCATOR_CLOSE").code, OK)
+
+    def test_owner_word_of_a_session_of_nobody(self):
+        self.scribble(self.pfn, 2, 4000)
+        self.damaged()
+        self.served()
+        self.damaged()
+
+    def test_owner_word_of_an_unknown_kind(self):
+        self.scribble(self.pfn, 7, 0)
+        self.damaged()
+        self.served()
+        self.damaged()
+
+    def test_owner_word_of_a_free_frame(self):
+        """Claimed by scribbling, never granted."""
+        self.scribble(self.pfn + 64, 2, self.session)
+        self.damaged()
+        self.served()
+        self.damaged()
+
+
+if __name__ == "__main__":
+    main()
