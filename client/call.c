@@ -61,7 +61,7 @@ static int call_state(struct kmm *k, const struct call_how *how)
 {
 	switch (session_state(k)) {
 	case SESSION_LOST:
-		return error_set(ENOTRECOVERABLE, "the pool that the session lived in is gone");
+		return session_is_lost(k);
 	case SESSION_CLOSING:
 		return error_set(ECANCELED, "the session is being closed");
 	default:

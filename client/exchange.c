@@ -115,7 +115,7 @@ int exchange_take(struct kmm *k, struct call_how *how, uint32_t gfp, unsigned in
 	for (;;) {
 		kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
 		struct magazine *mag;
-		uint32_t count, m;
+		uint32_t count, m, i;
 		uint64_t h;
 		int r = exchange_call(k, how, &q, &p);
 
@@ -132,6 +132,8 @@ int exchange_take(struct kmm *k, struct call_how *how, uint32_t gfp, unsigned in
 			continue; /* withdrawn meanwhile */
 		count = unload(k, m, count < rounds ? count : rounds, kind, out);
 		spare_push(k, m);
+		for (i = 0; i < count; i++)
+			section_granted(k, out[i].index);
 		if (count > 0) {
 			*n = count;
 			return 0;

@@ -9,6 +9,7 @@
  */
 #include "client/internal.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #define BUCKETS_MIN 64u
@@ -186,6 +187,19 @@ int hold_put(struct kmm *k, uint32_t pfn)
 	}
 	pthread_mutex_unlock(&k->hold_lock);
 	return r;
+}
+
+int hold_repeated(struct kmm *k, uint32_t pfn)
+{
+	struct hold *h;
+	int n = 0;
+
+	pthread_mutex_lock(&k->hold_lock);
+	h = hold_wait(k, pfn);
+	if (h && h->count > 1)
+		n = h->count - 1 < INT_MAX / 2 ? (int)(h->count - 1) : INT_MAX / 2;
+	pthread_mutex_unlock(&k->hold_lock);
+	return n;
 }
 
 void hold_free_all(struct kmm *k)

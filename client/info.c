@@ -128,7 +128,10 @@ int kmm_page_count(struct kmm *k, const struct kmm_page *page)
 	}
 	if (r < 0)
 		return r;
-	return w & OWNER_KEPT ? count_holders(k, head) : 1;
+	if (!(w & OWNER_KEPT))
+		return 1;
+	r = count_holders(k, head);
+	return r > 0 ? r + hold_repeated(k, head) : r;
 }
 
 int kmm_page_order(struct kmm *k, const struct kmm_page *page)

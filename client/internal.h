@@ -302,6 +302,7 @@ struct kmm {
 	/* State. `changes` is a futex: it moves with each change of state and each cancel. */
 	_Atomic uint32_t state, changes, cancels, inside;
 	_Atomic uint32_t untold; /* words say RETURNED that the daemon was not told of */
+	char lost[ERROR_TEXT_MAX - 64]; /* why; event_lock, written once before LOST */
 
 	/* section.c */
 	pthread_mutex_t section_lock;
@@ -355,6 +356,7 @@ static inline void session_leave_scope(struct kmm **k)
 int session_check_present(struct kmm *k);
 bool session_set_state(struct kmm *k, enum session_state from, enum session_state to);
 void session_lost(struct kmm *k, const char *why);
+int session_is_lost(struct kmm *k); /* -ENOTRECOVERABLE with the reason */
 void session_break_channels(struct kmm *k, int error);
 /* Words say RETURNED that the daemon was not told of: the keeper sees to it. */
 void session_untold(struct kmm *k);
@@ -387,6 +389,9 @@ bool event_is_runner(struct kmm *k);
 
 /* Makes a section of the domain usable: 0; -EPERM not of the domain; -ENOTSUP HighMem. */
 int section_map_slow(struct kmm *k, uint32_t section);
+/* The same for a section that a block was granted from, as far as it goes without waiting: what
+ * fails is tried again when the address is asked for. */
+void section_map_granted(struct kmm *k, uint32_t section);
 /* The pool's bytes [pfn, pfn + 2^order) of a HighMem section become zeroes. */
 int section_zero_high(struct kmm *k, uint32_t pfn, unsigned int order);
 
@@ -398,6 +403,17 @@ static inline int section_map(struct kmm *k, uint32_t pfn)
 	if (likely(atomic_load_explicit(&k->mapped[s], memory_order_acquire)))
 		return 0;
 	return section_map_slow(k, s);
+}
+
+static inline void section_granted(struct kmm *k, uint32_t pfn)
+{
+	uint32_t s = pfn >> (k->section_shift - FRAME_SHIFT);
+
+	/* relaxed: only whether there is something to do */
+	if (unlikely(!atomic_load_explicit(&k->mapped[s], memory_order_relaxed)) &&
+	    atomic_load_explicit(&k->control.section[s], memory_order_relaxed) ==
+	            CONTROL_SECTION_DIRECT)
+		section_map_granted(k, s);
 }
 
 static inline enum control_section_state section_state(struct kmm *k, uint32_t pfn)
@@ -500,6 +516,8 @@ void exchange_repeat(struct kmm *k);
 
 int hold_get(struct kmm *k, uint32_t pfn, uint32_t generation);
 int hold_put(struct kmm *k, uint32_t pfn);
+/* Holds of this session on the block beyond the one that the daemon knows of. */
+int hold_repeated(struct kmm *k, uint32_t pfn);
 void hold_free_all(struct kmm *k);
 
 static inline uint32_t granule_of(struct kmm *k, uint32_t pfn)

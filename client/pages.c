@@ -136,6 +136,7 @@ static int alloc_one(struct kmm *k, kmm_gfp_t gfp, unsigned int order, struct ca
 		    !owner_cas(&k->control.word[p.pfn], &w, owner_moved(w, OWNER_HELD, k->id)))
 			continue; /* withdrawn meanwhile */
 		shared_clear(k, p.pfn);
+		section_granted(k, p.pfn);
 		*pfn = p.pfn;
 		return 0;
 	}

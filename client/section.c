@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The window: sections of the pool appear in it when they are first used.
+ * The window: sections of the pool appear in it when something in them is first granted, adopted or
+ * looked at. So what a program holds it can use also while the daemon is away.
  *
  * The daemon passes a section's memfd on request; it is mapped at its place, over the reservation, and
  * the descriptor is closed. Huge pages are entered into the page tables at once, which costs a few
@@ -25,11 +26,11 @@
 #define AHEAD 8u
 #define SECTIONS_REQUEST_MAX 16u
 
-static int section_fds(struct kmm *k, const uint32_t want[], uint32_t n,
+static int section_fds(struct kmm *k, unsigned int flags, const uint32_t want[], uint32_t n,
                        kmm_v1_GetSectionsReply *reply, int fds[FRAME_FDS_MAX], size_t *nfds)
 {
 	kmm_v1_GetSectionsRequest q = kmm_v1_GetSectionsRequest_init_zero;
-	struct call_how how = call_begin(k, 0);
+	struct call_how how = call_begin(k, flags);
 	int r;
 
 	memcpy(q.section, want, n * sizeof(want[0]));
@@ -74,7 +75,7 @@ static int section_place(struct kmm *k, uint32_t s, uint32_t backing, int fd)
 	return 0;
 }
 
-static int section_map_locked(struct kmm *k, uint32_t section)
+static int section_map_locked(struct kmm *k, uint32_t section, unsigned int flags)
 {
 	kmm_v1_GetSectionsReply reply = kmm_v1_GetSectionsReply_init_zero;
 	uint32_t want[SECTIONS_REQUEST_MAX] = { section }, n = 1, s;
@@ -86,7 +87,7 @@ static int section_map_locked(struct kmm *k, uint32_t section)
 			if (section_is_direct(k, s) &&
 			    !atomic_load_explicit(&k->mapped[s], memory_order_relaxed))
 				want[n++] = s;
-	r = section_fds(k, want, n, &reply, fds, &nfds);
+	r = section_fds(k, flags, want, n, &reply, fds, &nfds);
 	if (r < 0)
 		return r;
 	for (i = 0; i < nfds; i++) {
@@ -102,9 +103,8 @@ static int section_map_locked(struct kmm *k, uint32_t section)
 	return 0;
 }
 
-int section_map_slow(struct kmm *k, uint32_t section)
+static int section_map_with(struct kmm *k, uint32_t section, unsigned int flags)
 {
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
 	int r;
 
 	switch (atomic_load_explicit(&k->control.section[section], memory_order_acquire)) {
@@ -115,16 +115,30 @@ int section_map_slow(struct kmm *k, uint32_t section)
 	default:
 		return error_set(EPERM, "section %u has no memory of the session's domain", section);
 	}
-	r = session_enter(k);
-	if (r < 0)
-		return r;
-	inside = k;
 	pthread_mutex_lock(&k->section_lock);
 	r = atomic_load_explicit(&k->mapped[section], memory_order_relaxed)
 	            ? 0
-	            : section_map_locked(k, section);
+	            : section_map_locked(k, section, flags);
 	pthread_mutex_unlock(&k->section_lock);
 	return r;
+}
+
+int section_map_slow(struct kmm *k, uint32_t section)
+{
+	int r = session_enter(k);
+
+	if (r < 0)
+		return r;
+	r = section_map_with(k, section, 0);
+	session_leave(k);
+	return r;
+}
+
+void section_map_granted(struct kmm *k, uint32_t section)
+{
+	ERROR_TEXT_SCOPE;
+
+	section_map_with(k, section, CALL_NOWAIT);
 }
 
 int section_zero_high(struct kmm *k, uint32_t pfn, unsigned int order)
@@ -135,7 +149,7 @@ int section_zero_high(struct kmm *k, uint32_t pfn, unsigned int order)
 	int fds[FRAME_FDS_MAX], r;
 	uint8_t *p;
 
-	r = section_fds(k, &s, 1, &reply, fds, &nfds);
+	r = section_fds(k, 0, &s, 1, &reply, fds, &nfds);
 	if (r < 0)
 		return r;
 	if (nfds == 0)

@@ -46,7 +46,7 @@ int session_check(struct kmm *k)
 		return r;
 	switch (session_state(k)) {
 	case SESSION_LOST:
-		return error_set(ENOTRECOVERABLE, "the pool that the session lived in is gone");
+		return session_is_lost(k);
 	case SESSION_CLOSING:
 		return error_set(ECANCELED, "the session is being closed");
 	default:
@@ -132,16 +132,22 @@ void session_break_channels(struct kmm *k, int error)
 
 void session_lost(struct kmm *k, const char *why)
 {
-	char text[ERROR_TEXT_MAX];
-
-	snprintf(text, sizeof(text), "%s", why);
+	pthread_mutex_lock(&k->event_lock);
+	if (!k->lost[0])
+		snprintf(k->lost, sizeof(k->lost), "%s", why);
+	pthread_mutex_unlock(&k->event_lock);
 	if (!session_set_state(k, SESSION_UP, SESSION_LOST) &&
 	    !session_set_state(k, SESSION_DOWN, SESSION_LOST))
 		return;
-	event_push(k, KMM_EVENT_LOST, text);
+	event_push(k, KMM_EVENT_LOST, k->lost);
 	thread_cache_detach(k);
 	session_break_channels(k, -ENOTRECOVERABLE);
 	session_wake(k); /* the event is queued now */
+}
+
+int session_is_lost(struct kmm *k)
+{
+	return error_set(ENOTRECOVERABLE, "the pool that the session lived in is gone: %s", k->lost);
 }
 
 /* ---- opening ---- */

@@ -52,7 +52,7 @@ static void arena_give(void *data, void *p)
 
 int arena_new(struct arena **ret)
 {
-	struct arena *a = malloc(sizeof(*a));
+	struct arena *a = calloc(1, sizeof(*a));
 
 	if (!a)
 		return -ENOMEM;

@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
@@ -101,6 +102,18 @@ static void refuse_huge(char *why, size_t size, const struct backing_need *need,
 	         backing_size_text(b, need->huge_page), h->free, h->missing, command);
 }
 
+/* Auto could have used either. */
+static void refuse_huge_too(char *why, size_t size, const struct huge_count *h)
+{
+	char command[160];
+	size_t at = strlen(why);
+
+	huge_command(command, sizeof(command), h);
+	snprintf(why + at, size - at,
+	         ", or reserve the %" PRIu64 " huge pages that are missing (\"%s\" as root)",
+	         h->missing, command);
+}
+
 static bool huge_possible(const struct backing_need *need)
 {
 	return need->section % need->huge_page == 0;
@@ -150,6 +163,8 @@ int backing_candidates(const struct backing_need *need, const struct shm_machine
 	}
 	if (count == 0) {
 		refuse_memory(why, why_size, m, need->control + need->pool);
+		if (huge_possible(need))
+			refuse_huge_too(why, why_size, &h);
 		return -ENOMEM;
 	}
 	*n = count;

@@ -264,13 +264,6 @@ uint32_t holder_count(struct holder_table *t, uint32_t granule, uint64_t generat
 	return count(t, granule, generation, NULL);
 }
 
-bool holder_is(struct holder_table *t, uint32_t session, uint32_t granule)
-{
-	LOCK_SCOPED(&t->lock);
-
-	return *find(t, session, granule) != HOLDER_END;
-}
-
 uint32_t holder_first(struct holder_table *t, uint32_t granule, uint64_t generation)
 {
 	LOCK_SCOPED(&t->lock);

@@ -42,7 +42,6 @@ enum holder_result holder_give_up(struct holder_table *t, uint32_t granule, owne
 /* Takes the next hold of a session away: false when there is none (from *cursor, 0 at first). */
 bool holder_next_of(struct holder_table *t, uint32_t session, uint32_t *cursor, uint32_t *granule);
 uint32_t holder_count(struct holder_table *t, uint32_t granule, uint64_t generation);
-bool holder_is(struct holder_table *t, uint32_t session, uint32_t granule);
 /* One of the holders, 0: none. */
 uint32_t holder_first(struct holder_table *t, uint32_t granule, uint64_t generation);
 /* Holds of that session. */

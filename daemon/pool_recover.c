@@ -3,8 +3,8 @@
  * Taking a pool over from the fd store.
  *
  * Nothing is believed: the superblock's magic, version and checksum, every descriptor's existence,
- * kind, size and seals, the places of the tables, every section's state, and that the control
- * memory is this pool's. Whatever is wrong is listed (the first REPORTS_MAX findings) and refused
+ * kind, size and seals, the places of the tables, every section's and session's state, and that the
+ * control memory is this pool's. Whatever is wrong is listed (the first REPORTS_MAX findings) and refused
  * with -EUCLEAN; the store is left as it is, for a daemon that understands it, or for the admin who
  * gives the pool up.
  *
@@ -264,6 +264,21 @@ static void control_check(struct report *rep, const struct pool *p, const struct
 		report(rep, "the control memory is of another pool");
 }
 
+/* Session records that no daemon can have written; there is one domain. */
+static void records_check(struct report *rep, const struct pool *p)
+{
+	for (uint32_t id = 1; id < p->nr_sessions; id++) {
+		/* relaxed: nobody else has the pool yet */
+		uint64_t word = atomic_load_explicit(&p->session[id].word, memory_order_relaxed);
+		uint64_t state = word & 15;
+
+		if (word && (word >> 4 || (state != SESSION_RECORD_LIVE &&
+		                           state != SESSION_RECORD_SWEEPING)))
+			report(rep, "the record of session %u says %llx, which is no state", id,
+			       (unsigned long long)word);
+	}
+}
+
 /* What was asked for and is not what there is: the pool that exists wins. */
 static void options_compare(const struct options *o, const struct pool_geometry *g,
                             const struct superblock *sb)
@@ -331,6 +346,7 @@ static int pool_take_over(struct pool *p, const struct pool_geometry *g,
 	if (r < 0)
 		return r;
 	sections_check(&rep, p, g);
+	records_check(&rep, p);
 	r = report_end(&rep);
 	if (r < 0)
 		return r;

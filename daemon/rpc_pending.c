@@ -24,6 +24,7 @@
 #include "daemon/session.h"
 #include "proto/kmm.pb-c.h"
 
+#define CLOSES_MAX 16u
 #define CALLS_WITHOUT_SESSION 16u /* pending on a connection that joined no session */
 
 static void pending_link(struct rpc_pending **list, struct rpc_pending *p)
@@ -70,10 +71,18 @@ static void pending_end(struct rpc_pending *p)
 	channel_unref(p->channel);
 }
 
+/* Close comes on top: it is what ends all the others. */
+static uint32_t pending_limit(const struct rpc_call *call)
+{
+	uint32_t limit = call->kmmd->options->calls_max;
+
+	return call->method->number == KMM__V1__METHOD__ALLOCATOR_CLOSE ? limit + CLOSES_MAX : limit;
+}
+
 static bool pending_admit(struct rpc_call *call)
 {
 	struct session *s = call->session;
-	uint32_t limit = call->kmmd->options->calls_max, n = 0;
+	uint32_t limit = pending_limit(call), n = 0;
 
 	for (const struct rpc_pending *p = call->channel->pending; p; p = p->next) {
 		if (p->id == call->id) {

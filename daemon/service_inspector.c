@@ -256,7 +256,8 @@ static void resource_children(struct rpc_call *call, uint64_t start, uint64_t si
 	for (i = 0; i < reserved->nr; i++) {
 		const struct memblock_region *r = &reserved->regions[i];
 
-		if (r->base >= start && r->base - start < size)
+		/* What no table needs is reserved under the name of the whole. */
+		if (r->base >= start && r->base - start < size && strcmp(r->name, "metadata") != 0)
 			resource_send(call, *r->name ? r->name : "reserved", r->base, r->size, 1);
 	}
 }

@@ -163,11 +163,9 @@ void service_get_holders(struct rpc_call *call, const ProtobufCMessage *request)
 		return;
 	}
 	w = owner_load(&d->control.word[pfn]);
-	if (owner_kind(w) == OWNER_HELD) {
-		/* an owner that holds the block besides is one holder */
-		reply.holders = holder_count(d->holders, q->granule, owner_generation(w));
-		if (owner_id(w) && !holder_is(d->holders, owner_id(w), q->granule))
-			reply.holders++;
-	}
+	/* An owner that holds the block besides counts twice, as a reference count would have it. */
+	if (owner_kind(w) == OWNER_HELD)
+		reply.holders = holder_count(d->holders, q->granule, owner_generation(w)) +
+		                (owner_id(w) != 0);
 	rpc_reply(call, &reply.base);
 }

@@ -298,6 +298,9 @@ int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16]
 		watch = true;
 	}
 	lock_release(&t->lock);
+	/* Who shows the token has read the answer to the first hello: the session is in use, also when
+	 * this channel closes before a call (session_channel_closed). relaxed: a counter */
+	atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
 	if (watch)
 		session_watch(s);
 	session_leave(s);

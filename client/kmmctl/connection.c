@@ -78,7 +78,8 @@ static enum connection_result wait_for(struct connection *c, short events, uint6
 
 		if (now >= until_ms)
 			return fail(c, CONNECTION_FAILED,
-			            "the daemon did not answer in %u s; is it stopped or overloaded?",
+			            "the daemon did not answer in %u s; is it stopped or "
+			            "overloaded?",
 			            CONNECTION_TIMEOUT_MS / 1000);
 		r = poll(&p, 1, (int)(until_ms - now));
 		if (r > 0)
@@ -101,8 +102,8 @@ static enum connection_result send_all(struct connection *c, size_t n, uint64_t 
 		if (errno == EINTR)
 			continue;
 		if (errno != EAGAIN)
-			return fail(c, CONNECTION_NO_DAEMON, "the daemon closed the connection (%s)",
-			            strerror(errno));
+			return fail(c, CONNECTION_NO_DAEMON,
+			            "the daemon closed the connection (%s)", strerror(errno));
 		result = wait_for(c, POLLOUT, until_ms);
 		if (result != CONNECTION_OK)
 			return result;
@@ -292,7 +293,8 @@ static enum connection_result connect_failed(struct connection *c, const char *p
 	case -EACCES:
 	case -EPERM:
 		return fail(c, CONNECTION_REFUSED,
-		            "%s: permission denied; the socket is for root and the daemon's group", path);
+		            "%s: permission denied; the socket is for root and the daemon's group",
+		            path);
 	case -ENAMETOOLONG:
 		return fail(c, CONNECTION_FAILED,
 		            "%s: a socket's path has 1 to %zu characters", path,
@@ -341,8 +343,8 @@ static enum connection_result say_hello(struct connection *c, const char *domain
 	strcpy(request.name, "kmmctl");
 	if (domain)
 		strcpy(request.domain, domain);
-	return connection_call(c, kmm_v1_Method_ALLOCATOR_HELLO, kmm_v1_HelloRequest_fields, &request,
-	                       kmm_v1_HelloReply_fields, &c->hello);
+	return connection_call(c, kmm_v1_Method_ALLOCATOR_HELLO, kmm_v1_HelloRequest_fields,
+	                       &request, kmm_v1_HelloReply_fields, &c->hello);
 }
 
 enum connection_result connection_open(struct connection **ret, const char *address,

@@ -230,7 +230,8 @@ static bool each_resource(void *ctx, const void *item)
 	return true;
 }
 
-enum connection_result fetch_resources(struct connection *c, struct report_resource **ret, size_t *n)
+enum connection_result fetch_resources(struct connection *c, struct report_resource **ret,
+                                       size_t *n)
 {
 	kmm_v1_ListResourcesRequest request = kmm_v1_ListResourcesRequest_init_zero;
 	struct vector v = { .size = sizeof(struct report_resource) };
@@ -339,7 +340,8 @@ enum connection_result fetch_session(struct connection *c, uint32_t id, kmm_v1_S
 	kmm_v1_Session s;
 
 	result = connection_call(c, kmm_v1_Method_INSPECTOR_GET_SESSION,
-	                         kmm_v1_GetSessionRequest_fields, &request, kmm_v1_Session_fields, &s);
+	                         kmm_v1_GetSessionRequest_fields, &request, kmm_v1_Session_fields,
+	                         &s);
 	if (result == CONNECTION_OK) {
 		clean_session(&s);
 		*ret = s;
@@ -352,8 +354,9 @@ enum connection_result fetch_kill(struct connection *c, uint32_t id)
 	kmm_v1_KillSessionRequest request = { .session = id };
 	kmm_v1_KillSessionReply reply;
 
-	return connection_call(c, kmm_v1_Method_ADMIN_KILL_SESSION, kmm_v1_KillSessionRequest_fields,
-	                       &request, kmm_v1_KillSessionReply_fields, &reply);
+	return connection_call(c, kmm_v1_Method_ADMIN_KILL_SESSION,
+	                       kmm_v1_KillSessionRequest_fields, &request,
+	                       kmm_v1_KillSessionReply_fields, &reply);
 }
 
 /* ---- health, methods, fsck, caches ---- */
@@ -364,8 +367,8 @@ enum connection_result fetch_health(struct connection *c, kmm_v1_CheckReply *ret
 	enum connection_result result;
 	kmm_v1_CheckReply reply;
 
-	result = connection_call(c, kmm_v1_Method_HEALTH_CHECK, kmm_v1_CheckRequest_fields, &request,
-	                         kmm_v1_CheckReply_fields, &reply);
+	result = connection_call(c, kmm_v1_Method_HEALTH_CHECK, kmm_v1_CheckRequest_fields,
+	                         &request, kmm_v1_CheckReply_fields, &reply);
 	if (result == CONNECTION_OK) {
 		fetch_clean_text(reply.text, true);
 		fetch_clean_text(reply.backing, true);

@@ -15,7 +15,8 @@
 /* Node-major; every node ends with Device. domain NULL: what Hello chose. */
 enum connection_result fetch_zones(struct connection *c, const char *domain,
                                    struct report_zone **ret, size_t *n);
-enum connection_result fetch_resources(struct connection *c, struct report_resource **ret, size_t *n);
+enum connection_result fetch_resources(struct connection *c, struct report_resource **ret,
+                                       size_t *n);
 enum connection_result fetch_meminfo(struct connection *c, const char *domain,
                                      struct report_meminfo *ret);
 enum connection_result fetch_sessions(struct connection *c, const char *domain,

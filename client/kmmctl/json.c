@@ -249,7 +249,8 @@ struct json_object *json_methods(const kmm_v1_MethodInfo method[], size_t n)
 
 		add_number(o, "number", method[i].number);
 		add_text(o, "name", method[i].name);
-		json_object_object_add(o, "streaming", json_object_new_boolean(method[i].streaming));
+		json_object_object_add(o, "streaming",
+		                       json_object_new_boolean(method[i].streaming));
 		add_text(o, "request", method[i].request);
 		add_text(o, "reply", method[i].reply);
 		json_object_array_add(a, o);

@@ -35,15 +35,16 @@ static void print_help(FILE *out)
 	for (const struct command *c = command_table; c->name; c++) {
 		char name[32];
 
-		snprintf(name, sizeof(name), c->argument == COMMAND_MAY_ARGUMENT ? "%s [%s]" : "%s %s",
-		         c->name, c->argument_name ? c->argument_name : "");
+		snprintf(name, sizeof(name),
+		         c->argument == COMMAND_MAY_ARGUMENT ? "%s [%s]" : "%s %s", c->name,
+		         c->argument_name ? c->argument_name : "");
 		fprintf(out, "  %-16s %s\n", name, c->help);
 	}
 	fputs("\n"
 	      "Options:\n"
 	      "      --socket PATH    the daemon's socket; default $KMM_ADDRESS, else\n"
 	      "                       /run/kmmd/kmmd.sock, else $XDG_RUNTIME_DIR/kmmd/kmmd.sock\n"
-	      "      --domain NAME    of that domain instead of the whole pool or the caller's own\n"
+	      "      --domain NAME    of that domain instead of the default\n"
 	      "      --json           as JSON\n"
 	      "      --watch SECONDS  again every so many seconds\n"
 	      "      --help           this text\n"
@@ -106,7 +107,8 @@ static enum kmmctl_status parse_options(struct settings *s, int argc, char *argv
 		case OPTION_DOMAIN:
 			if (!optarg[0] ||
 			    strlen(optarg) >= sizeof(((kmm_v1_HelloRequest *)0)->domain)) {
-				fprintf(stderr, "kmmctl: --domain wants a name of 1 to %zu bytes, not "
+				fprintf(stderr,
+				        "kmmctl: --domain wants a name of 1 to %zu bytes, not "
 				        "\"%s\"\n",
 				        sizeof(((kmm_v1_HelloRequest *)0)->domain) - 1, optarg);
 				return KMMCTL_USAGE;

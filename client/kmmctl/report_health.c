@@ -55,8 +55,8 @@ void report_health(FILE *out, const kmm_v1_CheckReply *h)
 		fprintf(out, "DAMAGED    %" PRIu32 " domain(s): shared words that make no sense; "
 		        "see kmmctl fsck\n", h->damaged_domains);
 	if (h->retired_sections)
-		fprintf(out, "RETIRED    %" PRIu32 " section(s): their memory is lost to use until the "
-		        "pool is made anew\n", h->retired_sections);
+		fprintf(out, "RETIRED    %" PRIu32 " section(s): their memory is lost to use until "
+		        "the pool is made anew\n", h->retired_sections);
 	print_lines(out, "facts      ", h->text);
 }
 

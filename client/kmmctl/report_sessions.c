@@ -86,7 +86,8 @@ void report_session(FILE *out, const kmm_v1_Session *s, uint64_t now)
 		fprintf(out, "%-10s pid %" PRIu32 ", uid %" PRIu32 ", gid %" PRIu32 "\n", "process",
 		        s->pid, s->uid, s->gid);
 	else
-		fprintf(out, "%-10s pid unknown (another pid namespace), uid %" PRIu32 ", gid %" PRIu32
+		fprintf(out,
+		        "%-10s pid unknown (another pid namespace), uid %" PRIu32 ", gid %" PRIu32
 		        "\n", "process", s->uid, s->gid);
 	fprintf(out, "%-10s %s (%s ago)\n", "opened", when, table_age(unit, age_of(s, now)));
 	print_frames(out, "granted", s->granted, "");

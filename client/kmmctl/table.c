@@ -131,8 +131,8 @@ const char *table_bytes(char text[TABLE_UNIT_SIZE], uint64_t bytes)
 		u++;
 	tenths = (bytes >> (10 * u)) % 1024 * 10 / 1024;
 	if (tenths)
-		snprintf(text, TABLE_UNIT_SIZE, "%" PRIu64 ".%" PRIu64 "%c", bytes >> (10 * (u + 1)),
-		         tenths, unit[u]);
+		snprintf(text, TABLE_UNIT_SIZE, "%" PRIu64 ".%" PRIu64 "%c",
+		         bytes >> (10 * (u + 1)), tenths, unit[u]);
 	else
 		snprintf(text, TABLE_UNIT_SIZE, "%" PRIu64 "%c", bytes >> (10 * (u + 1)), unit[u]);
 	return text;

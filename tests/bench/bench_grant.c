@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <kmm/kmm.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -97,7 +98,7 @@ static int pairs_without_system_call(const char *socket)
 		}
 		if (f && fscanf(f, "%*d %*s %c", &state) == 1 && state == 'Z') {
 			fclose(f);
-			kill(pid, SIGTERM);
+			kill(pid, SIGKILL); /* its other thread blocks all that can be blocked */
 			waitpid(pid, &status, 0);
 			return 0;
 		}

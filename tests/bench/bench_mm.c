@@ -2,11 +2,12 @@
 /*
  * libmm alone: the patterns by which page frame allocators are compared (those of LLFree).
  *
- *   bulk_alloc, bulk_free    each thread takes its share of the pool by mm_alloc_pages_bulk(), 512
- *                            blocks a call, then gives it back; ns a block
- *   single_alloc, single_free  the same, one block a call
- *   repeat                   allocate one, free it; ns a pair
- *   random                   the pool 90 % full: free a random block, allocate one; ns a pair
+ *   bulk allocate, bulk free      each thread takes its share of the pool by
+ *                                 mm_alloc_pages_bulk(), 512 blocks a call, then gives it back;
+ *                                 ns a block
+ *   single allocate, single free  the same, one block a call
+ *   repeat                        allocate one, free it; ns a pair
+ *   random                        the pool 90 % full: free a random block, allocate one; ns a pair
  *
  * A pool of 1 GiB in the default shape (no memory behind it: libmm never touches frames), orders
  * 0, 3 and 9, one thread and two, each pinned to a core of its own and with per-CPU lists of its
@@ -33,8 +34,8 @@
 
 enum { BULK_ALLOC, BULK_FREE, SINGLE_ALLOC, SINGLE_FREE, REPEAT, RANDOM, NR_PATTERNS };
 
-static const char *const names[NR_PATTERNS] = { "bulk_alloc",   "bulk_free", "single_alloc",
-	                                        "single_free",  "repeat",    "random" };
+static const char *const names[NR_PATTERNS] = { "bulk allocate",   "bulk free", "single allocate",
+	                                        "single free",     "repeat",    "random" };
 static const uint32_t orders[] = { 0, 3, 9 };
 #define NR_ORDERS 3u
 
@@ -118,10 +119,10 @@ static void settle(struct worker *w)
 	wait_all(w->b);
 }
 
-/* There are few blocks of the larger orders: they are taken and given back several times. */
+/* Taken and given back several times, the more often the fewer blocks there are. */
 static void run_bulk(struct worker *w, bool bulk, double *alloc, double *release)
 {
-	uint32_t rounds = w->b->order == 0 ? 1 : w->b->order == 3 ? 4 : 32;
+	uint32_t rounds = w->b->order == 0 ? 4 : w->b->order == 3 ? 8 : 32;
 
 	*alloc = 0;
 	*release = 0;
@@ -260,14 +261,20 @@ static void print_row(const char *name, uint32_t order, uint32_t threads, double
 	qsort(ns, runs, sizeof(*ns), compare);
 	median = ns[runs / 2];
 	spread = median > 0 ? (ns[runs - 1] - ns[0]) / median : 0;
-	if (table)
-		printf("%-14s order %u  threads %u  median %7.1f  min %7.1f  spread %4.0f %%\n",
+	if (table) {
+		printf("%-16s order %u  threads %u  median %7.1f  min %7.1f  spread %4.0f %%\n",
 		       name, order, threads, median, ns[0], spread * 100);
-	else
-		printf("{\"bench\":\"mm\",\"name\":\"%s\",\"order\":%u,\"threads\":%u,"
-		       "\"unit\":\"ns\",\"median\":%.2f,\"min\":%.2f,\"spread\":%.3f,"
-		       "\"runs\":%u}\n",
-		       name, order, threads, median, ns[0], spread, runs);
+		return;
+	}
+	/* "row" and "samples" are what tests/bench/run reads */
+	printf("{\"bench\": \"mm\", \"row\": \"%s, order %u, %u thread%s\", \"unit\": \"ns\", "
+	       "\"name\": \"%s\", \"order\": %u, \"threads\": %u, \"median\": %.2f, "
+	       "\"min\": %.2f, \"spread\": %.3f, \"samples\": [",
+	       name, order, threads, threads == 1 ? "" : "s", name, order, threads, median, ns[0],
+	       spread);
+	for (uint32_t i = 0; i < runs; i++)
+		printf("%s%.3f", i ? ", " : "", ns[i]);
+	printf("]}\n");
 }
 
 static uint32_t find_cores(struct bench *b)

@@ -49,7 +49,7 @@ static int replay_folder(const char *path)
 {
 	DIR *d = opendir(path);
 	struct dirent *e;
-	char name[4096];
+	char name[8192];
 	int n = 0;
 
 	if (!d) {

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -62,10 +63,13 @@ static const char *program(const char *variable, const char *fallback)
 
 /* ---- the daemon ---- */
 
+/* Of suite_run(): a test that failed leaves its directory to that process. */
+static pid_t suite_pid;
+
 void daemon_prepare(struct daemon *d)
 {
 	memset(d, 0, sizeof(*d));
-	strcpy(d->dir, "/tmp/kmmd-test-XXXXXX");
+	snprintf(d->dir, sizeof(d->dir), "/tmp/kmmd-test-%d-XXXXXX", (int)suite_pid);
 	must(mkdtemp(d->dir));
 	snprintf(d->socket, sizeof(d->socket), "%s/kmmd.sock", d->dir);
 	snprintf(d->config, sizeof(d->config), "%s/kmmd.conf", d->dir);
@@ -409,12 +413,29 @@ bool block_check(const void *block, unsigned order, uint64_t seed)
 	return true;
 }
 
+static void directories_remove(const char *pattern)
+{
+	glob_t found;
+
+	if (glob(pattern, 0, NULL, &found) == 0)
+		for (size_t i = 0; i < found.gl_pathc; i++)
+			if (remove(found.gl_pathv[i]) != 0)
+				perror(found.gl_pathv[i]);
+	globfree(&found);
+}
+
 int suite_run(struct Suite *s)
 {
 	SRunner *sr = srunner_create(s);
+	char pattern[64];
 	int run, failed;
 
+	suite_pid = getpid();
 	srunner_run_all(sr, CK_NORMAL);
+	snprintf(pattern, sizeof(pattern), "/tmp/kmmd-test-%d-*/*", (int)suite_pid);
+	directories_remove(pattern);
+	snprintf(pattern, sizeof(pattern), "/tmp/kmmd-test-%d-*", (int)suite_pid);
+	directories_remove(pattern);
 	run = srunner_ntests_run(sr);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);

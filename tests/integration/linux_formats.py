@@ -140,7 +140,8 @@ def pagetypeinfo(text):
                 raise ValueError('padding of %r' % m.group(0))
             free[int(m.group(1)), zone_heading(m.group(2)), kind] = counts(m.group(4), 6, ORDERS)
         lines.take('')
-        lines.take(re.escape('%-23s' % 'Number of blocks type ' + ''.join('%12s ' % t for t in TYPES)))
+        lines.take(re.escape('%-23s' % 'Number of blocks type ' +
+                             ''.join('%12s ' % t for t in TYPES)))
         while lines.peek(r'Node .*'):
             m = lines.take(r'Node (\d+), zone ( *\w+) (.*)')
             blocks[int(m.group(1)), zone_heading(m.group(2))] = counts(m.group(3), 12, len(TYPES))

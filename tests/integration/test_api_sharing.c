@@ -342,9 +342,13 @@ START_TEST(holds_of_one_session_are_counted)
 	uint64_t pfn = pfn_of(p);
 
 	ck_assert_int_eq(kmm_get(k, p), 0); /* the owner may hold it too */
+	ck_assert_int_eq(kmm_page_count(k, kmm_virt_to_page(k, p)), 2);
 	ck_assert_int_eq(peer_do(&a, PEER_GET, pfn, 0, 0), 0);
 	ck_assert_int_eq(peer_do(&a, PEER_GET, pfn, 0, 0), 0);
 	ck_assert_int_eq(peer_do(&a, PEER_GET_HANDLE, handle, 0, 0), (int64_t)pfn);
+	/* each sees the sessions that hold it, and its own holds one by one */
+	ck_assert_int_eq(kmm_page_count(k, kmm_virt_to_page(k, p)), 3);
+	ck_assert_int_eq(peer_do(&a, PEER_COUNT, pfn, 0, 0), 5);
 	ck_assert_int_eq(kmm_free_page_addr(k, p, 0), 0);
 	ck_assert_int_eq(kmm_put(k, p), 0);
 	ck_assert_int_eq(peer_do(&a, PEER_PUT, pfn, 0, 0), 0);

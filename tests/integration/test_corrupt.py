@@ -199,7 +199,7 @@ class Corrupt(unittest.TestCase):
         word, = struct.unpack("<Q", self.memory.read(at, 8))
         self.assertEqual(word & 15, 1)
         self.memory.write(at, struct.pack("<Q", word | 15))
-        self.refused("refused")
+        self.refused(f"session {self.session}")
 
     def test_control_memory_of_another_pool(self):
         # struct control_status: version, reserved, epoch, pressure, damaged, uuid
@@ -239,11 +239,12 @@ class Corrupt(unittest.TestCase):
         self.damaged()
 
     def test_owner_word_of_a_free_frame(self):
-        """Claimed by scribbling, never granted."""
+        """Claimed by scribbling, never granted: the next start says so and puts it right."""
         self.scribble(self.pfn + 64, 2, self.session)
         self.damaged()
         self.served()
-        self.damaged()
+        self.assertIn(f"frame {self.pfn + 64} is free but", self.daemon.said())
+        self.assertEqual(self.daemon.ctl("fsck")[0], 0)
 
 
 if __name__ == "__main__":

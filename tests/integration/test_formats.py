@@ -250,6 +250,28 @@ def check_refusals(c, d):
            d.ctl('zoneinfo'))
 
 
+def check_restart(c):
+    """--watch outlives the daemon that it watches."""
+    with Daemon('--pool-size', '64M', '--backing', '4k', '--reactors', '1', '--supervise') as d:
+        first = d.json('health')['pid']
+        c.true('the daemon is not its supervisor', first != d.process.pid)
+        watch = subprocess.Popen([KMMCTL, '--socket', d.socket, '--watch', '0.1', '--json',
+                                  'health'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                 text=True)
+        c.same('before', json.loads(watch.stdout.readline())['pid'], first)
+        os.kill(first, signal.SIGKILL)
+        for line in watch.stdout:
+            second = json.loads(line)
+            if second['pid'] != first:
+                break
+        c.same('the second start of the same pool', second['epoch'], 2)
+        watch.kill()
+        watch.wait()
+        watch.stdout.close()
+        c.same('fsck after the restart', d.ctl('fsck'), 'clean\n')
+    c.same('the supervisor stopped cleanly', d.status, 0)
+
+
 def check_strangers(c):
     """A user who is no admin sees no addresses and may not change anything."""
     if os.getuid() != 0:
@@ -301,7 +323,8 @@ def check_command_line(c):
         c.true('usage: %s: a reason' % args, done.stderr)
     c.true('--help', 'pagetypeinfo' in kmmctl('--help').stdout)
     c.true('--version', re.fullmatch(r'kmmctl \d+\.\d+\.\d+\n', kmmctl('--version').stdout))
-    for args, env in ((['--socket', '/nonexistent/sock'], {}), ([], {'KMM_ADDRESS': '/nonexistent/s'})):
+    for args, env in ((['--socket', '/nonexistent/sock'], {}),
+                      ([], {'KMM_ADDRESS': '/nonexistent/s'})):
         done = kmmctl(*args, 'health', **env)
         c.same('no daemon', (done.returncode, done.stdout), (3, ''))
         c.true('no daemon: where', '/nonexistent/s' in done.stderr, done.stderr)
@@ -370,7 +393,8 @@ def check_false_daemon(c, directory):
         ('another call', after_hello(lambda call: frame(call + 1, 0, REPLY)), 1, '', 'call'),
         ('a request', after_hello(lambda call: frame(call, 0, REQUEST)), 1, '', 'kind 1'),
         ('a text too long', after_hello(
-            lambda call: frame(call, 0, ITEM, number(1, 7) + text(2, b'x' * 100))), 1, '', 'decode'),
+            lambda call: frame(call, 0, ITEM, number(1, 7) + text(2, b'x' * 100))), 1, '',
+         'decode'),
         ('a name with an escape', after_hello(
             lambda call: frame(call, 0, ITEM, item) + frame(call, 0, REPLY)), 0, 'a?[2Jb', ''),
     ]
@@ -410,6 +434,7 @@ def main():
     c.same('stopped cleanly', d.status, 0)
     with Daemon('--pool-size', '64M', '--backing', '4k', '--reactors', '1', '--nodes', '3') as d:
         check_zone_reports(c, d)
+    check_restart(c)
     check_strangers(c)
     c.finish()
 

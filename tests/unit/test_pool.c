@@ -581,6 +581,8 @@ START_TEST(auto_tries_what_the_numbers_allow)
 	m.huge_2m_reserved = 0;
 	ck_assert_int_eq(backing_candidates(&need, &m, list, &n, why, sizeof(why)), -ENOMEM);
 	ck_assert_msg(strstr(why, "62 MiB may be used (64 MiB are available") != NULL, "%s", why);
+	ck_assert_ptr_nonnull(strstr(why, "512 huge pages that are missing (\"sysctl "
+	                                  "vm.nr_hugepages=1112\""));
 }
 END_TEST
 

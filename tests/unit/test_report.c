@@ -112,7 +112,7 @@ static bool read_zone_number(struct report_zone *z, const char *key, uint64_t nu
 		uint64_t *field;
 	} fields[] = {
 		{ "boost", &z->boost },       { "min", &z->min },         { "low", &z->low },
-		{ "high", &z->high },         { "promo", &z->promo },     { "spanned", &z->spanned },
+		{ "high", &z->high },        { "promo", &z->promo },     { "spanned", &z->spanned },
 		{ "present", &z->present },   { "managed", &z->managed }, { "cma", &z->cma },
 		{ "start_pfn:", &z->start_pfn },
 	};
@@ -162,8 +162,8 @@ static void read_zone_line(struct report_zone *z, const char *line)
 	} else if (sscanf(line, " %63s %" SCNu64, key, &number) == 2) {
 		ck_assert_msg(read_zone_number(z, key, number), "unknown line: %s", line);
 	} else {
-		ck_assert_msg(strcmp(line, "  per-node stats") == 0 || strcmp(line, "  pagesets") == 0,
-		              "unknown line: %s", line);
+		ck_assert_msg(strcmp(line, "  per-node stats") == 0 ||
+		              strcmp(line, "  pagesets") == 0, "unknown line: %s", line);
 	}
 }
 
@@ -210,7 +210,8 @@ static void read_buddyinfo(const char *file)
 	int at;
 
 	while ((line = next_line(&rest))) {
-		ck_assert_int_eq(sscanf(line, "Node %" SCNu32 ", zone %15s%n", &node, name, &at), 2);
+		ck_assert_int_eq(sscanf(line, "Node %" SCNu32 ", zone %15s%n", &node, name, &at),
+		                 2);
 		read_numbers(line + at, populated_zone(node, name)->nr_free, REPORT_ORDERS);
 	}
 	free(text);
@@ -232,12 +233,14 @@ static void read_pagetypeinfo(const char *file)
 	int at;
 
 	while ((line = next_line(&rest))) {
-		if (sscanf(line, "Node %" SCNu32 ", zone %15[^,], type %15s%n", &node, name, type, &at) == 3)
+		if (sscanf(line, "Node %" SCNu32 ", zone %15[^,], type %15s%n", &node, name, type,
+		           &at) == 3)
 			read_numbers(line + at,
 			             populated_zone(node, name)->nr_free_type[type_index(type)],
 			             REPORT_ORDERS);
 		else if (sscanf(line, "Node %" SCNu32 ", zone %15s%n", &node, name, &at) == 2)
-			read_numbers(line + at, populated_zone(node, name)->pageblocks, REPORT_TYPES);
+			read_numbers(line + at, populated_zone(node, name)->pageblocks,
+			             REPORT_TYPES);
 	}
 	free(text);
 }
@@ -375,10 +378,10 @@ START_TEST(buddyinfo_leaves_out_empty_zones)
 	make_zone(3, "Movable", 1024);
 	zones[2].nr_free[0] = 1234567;
 	report_buddyinfo(capture_start(&c), zones, nr_zones);
-	assert_printed(&c, "Node 0, zone   Normal      0      0      0      0      0      0      0 "
-	                   "     0      0      0      4 \n"
-	                   "Node 3, zone  Movable 1234567      0      0      0      0      0      0 "
-	                   "     0      0      0      0 \n");
+	assert_printed(&c, "Node 0, zone   Normal      0      0      0      0      0      0 "
+	                   "     0      0      0      0      4 \n"
+	                   "Node 3, zone  Movable 1234567      0      0      0      0      0 "
+	                   "     0      0      0      0      0 \n");
 }
 END_TEST
 
@@ -400,7 +403,8 @@ START_TEST(pagetypeinfo_caps_counts_and_repeats_for_each_node)
 	ck_assert_ptr_null(strstr(text, "Node 1,"));
 	/* The heading of each of the two populated nodes. */
 	ck_assert_int_eq(strncmp(text, "Page block order: 9\n", 20), 0);
-	ck_assert_ptr_nonnull(strstr(text + 20, "\nPage block order: 9\nPages per block:  512\n\n"));
+	ck_assert_ptr_nonnull(strstr(text + 20, "\nPage block order: 9\n"
+	                                        "Pages per block:  512\n\n"));
 	ck_assert_ptr_null(strstr(strstr(text + 20, "Page block order") + 1, "Page block order"));
 	free(text);
 }

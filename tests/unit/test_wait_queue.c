@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fairness of waiting: who is served when memory comes, in which order, and what begins and ends
+ * with it. Memory is a number of frames by zone here; the queue only sees what try() answers.
+ */
+#include "daemon/wait_queue.h"
+
+#include <check.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "mm/gfp.h"
+
+static struct wait_queue *q;
+static unsigned int begun, ended;
+static uint32_t memory[2]; /* frames: DMA, others */
+static unsigned int order_of_wake;
+
+struct request {
+	struct waiter w;
+	int result;
+	unsigned int woken; /* 1: first */
+};
+
+static void on_begin(void *ctx)
+{
+	(void)ctx;
+	begun++;
+}
+
+static void on_end(void *ctx)
+{
+	(void)ctx;
+	ended++;
+}
+
+static const struct wait_queue_ops ops = { .begin = on_begin, .end = on_end };
+
+static void report(void *ctx, const char *text)
+{
+	(void)ctx;
+	fprintf(stderr, "  finding: %s\n", text);
+}
+
+static void check(void)
+{
+	ck_assert_uint_eq(wait_queue_validate(q, report, NULL), 0);
+}
+
+static int try(struct waiter *w)
+{
+	uint32_t *m = &memory[w->gfp & __GFP_DMA ? 0 : 1];
+
+	if (*m < 1u << w->order)
+		return -ENOMEM;
+	*m -= 1u << w->order;
+	return 0;
+}
+
+static int try_refused(struct waiter *w)
+{
+	(void)w;
+	return -EDQUOT;
+}
+
+static void wake(struct waiter *w, int result)
+{
+	struct request *r = (struct request *)w;
+
+	r->result = result;
+	r->woken = ++order_of_wake;
+}
+
+static void add(struct request *r, gfp_t gfp, uint32_t order, const void *whose)
+{
+	*r = (struct request){
+		.w = { .gfp = gfp, .order = order, .whose = whose, .try = try, .wake = wake }
+	};
+	ck_assert_int_eq(wait_queue_add(q, &r->w), 0);
+	check();
+}
+
+static void give(uint32_t frames, gfp_t gfp)
+{
+	memory[gfp & __GFP_DMA ? 0 : 1] += frames;
+	wait_queue_kick(q);
+	check();
+}
+
+static void setup(void)
+{
+	begun = ended = order_of_wake = 0;
+	memory[0] = memory[1] = 0;
+	ck_assert_int_eq(wait_queue_new(&q, &ops, NULL), 0);
+}
+
+static void teardown(void)
+{
+	check();
+	ck_assert_ptr_null(wait_queue_free(q));
+}
+
+START_TEST(first_come_first_served)
+{
+	struct request r[5];
+	unsigned int i;
+
+	for (i = 0; i < 5; i++)
+		add(&r[i], GFP_KERNEL, 0, NULL);
+	ck_assert_uint_eq(wait_queue_waiting(q), 5);
+	ck_assert_uint_eq(begun, 1);
+	for (i = 0; i < 5; i++) {
+		give(1, 0);
+		ck_assert_uint_eq(r[i].woken, i + 1);
+		ck_assert_int_eq(r[i].result, 0);
+		ck_assert_uint_eq(wait_queue_waiting(q), 4 - i);
+	}
+	ck_assert_uint_eq(ended, 1);
+}
+END_TEST
+
+/* A later one passes only where the earlier could not use the memory. */
+START_TEST(overtaking)
+{
+	struct request large, small, dma, smaller;
+
+	add(&large, GFP_KERNEL, 3, NULL);
+	add(&small, GFP_KERNEL, 1, NULL);
+	add(&dma, GFP_KERNEL | __GFP_DMA, 3, NULL);
+	add(&smaller, GFP_KERNEL, 0, NULL);
+	give(1, 0);
+	ck_assert_uint_eq(smaller.woken, 1);
+	give(8, __GFP_DMA);
+	ck_assert_uint_eq(dma.woken, 2);
+	give(8, 0);
+	ck_assert_uint_eq(large.woken, 3);
+	ck_assert_uint_eq(small.woken, 0);
+	give(2, 0);
+	ck_assert_uint_eq(small.woken, 4);
+}
+END_TEST
+
+START_TEST(much_at_once_serves_by_age)
+{
+	struct request r[6];
+	static const uint32_t order[6] = { 2, 0, 2, 1, 0, 2 };
+	unsigned int i;
+
+	for (i = 0; i < 6; i++)
+		add(&r[i], GFP_KERNEL, order[i], NULL);
+	give(12, 0); /* 4 1 4 2 1 = 12 */
+	for (i = 0; i < 5; i++)
+		ck_assert_uint_eq(r[i].woken, i + 1);
+	ck_assert_uint_eq(r[5].woken, 0);
+	ck_assert(wait_queue_remove(q, &r[5].w));
+}
+END_TEST
+
+START_TEST(removing)
+{
+	struct request a, b, c;
+
+	add(&a, GFP_KERNEL, 0, NULL);
+	add(&b, GFP_KERNEL, 0, NULL);
+	add(&c, GFP_KERNEL, 0, NULL);
+	ck_assert(wait_queue_remove(q, &b.w));
+	ck_assert(!wait_queue_remove(q, &b.w));
+	check();
+	give(2, 0);
+	ck_assert_uint_eq(a.woken, 1);
+	ck_assert_uint_eq(b.woken, 0);
+	ck_assert_uint_eq(c.woken, 2);
+	ck_assert(!wait_queue_remove(q, &a.w));
+	ck_assert_uint_eq(ended, 1);
+	add(&a, GFP_KERNEL, 0, NULL);
+	ck_assert_uint_eq(begun, 2);
+	ck_assert(wait_queue_remove(q, &a.w));
+	ck_assert_uint_eq(ended, 2);
+}
+END_TEST
+
+START_TEST(cancelling_one_owner)
+{
+	struct request r[6];
+	int one, two;
+	unsigned int i;
+
+	for (i = 0; i < 6; i++)
+		add(&r[i], GFP_KERNEL, i % 3, i % 2 ? &one : &two);
+	ck_assert_uint_eq(wait_queue_count_of(q, &one), 3);
+	ck_assert_uint_eq(wait_queue_cancel(q, &one, -ECANCELED), 3);
+	check();
+	for (i = 0; i < 6; i++) {
+		ck_assert_int_eq(!!r[i].woken, i % 2);
+		if (i % 2)
+			ck_assert_int_eq(r[i].result, -ECANCELED);
+	}
+	ck_assert_uint_eq(wait_queue_cancel(q, &one, -ECANCELED), 0);
+	ck_assert_uint_eq(wait_queue_cancel(q, &two, -ECANCELED), 3);
+	ck_assert_uint_eq(wait_queue_waiting(q), 0);
+}
+END_TEST
+
+/* What can never be served any more leaves with its reason and holds up nobody. */
+START_TEST(failing)
+{
+	struct request a, b;
+
+	add(&a, GFP_KERNEL, 0, NULL);
+	a.w.try = try_refused;
+	add(&b, GFP_KERNEL, 0, NULL);
+	give(1, 0);
+	ck_assert_int_eq(a.result, -EDQUOT);
+	ck_assert_uint_eq(b.woken, 2);
+}
+END_TEST
+
+START_TEST(kinds_are_limited)
+{
+	struct request r[WAIT_CLASSES_MAX + 1];
+	static const gfp_t gfp[] = { 0, __GFP_DMA, __GFP_DMA32, __GFP_MOVABLE, __GFP_RECLAIMABLE,
+		                     __GFP_HIGH };
+	unsigned int i;
+
+	for (i = 0; i < WAIT_CLASSES_MAX; i++)
+		add(&r[i], gfp[i / 11], i % 11, NULL);
+	r[i] = (struct request){ .w = { .gfp = __GFP_THISNODE, .try = try, .wake = wake } };
+	ck_assert_int_eq(wait_queue_add(q, &r[i].w), -EDQUOT);
+	check();
+	/* the same kind as another still may */
+	add(&r[i], gfp[0] | __GFP_ZERO | __GFP_NOWARN, 0, NULL);
+	ck_assert_uint_eq(wait_queue_cancel(q, NULL, -ECANCELED), WAIT_CLASSES_MAX + 1);
+}
+END_TEST
+
+/* ---- threads: no wakeup is lost ---- */
+
+enum { THREADS = 3, ROUNDS = 5000 };
+
+static _Atomic uint32_t pool_frames;
+
+struct blocking {
+	struct waiter w;
+	_Atomic int woken;
+};
+
+static int try_shared(struct waiter *w)
+{
+	uint32_t n = atomic_load(&pool_frames);
+
+	(void)w;
+	while (n)
+		if (atomic_compare_exchange_weak(&pool_frames, &n, n - 1))
+			return 0;
+	return -ENOMEM;
+}
+
+static void wake_shared(struct waiter *w, int result)
+{
+	atomic_store(&((struct blocking *)w)->woken, result ? result : 1);
+}
+
+static void *take_and_give(void *arg)
+{
+	unsigned int i;
+
+	(void)arg;
+	for (i = 0; i < ROUNDS; i++) {
+		struct blocking b = { .w = { .gfp = GFP_KERNEL, .try = try_shared,
+			                     .wake = wake_shared } };
+
+		if (wait_queue_waiting(q) || try_shared(&b.w) != 0) {
+			ck_assert_int_eq(wait_queue_add(q, &b.w), 0);
+			wait_queue_kick(q);
+			while (!atomic_load(&b.woken))
+				sched_yield();
+		}
+		atomic_fetch_add(&pool_frames, 1);
+		if (wait_queue_waiting(q))
+			wait_queue_kick(q);
+	}
+	return NULL;
+}
+
+START_TEST(no_wakeup_is_lost)
+{
+	pthread_t thread[THREADS];
+	unsigned int i;
+
+	atomic_store(&pool_frames, 1); /* fewer than threads: somebody waits all the time */
+	for (i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, take_and_give, NULL), 0);
+	for (i = 0; i < THREADS; i++)
+		pthread_join(thread[i], NULL);
+	ck_assert_uint_eq(atomic_load(&pool_frames), 1);
+	ck_assert_uint_eq(wait_queue_waiting(q), 0);
+	ck_assert_uint_eq(begun, ended);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("wait_queue");
+	TCase *c = tcase_create("wait_queue");
+	SRunner *r = srunner_create(suite);
+	int failed;
+
+	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_set_timeout(c, 120);
+	tcase_add_test(c, first_come_first_served);
+	tcase_add_test(c, overtaking);
+	tcase_add_test(c, much_at_once_serves_by_age);
+	tcase_add_test(c, removing);
+	tcase_add_test(c, cancelling_one_owner);
+	tcase_add_test(c, failing);
+	tcase_add_test(c, kinds_are_limited);
+	tcase_add_test(c, no_wakeup_is_lost);
+	suite_add_tcase(suite, c);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
