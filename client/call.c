@@ -110,7 +110,7 @@ static int call_nap(struct kmm *k, struct call_how *how, uint64_t *nap, bool sen
 static bool is_away(int r)
 {
 	return r == -ENOENT || r == -ECONNREFUSED || r == -ETIMEDOUT || r == -EACCES ||
-	       r == -ECONNRESET || r == -EAGAIN;
+	       r == -ECONNRESET || r == -EAGAIN || r == -ECANCELED;
 }
 
 /* The connection to the reactor of this CPU; a reference for the caller. */

@@ -247,6 +247,7 @@ int channel_submit(struct channel *c, struct call *call, uint8_t *frame, size_t 
 
 void channel_cancel(struct channel *c, struct call *only)
 {
+	uint64_t now = process_now();
 	struct call *call;
 	uint32_t id[64];
 	size_t n = 0, i;
@@ -256,6 +257,8 @@ void channel_cancel(struct channel *c, struct call *only)
 		if (!call->cancellable || (only && call != only))
 			continue;
 		call->cancellable = false;
+		call->deadline = now; /* a daemon that does not answer is not waited for */
+		call_wake(call);
 		if (n == sizeof(id) / sizeof(id[0])) {
 			break_locked(c, -ECANCELED); /* all at once is as good */
 			break;
@@ -388,14 +391,21 @@ static void pass_lead(struct channel *c)
 		call_wake(c->calls);
 }
 
+/* Until when the daemon's word on a call is waited for. */
+static uint64_t call_end(const struct call *call)
+{
+	return call->deadline > DEADLINE_NONE - OVERDUE_NS ? DEADLINE_NONE
+	                                                   : call->deadline + OVERDUE_NS;
+}
+
 int channel_wait(struct channel *c, struct call *call)
 {
-	uint64_t end = call->deadline > DEADLINE_NONE - OVERDUE_NS ? DEADLINE_NONE
-	                                                           : call->deadline + OVERDUE_NS;
 	bool overdue = false;
 
 	pthread_mutex_lock(&c->lock);
 	while (!call->done) {
+		uint64_t end = call_end(call); /* a cancel moves it */
+
 		if (!c->reading)
 			lead(c);
 		else

@@ -89,11 +89,14 @@ static int send_all(int fd, const uint8_t *buf, size_t size, uint64_t deadline)
 	return 0;
 }
 
-/* Reads one whole frame; what follows it stays in the socket. */
-static int receive_frame(int fd, struct frame *f, uint8_t *buf, size_t room, int fds[],
+/* Reads one whole frame; what follows it stays in the socket. A cancel or a close ends it. */
+static int receive_frame(struct kmm *s, int fd, struct frame *f, uint8_t *buf, size_t room, int fds[],
                          size_t *nfds, uint64_t deadline)
 {
+	/* acquire: pairs with kmm_cancel */
+	uint32_t cancels = atomic_load_explicit(&s->cancels, memory_order_acquire);
 	size_t have = 0, want = FRAME_HEADER_SIZE, max = *nfds;
+	enum session_state state = session_state(s);
 	const char *why;
 	int r;
 
@@ -105,6 +108,9 @@ static int receive_frame(int fd, struct frame *f, uint8_t *buf, size_t room, int
 		if (n == -EAGAIN) {
 			if (process_now() >= deadline)
 				return -ETIMEDOUT;
+			if (session_state(s) != state ||
+			    atomic_load_explicit(&s->cancels, memory_order_acquire) != cancels)
+				return -ECANCELED;
 			continue;
 		}
 		if (n <= 0)
@@ -161,6 +167,8 @@ static int hello_lost(int r)
 {
 	if (r == -ETIMEDOUT)
 		return error_set(ETIMEDOUT, "the daemon did not answer the hello in time");
+	if (r == -ECANCELED)
+		return error_set(ECANCELED, "cancelled before the daemon answered the hello");
 	return error_set(r == -EPROTO ? EPROTO : ECONNREFUSED,
 	                 r == -EPROTO ? "the answer to the hello is no frame of this protocol"
 	                              : "the daemon ended the connection before it answered the hello");
@@ -182,7 +190,7 @@ int connect_hello(struct kmm *k, int fd, bool control, uint32_t cpu, uint64_t de
 		return r;
 	r = send_all(fd, buf, size, deadline);
 	if (r == 0)
-		r = receive_frame(fd, &f, buf, sizeof(buf), got, &nfds, deadline);
+		r = receive_frame(k, fd, &f, buf, sizeof(buf), got, &nfds, deadline);
 	else
 		nfds = 0;
 	if (r < 0) {

@@ -66,6 +66,9 @@ static inline bool domain_granule_pfn(const struct domain *d, uint32_t granule, 
  * (static or in thread-local storage) that says what was wrong and what to do. */
 int grant_alloc(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, uint32_t order,
                 pfn_t *ret, const char **why);
+/* The same for another cpu's request: node as in struct mm_request. */
+int grant_alloc_near(struct domain *d, struct session *s, uint32_t cpu, uint32_t node, gfp_t gfp,
+                     uint32_t order, pfn_t *ret, const char **why);
 /* The client never learned of it: the offer is withdrawn if it is still one. */
 void grant_withdraw(struct domain *d, struct session *s, uint32_t cpu, pfn_t pfn);
 /* Takes a block whose word says RETURNED by s at that generation; 0 also when the word has moved
@@ -104,8 +107,9 @@ void exchange_give(struct domain *d, struct session *s, uint32_t cpu, magazine_i
 int exchange_take(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, uint32_t order,
                   uint32_t rounds, magazine_id_t *ret, uint32_t *n, const char **why);
 /* The same from the zones alone, freeing nothing: for a request that waited (wait_queue.h). */
-int exchange_take_waiting(struct domain *d, struct session *s, gfp_t gfp, uint32_t order,
-                          uint32_t rounds, magazine_id_t *ret, uint32_t *n, const char **why);
+int exchange_take_waiting(struct domain *d, struct session *s, uint32_t node, gfp_t gfp,
+                          uint32_t order, uint32_t rounds, magazine_id_t *ret, uint32_t *n,
+                          const char **why);
 /* Offers s an empty one; -EAGAIN as above. */
 int exchange_empty(struct domain *d, struct session *s, magazine_id_t *ret);
 /* The client never learned of the offer: takes it back if it is still one. */

@@ -253,10 +253,13 @@ static int take_check(const struct mm_request *r, int *class, const char **why)
 	return -EINVAL;
 }
 
-int exchange_take_waiting(struct domain *d, struct session *s, gfp_t gfp, uint32_t order,
-                          uint32_t rounds, magazine_id_t *ret, uint32_t *n, const char **why)
+int exchange_take_waiting(struct domain *d, struct session *s, uint32_t node, gfp_t gfp,
+                          uint32_t order, uint32_t rounds, magazine_id_t *ret, uint32_t *n,
+                          const char **why)
 {
-	struct mm_request r = { .gfp = gfp, .order = order, .cpu = MM_CPU_NONE, .tag = s->id };
+	struct mm_request r = {
+		.gfp = gfp, .order = order, .cpu = MM_CPU_NONE, .tag = s->id, .node = node
+	};
 	int class, rc = take_check(&r, &class, why);
 
 	return rc ? rc : take_from_zones(d, s, &r, rounds, ret, n, why);

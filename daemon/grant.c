@@ -189,7 +189,15 @@ void grant_note_section(struct domain *d, struct session *s, pfn_t pfn)
 int grant_alloc(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, uint32_t order,
                 pfn_t *ret, const char **why)
 {
-	struct mm_request r = { .gfp = gfp, .order = order, .cpu = cpu, .tag = s->id };
+	return grant_alloc_near(d, s, cpu, MM_NODE_ANY, gfp, order, ret, why);
+}
+
+int grant_alloc_near(struct domain *d, struct session *s, uint32_t cpu, uint32_t node, gfp_t gfp,
+                     uint32_t order, pfn_t *ret, const char **why)
+{
+	struct mm_request r = {
+		.gfp = gfp, .order = order, .cpu = cpu, .tag = s->id, .node = node
+	};
 	pfn_t pfn;
 	int rc = grant_check(&r, why);
 

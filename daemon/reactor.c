@@ -83,13 +83,13 @@ static void reactor_on_tick(uv_timer_t *timer)
 	struct reactor *r = timer->data;
 	struct domain *d = r->kmmd->domain;
 
-	if (r->index == UINT32_MAX) {
-		if (d)
-			mm_tick(d->zones);
+	if (r->index == UINT32_MAX)
 		return;
-	}
 	if (d)
 		mm_tick_cpu(d->zones, r->index);
+	/* On a reactor, so that it stands still too while fsck looks (reactor_rendezvous). */
+	if (d && r->index == 0)
+		mm_tick(d->zones);
 	if (r->fds_unread)
 		channel_tick(r);
 	channel_flush_dirty(r);

@@ -42,6 +42,7 @@ struct wait_call {
 	struct domain *d;
 	struct session *s; /* referenced on its own: outlives the pending call's reference */
 	struct wait_request want;
+	uint32_t node; /* that the request prefers, whoever serves it */
 	enum wait_phase phase;
 	bool settled;
 	int cancelled; /* positive errno */
@@ -67,10 +68,10 @@ static int try_entered(struct wait_call *k, uint32_t cpu, uint32_t rounds)
 	int rc;
 
 	if (!q->take)
-		rc = grant_alloc(k->d, k->s, cpu, q->gfp, q->order, &k->pfn, &why);
+		rc = grant_alloc_near(k->d, k->s, cpu, k->node, q->gfp, q->order, &k->pfn, &why);
 	else
-		rc = exchange_take_waiting(k->d, k->s, q->gfp, q->order, rounds, &k->m, &k->rounds,
-		                           &why);
+		rc = exchange_take_waiting(k->d, k->s, k->node, q->gfp, q->order, rounds, &k->m,
+		                           &k->rounds, &why);
 	if (rc)
 		snprintf(k->why, sizeof(k->why), "%s", why);
 	return rc;
@@ -180,6 +181,7 @@ static void queue(struct wait_call *k)
 	k->phase = WAIT_QUEUED;
 	k->waiter = (struct waiter){ .gfp = k->want.gfp,
 		                     .order = k->want.order,
+		                     .node = k->node,
 		                     .whose = k->s,
 		                     .try = waiter_try,
 		                     .wake = waiter_wake };
@@ -311,6 +313,7 @@ void service_wait(struct rpc_call *call, const struct wait_request *want, int rc
 	k->d = call->kmmd->domain;
 	k->s = session_ref(call->session);
 	k->want = *want;
+	k->node = MM_NODE(call->reactor->index % mm_nr_nodes(k->d->zones));
 	if (rc == -EDQUOT || !may_wait(k))
 		settle(k);
 	else

@@ -97,6 +97,7 @@ int supervise_store_init(struct supervise_store *s)
 
 	memset(s, 0, sizeof(*s));
 	s->anchor = -1;
+	s->batch = SUPERVISE_BATCH_ALL;
 	for (i = 0; i < sizeof(parents) / sizeof(parents[0]) && s->anchor < 0; i++) {
 		s->socket = socket_new();
 		if (s->socket < 0)
@@ -282,7 +283,7 @@ void supervise_store_receive(struct supervise_store *s, pid_t child, struct supe
 	int fd[MESSAGE_FDS_MAX];
 
 	memset(news, 0, sizeof(*news));
-	for (;;) {
+	for (unsigned int left = s->batch; left > 0; left--) {
 		struct iovec iov = { .iov_base = text, .iov_len = MESSAGE_MAX };
 		struct msghdr msg = {
 			.msg_iov = &iov,

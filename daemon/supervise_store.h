@@ -6,9 +6,12 @@
 #ifndef DAEMON_SUPERVISE_STORE_H
 #define DAEMON_SUPERVISE_STORE_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+
+#define SUPERVISE_BATCH_ALL UINT_MAX
 
 struct supervise_store {
 	int socket;          /* bound; messages of the child arrive here */
@@ -16,6 +19,7 @@ struct supervise_store {
 	char address[64];    /* NOTIFY_SOCKET when it is abstract */
 	size_t nr, room;
 	struct supervise_fd *kept; /* in the order in which they came */
+	unsigned int batch;        /* messages read at a time: all */
 };
 
 struct supervise_fd {
@@ -34,7 +38,7 @@ void supervise_store_fini(struct supervise_store *s);
 /* Takes fd over, also on failure. A second descriptor of a file that is kept under that name is
  * closed. -ENOSPC, -EINVAL: the name. */
 int supervise_store_keep(struct supervise_store *s, const char *name, int fd);
-/* Reads all that has arrived; messages of other processes than `child` are dropped. */
+/* Reads all that has arrived, at most a batch; messages of other processes than `child` are dropped. */
 void supervise_store_receive(struct supervise_store *s, pid_t child, struct supervise_news *news);
 
 /* In the child between fork and exec: places the kept fds at 3 and up, and sets LISTEN_FDS,

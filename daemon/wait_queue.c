@@ -36,6 +36,7 @@
 struct wait_class {
 	gfp_t gfp;
 	uint32_t order;
+	uint32_t node; /* with __GFP_THISNODE, else 0 */
 	struct waiter *first, *last; /* NULL: the class is unused */
 	bool failed;                 /* in this round */
 };
@@ -87,16 +88,21 @@ static void unlink_waiter(struct wait_queue *q, struct waiter *w)
 		q->ops->end(q->ctx);
 }
 
+static uint32_t class_node(const struct waiter *w)
+{
+	return w->gfp & __GFP_THISNODE ? w->node : 0;
+}
+
 int wait_queue_add(struct wait_queue *q, struct waiter *w)
 {
 	LOCK_SCOPED(&q->lock);
 	gfp_t gfp = w->gfp & WAIT_GFP;
 	struct wait_class *c, *unused = NULL;
-	uint32_t i;
+	uint32_t node = class_node(w), i;
 
 	for (i = 0; i < WAIT_CLASSES_MAX; i++) {
 		c = &q->class[i];
-		if (c->first && c->gfp == gfp && c->order == w->order)
+		if (c->first && c->gfp == gfp && c->order == w->order && c->node == node)
 			break;
 		if (!c->first && !unused)
 			unused = c;
@@ -107,6 +113,7 @@ int wait_queue_add(struct wait_queue *q, struct waiter *w)
 		c = unused;
 		c->gfp = gfp;
 		c->order = w->order;
+		c->node = node;
 	}
 	w->class = (uint32_t)(c - q->class);
 	w->sequence = ++q->sequence;
@@ -149,7 +156,8 @@ static void fail_class(struct wait_queue *q, const struct wait_class *failed)
 	uint32_t i;
 
 	for (i = 0; i < WAIT_CLASSES_MAX; i++)
-		if (q->class[i].gfp == failed->gfp && q->class[i].order >= failed->order)
+		if (q->class[i].gfp == failed->gfp && q->class[i].node == failed->node &&
+		    q->class[i].order >= failed->order)
 			q->class[i].failed = true;
 }
 
@@ -220,7 +228,7 @@ size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx)
 		for (prev = NULL, w = c->first; w; prev = w, w = w->next) {
 			n++;
 			if (w->prev == prev && w->queued && w->class == i && w->order == c->order &&
-			    (w->gfp & WAIT_GFP) == c->gfp &&
+			    (w->gfp & WAIT_GFP) == c->gfp && class_node(w) == c->node &&
 			    (!prev || prev->sequence < w->sequence))
 				continue;
 			snprintf(text, sizeof(text), "wait queue: request %llu is out of place",

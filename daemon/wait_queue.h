@@ -24,6 +24,7 @@ struct waiter {
 	/* set by the owner before wait_queue_add() */
 	gfp_t gfp;
 	uint32_t order;
+	uint32_t node; /* of mm_request; tells requests with __GFP_THISNODE apart */
 	const void *whose; /* for wait_queue_cancel() */
 	/* Tries to be served: 0; -ENOMEM still not; else it fails with that. Under the queue's lock:
 	 * takes no lock that ranks before LOCK_RANK_DEPOT and frees nothing. */

@@ -346,6 +346,8 @@ int main(void)
 			client_run(&d, s, i);
 		}
 	}
+	for (unsigned i = 0; i < CLIENTS; i++) /* kmm_open itself does not wait for a daemon */
+		wait_until((clients_live(), atomic_load(&s->session[i]) != 0));
 	for (unsigned n = 0; n < kills; n++)
 		kill_and_go_on(&d, s, n, &seed);
 	daemon_wait_serving(&d);

@@ -51,6 +51,8 @@ static inline void manager_serve(struct manager *m, pid_t pid)
 		kill(pid, SIGKILL); /* it waits for the barrier, which nobody answers any more */
 		return;
 	}
+	/* one by one, so that the kill comes exactly at its place */
+	m->store.batch = m->kill_at ? 1 : SUPERVISE_BATCH_ALL;
 	supervise_store_receive(&m->store, pid, &news);
 	m->news.ready |= news.ready;
 	m->news.stopping |= news.stopping;

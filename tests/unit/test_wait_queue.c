@@ -59,6 +59,12 @@ static int try(struct waiter *w)
 	return 0;
 }
 
+static int try_granted(struct waiter *w)
+{
+	(void)w;
+	return 0;
+}
+
 static int try_refused(struct waiter *w)
 {
 	(void)w;
@@ -139,6 +145,24 @@ START_TEST(overtaking)
 	ck_assert_uint_eq(small.woken, 0);
 	give(2, 0);
 	ck_assert_uint_eq(small.woken, 4);
+}
+END_TEST
+
+/* Two nodes are two kinds of memory for those who want no other. */
+START_TEST(this_node_only)
+{
+	struct request far, near;
+
+	far = (struct request){ .w = { .gfp = GFP_KERNEL | __GFP_THISNODE | __GFP_DMA, .node = 1,
+		                       .try = try, .wake = wake } };
+	ck_assert_int_eq(wait_queue_add(q, &far.w), 0);
+	add(&near, GFP_KERNEL | __GFP_THISNODE | __GFP_DMA, 0, NULL);
+	near.w.try = try_granted;
+	give(0, 0);
+	ck_assert_uint_eq(near.woken, 1);
+	ck_assert_uint_eq(far.woken, 0);
+	give(1, __GFP_DMA);
+	ck_assert_uint_eq(far.woken, 2);
 }
 END_TEST
 
@@ -311,6 +335,7 @@ int main(void)
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, first_come_first_served);
 	tcase_add_test(c, overtaking);
+	tcase_add_test(c, this_node_only);
 	tcase_add_test(c, much_at_once_serves_by_age);
 	tcase_add_test(c, removing);
 	tcase_add_test(c, cancelling_one_owner);
