@@ -6,9 +6,9 @@
  * at once. Only the first block may be waited for: from then on the request loses its
  * DIRECT_RECLAIM.
  *
- * Giving back is all or nothing: every entry is checked first, also for being named twice. Ascending
- * frames, the usual case, need no memory for that; else a bit a frame does, kept by the thread. What a
- * thread's magazines can take is cached, more goes to the daemon in magazines.
+ * Giving back is all or nothing: every entry is checked first, also for being named twice.
+ * Ascending frames, the usual case, need no memory for that; else a bit a frame does, kept by the
+ * thread. What a thread's magazines can take is cached, more goes to the daemon in magazines.
  */
 #include "client/internal.h"
 
@@ -36,9 +36,9 @@ static int bulk_take(struct bulk *b, bool first, size_t want, struct round r[], 
 		b->how.flags |= CALL_NOWAIT;
 	}
 	if (b->class >= 0 && want > 1 && !pressure(b->k) && !(gfp & KMM_GFP_HIGH)) {
-		rc = exchange_take(b->k, &b->how, gfp, b->order, OWNER_HELD,
-		                   want < MAGAZINE_ROUNDS_MAX ? (uint32_t)want : MAGAZINE_ROUNDS_MAX, r,
-		                   n);
+		rc = exchange_take(
+			b->k, &b->how, gfp, b->order, OWNER_HELD,
+			want < MAGAZINE_ROUNDS_MAX ? (uint32_t)want : MAGAZINE_ROUNDS_MAX, r, n);
 		if (rc != -EAGAIN)
 			return rc;
 	}
@@ -52,7 +52,8 @@ static int bulk_alloc(struct bulk *b, size_t n, struct kmm_page *pages[], size_t
 	uint32_t pfn, m, i;
 	int rc = 0;
 
-	while (*got < n && b->class >= 0 && b->tc && local_take(b->tc, (unsigned int)b->class, &pfn)) {
+	while (*got < n && b->class >= 0 && b->tc &&
+	       local_take(b->tc, (unsigned int)b->class, &pfn)) {
 		if ((b->gfp & KMM_GFP_ZERO) && (rc = page_zero(b->k, pfn, b->order)) < 0) {
 			page_free(b->k, pfn, b->order);
 			return rc;
@@ -120,8 +121,8 @@ static int marks_get(struct thread_cache *tc)
 
 	if (tc->marks)
 		return 0;
-	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-	         0);
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+	         -1, 0);
 	if (p == MAP_FAILED)
 		return error_set(ENOMEM, "no memory to check %u frames", tc->frames);
 	madvise(p, size, MADV_DONTFORK);
@@ -148,8 +149,8 @@ static int check_one(struct bulk *b, size_t i, const struct kmm_page *page, uint
 	if (r < 0)
 		return r;
 	if (order != b->order)
-		return error_set(EINVAL, "entry %zu: the block at frame %u has order %u, not %u", i, *pfn,
-		                 order, b->order);
+		return error_set(EINVAL, "entry %zu: the block at frame %u has order %u, not %u", i,
+		                 *pfn, order, b->order);
 	return 0;
 }
 
@@ -158,7 +159,7 @@ static uint32_t pfn_of(struct bulk *b, const struct kmm_page *page)
 	return (uint32_t)((const page_desc_t *)page - b->k->control.desc);
 }
 
-/* Marks every frame; -EINVAL at the first that was marked before. All marks are clear afterwards. */
+/* Marks every frame; -EINVAL at the first that was marked before. No mark is left. */
 static int check_twice(struct bulk *b, size_t n, struct kmm_page *const pages[])
 {
 	uint64_t *marks;
@@ -175,7 +176,8 @@ static int check_twice(struct bulk *b, size_t n, struct kmm_page *const pages[])
 		uint32_t pfn = pfn_of(b, pages[i]);
 
 		if (marks[pfn / 64] >> pfn % 64 & 1)
-			r = error_set(EINVAL, "entry %zu: the block at frame %u is named twice", i, pfn);
+			r = error_set(EINVAL, "entry %zu: the block at frame %u is named twice", i,
+			              pfn);
 		marks[pfn / 64] |= UINT64_C(1) << pfn % 64;
 	}
 	for (marked = i, i = 0; i < marked; i++) {

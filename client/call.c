@@ -7,7 +7,8 @@
  * nothing but time: every call may be asked again, so it is, as soon as the session is up again.
  *
  * Only the deadline, kmm_cancel, a close and the loss of the pool end a call that finds no daemon:
- *   EAGAIN       it was never sent, or what it may have been granted is withdrawn with its connection
+ *   EAGAIN       it was never sent, or what it may have been granted is withdrawn with its
+ *                connection
  *   EINPROGRESS  it was sent, was not answered, and cannot be withdrawn (CALL_ONCE)
  */
 #include "client/internal.h"
@@ -32,7 +33,8 @@ struct call_how call_begin(struct kmm *k, unsigned int flags)
 	uint32_t ms = tc && tc->timeout_ms ? tc->timeout_ms : k->timeout_ms;
 	struct call_how how = {
 		.flags = flags,
-		.deadline = ms == UINT32_MAX ? DEADLINE_NONE : process_now() + ms * UINT64_C(1000000),
+		.deadline = ms == UINT32_MAX ? DEADLINE_NONE
+		                             : process_now() + ms * UINT64_C(1000000),
 		.cancels = atomic_load_explicit(&k->cancels, memory_order_acquire),
 	};
 
@@ -48,7 +50,8 @@ static bool cancelled(struct kmm *k, const struct call_how *how)
 static int call_away(const struct call_how *how, bool sent)
 {
 	if (sent && (how->flags & CALL_ONCE))
-		return error_set(EINPROGRESS, "the daemon went away before it answered; whether the call "
+		return error_set(EINPROGRESS, "the daemon went away before it answered; whether "
+		                              "the call "
 		                              "was done shows when it is back");
 	return error_set(EAGAIN, how->flags & CALL_NOWAIT
 	                                 ? "the daemon is away, and the request may not wait for it"
@@ -114,7 +117,7 @@ static bool is_away(int r)
 }
 
 /* The connection to the reactor of this CPU; a reference for the caller. */
-static int slot_channel(struct kmm *k, uint64_t deadline, struct channel **ret)
+static int slot_channel(struct kmm *k, const struct call_how *how, struct channel **ret)
 {
 	int cpu = sched_getcpu();
 	uint32_t i = (cpu < 0 ? 0 : (uint32_t)cpu) % k->reactors % k->nr_slots;
@@ -128,9 +131,9 @@ static int slot_channel(struct kmm *k, uint64_t deadline, struct channel **ret)
 		uint64_t now = process_now();
 
 		pthread_mutex_unlock(&s->lock);
-		if (now >= deadline || session_state(k) != SESSION_UP)
-			return -ETIMEDOUT;
-		futex_wait(&k->changes, seen, deadline_min(deadline, now + NAP_MAX_NS));
+		if (now >= how->deadline || session_state(k) != SESSION_UP || cancelled(k, how))
+			return -ETIMEDOUT; /* the caller sees which */
+		futex_wait(&k->changes, seen, deadline_min(how->deadline, now + NAP_MAX_NS));
 		pthread_mutex_lock(&s->lock);
 	}
 	if (likely(s->channel && !channel_broken(s->channel))) {
@@ -140,10 +143,14 @@ static int slot_channel(struct kmm *k, uint64_t deadline, struct channel **ret)
 	}
 	channel_put(s->channel);
 	s->channel = NULL;
+	if (cancelled(k, how)) {
+		pthread_mutex_unlock(&s->lock);
+		return -ECANCELED;
+	}
 	s->opening = true;
 	pthread_mutex_unlock(&s->lock);
 
-	r = channel_open(&c, k, i, deadline_min(deadline, process_now() + CONNECT_NS));
+	r = channel_open(&c, k, i, deadline_min(how->deadline, process_now() + CONNECT_NS));
 
 	pthread_mutex_lock(&s->lock);
 	s->opening = false;
@@ -158,6 +165,24 @@ static int slot_channel(struct kmm *k, uint64_t deadline, struct channel **ret)
 	if (r == 0 && session_state(k) != SESSION_UP)
 		channel_break(c, -ECONNRESET);
 	return r;
+}
+
+int call_notify(struct kmm *k, const struct call_how *how, uint16_t method,
+                const pb_msgdesc_t *type, const void *request)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + CALL_REQUEST_MAX];
+	pb_ostream_t out = pb_ostream_from_buffer(frame + FRAME_HEADER_SIZE, CALL_REQUEST_MAX);
+	struct channel *c;
+	int r;
+
+	if (session_state(k) != SESSION_UP || !pb_encode(&out, type, request))
+		return -EAGAIN;
+	r = slot_channel(k, how, &c);
+	if (r < 0)
+		return -EAGAIN;
+	r = channel_notify(c, frame, out.bytes_written, method);
+	channel_put(c);
+	return r < 0 ? -EAGAIN : 0;
 }
 
 /* Sends it once and waits: 0 with an answer in `call`, or the loss of the connection. */
@@ -209,9 +234,9 @@ static int call_answer(struct kmm *k, struct call *call, const pb_msgdesc_t *typ
 	return 0;
 }
 
-int call_unary(struct kmm *k, struct call_how *how, uint16_t method, const pb_msgdesc_t *request_type,
-               const void *request, const pb_msgdesc_t *reply_type, void *reply, int fds[],
-               size_t *nfds)
+int call_unary(struct kmm *k, struct call_how *how, uint16_t method,
+               const pb_msgdesc_t *request_type, const void *request,
+               const pb_msgdesc_t *reply_type, void *reply, int fds[], size_t *nfds)
 {
 	uint8_t frame[FRAME_HEADER_SIZE + CALL_REQUEST_MAX];
 	pb_ostream_t out = pb_ostream_from_buffer(frame + FRAME_HEADER_SIZE, CALL_REQUEST_MAX);
@@ -231,7 +256,7 @@ int call_unary(struct kmm *k, struct call_how *how, uint16_t method, const pb_ms
 		r = call_wait_up(k, how, sent);
 		if (r < 0)
 			return r;
-		r = slot_channel(k, how->deadline, &c);
+		r = slot_channel(k, how, &c);
 		if (likely(r == 0)) {
 			r = call_once(k, how, c, &call, frame, out.bytes_written, method, &sent);
 			channel_put(c);

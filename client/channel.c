@@ -3,9 +3,9 @@
  * A connection that many threads use at once: leader and followers.
  *
  * Calls are told apart by their id. Whoever waits for an answer while nobody reads becomes the
- * leader: it reads for all, hands each reply to its call, and when its own has come makes one of the
- * others the leader. So a lone thread sends, receives and is done: two system calls, no other thread.
- * A call that waits in the daemon holds nothing here: other calls pass it.
+ * leader: it reads for all, hands each reply to its call, and when its own has come makes one of
+ * the others the leader. So a lone thread sends, receives and is done: two system calls, no other
+ * thread. A call that waits in the daemon holds nothing here: other calls pass it.
  *
  * Sending combines in the same way. Whoever sends while nobody else does sends for all: frames that
  * come meanwhile are appended to a buffer that leaves in one more send.
@@ -13,11 +13,11 @@
  * The lock guards everything except the input buffer, which is the leader's, and the buffer being
  * sent, which is the sender's. It is never held over a system call that waits.
  *
- * A connection breaks once, by whoever sees it first: the end of file, a frame that makes no sense, a
- * call whose answer is overdue. Then every queued call is lost (done, with an error) and its caller
- * repeats it elsewhere; the daemon withdraws what it had offered through this connection. The socket
- * is shut down at once and closed with the last reference, so that no thread can meet a reused
- * descriptor.
+ * A connection breaks once, by whoever sees it first: the end of file, a frame that makes no sense,
+ * a call whose answer is overdue. Then every queued call is lost (done, with an error) and its
+ * caller repeats it elsewhere; the daemon withdraws what it had offered through this connection.
+ * The socket is shut down at once and closed with the last reference, so that no thread can meet a
+ * reused descriptor.
  */
 #include "client/internal.h"
 
@@ -39,6 +39,8 @@ struct channel {
 	struct process_fd socket;
 	_Atomic bool broken;
 	bool reading, sending;
+	bool notified; /* something was sent that nobody waits for */
+	struct kmm *k;
 	int error;
 	uint32_t last_id;
 	struct call *calls; /* unanswered */
@@ -64,6 +66,7 @@ int channel_open(struct channel **ret, struct kmm *k, uint32_t cpu, uint64_t dea
 	pthread_cond_init(&c->room, NULL);
 	atomic_init(&c->refs, 1);
 	c->socket.fd = -1;
+	c->k = k;
 	c->out = c->buffers[0];
 	c->out_spare = c->buffers[1];
 	c->last_id = 1; /* the hello's */
@@ -137,6 +140,8 @@ static void break_locked(struct channel *c, int error)
 		return;
 	c->error = error;
 	atomic_store_explicit(&c->broken, true, memory_order_release);
+	if (c->notified)
+		session_untold(c->k);
 	shutdown(c->socket.fd, SHUT_RDWR);
 	while ((call = c->calls)) {
 		c->calls = call->next;
@@ -241,6 +246,22 @@ int channel_submit(struct channel *c, struct call *call, uint8_t *frame, size_t 
 		c->calls = call;
 		send_frame(c, frame, FRAME_HEADER_SIZE + body_size);
 	}
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+int channel_notify(struct channel *c, uint8_t *frame, size_t body_size, uint16_t method)
+{
+	struct frame f = { .length = (uint32_t)body_size, .code = method, .kind = FRAME_NOTIFY };
+	int r = 0;
+
+	frame_encode(frame, &f);
+	pthread_mutex_lock(&c->lock);
+	c->notified = true;
+	if (!channel_broken(c))
+		send_frame(c, frame, FRAME_HEADER_SIZE + body_size);
+	if (channel_broken(c))
+		r = c->error;
 	pthread_mutex_unlock(&c->lock);
 	return r;
 }

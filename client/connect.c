@@ -35,7 +35,8 @@ static int connect_refused(int err, const char *address)
 		return error_set(err, "no daemon listens on %s", address);
 	case EACCES:
 	case EPERM:
-		return error_set(EACCES, "this user may not connect to %s (is it in the socket's group?)",
+		return error_set(EACCES,
+		                 "this user may not connect to %s (is it in the socket's group?)",
 		                 address);
 	default:
 		return error_set(err, "cannot connect to %s: error %d", address, err);
@@ -90,8 +91,8 @@ static int send_all(int fd, const uint8_t *buf, size_t size, uint64_t deadline)
 }
 
 /* Reads one whole frame; what follows it stays in the socket. A cancel or a close ends it. */
-static int receive_frame(struct kmm *s, int fd, struct frame *f, uint8_t *buf, size_t room, int fds[],
-                         size_t *nfds, uint64_t deadline)
+static int receive_frame(struct kmm *s, int fd, struct frame *f, uint8_t *buf, size_t room,
+                         int fds[], size_t *nfds, uint64_t deadline)
 {
 	/* acquire: pairs with kmm_cancel */
 	uint32_t cancels = atomic_load_explicit(&s->cancels, memory_order_acquire);
@@ -142,8 +143,9 @@ static int hello_encode(struct kmm *k, uint8_t *buf, size_t room, bool control, 
                         uint64_t deadline, size_t *size)
 {
 	kmm_v1_HelloRequest q = kmm_v1_HelloRequest_init_zero;
-	pb_ostream_t out = pb_ostream_from_buffer(buf + FRAME_HEADER_SIZE, room - FRAME_HEADER_SIZE);
-	struct frame f = { .call = 1, .code = kmm_v1_Method_ALLOCATOR_HELLO, .kind = FRAME_REQUEST };
+	pb_ostream_t out =
+		pb_ostream_from_buffer(buf + FRAME_HEADER_SIZE, room - FRAME_HEADER_SIZE);
+	struct frame f = {.call = 1, .code = kmm_v1_Method_ALLOCATOR_HELLO, .kind = FRAME_REQUEST};
 	uint64_t now = process_now();
 
 	q.version = PROTOCOL_VERSION;
@@ -157,7 +159,9 @@ static int hello_encode(struct kmm *k, uint8_t *buf, size_t room, bool control, 
 		return error_set(EPROTO, "the hello does not fit its frame");
 	f.length = (uint32_t)out.bytes_written;
 	f.cpu = (uint16_t)cpu;
-	f.timeout_us = deadline == DEADLINE_NONE ? 0 : deadline > now ? (deadline - now) / 1000 + 1 : 1;
+	f.timeout_us = deadline == DEADLINE_NONE ? 0
+	               : deadline > now          ? (deadline - now) / 1000 + 1
+	                                         : 1;
 	frame_encode(buf, &f);
 	*size = FRAME_HEADER_SIZE + f.length;
 	return 0;
@@ -169,9 +173,13 @@ static int hello_lost(int r)
 		return error_set(ETIMEDOUT, "the daemon did not answer the hello in time");
 	if (r == -ECANCELED)
 		return error_set(ECANCELED, "cancelled before the daemon answered the hello");
-	return error_set(r == -EPROTO ? EPROTO : ECONNREFUSED,
-	                 r == -EPROTO ? "the answer to the hello is no frame of this protocol"
-	                              : "the daemon ended the connection before it answered the hello");
+	return error_set(r == -EPROTO ? EPROTO : ECONNREFUSED, r == -EPROTO ? "the answer to the "
+	                                                                      "hello is no frame "
+	                                                                      "of this protocol"
+	                                                                    : "the daemon ended "
+	                                                                      "the connection "
+	                                                                      "before it answered "
+	                                                                      "the hello");
 }
 
 int connect_hello(struct kmm *k, int fd, bool control, uint32_t cpu, uint64_t deadline,
@@ -208,8 +216,8 @@ int connect_hello(struct kmm *k, int fd, bool control, uint32_t cpu, uint64_t de
 		goto close_fds;
 	}
 	if (p.version != PROTOCOL_VERSION) {
-		r = error_set(EPROTO, "the daemon speaks protocol version %u, the library %u", p.version,
-		              PROTOCOL_VERSION);
+		r = error_set(EPROTO, "the daemon speaks protocol version %u, the library %u",
+		              p.version, PROTOCOL_VERSION);
 		goto close_fds;
 	}
 	*reply = p;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Texts of failures, one a thread. A failing function sets the text and returns the negative errno
- * that goes with it; success leaves the text alone. A thread for which the system has no memory gets
- * a fixed text.
+ * that goes with it; success leaves the text alone. A thread for which the system has no memory
+ * gets a fixed text.
  */
 #include "client/internal.h"
 

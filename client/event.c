@@ -3,9 +3,9 @@
  * Events: from whoever notices to the program's callback.
  *
  * A bounded queue; the keeper empties it into the callback, unless kmm_fd was called: then the
- * descriptor (an eventfd) becomes readable and kmm_dispatch empties it. One callback runs at a time,
- * in the order of the queue. Events that nobody asked for are not queued. A full queue drops its
- * oldest PRESSURE, else its oldest event.
+ * descriptor (an eventfd) becomes readable and kmm_dispatch empties it. One callback runs at a
+ * time, in the order of the queue. Events that nobody asked for are not queued. A full queue drops
+ * its oldest PRESSURE, else its oldest event.
  */
 #include "client/internal.h"
 

@@ -11,10 +11,10 @@
  * A few empty magazines are kept for gives; further ones go back (EMPTY). Without one, a give asks
  * the daemon for one first, and each give asks for the next in the same call.
  *
- * Nothing is lost: a take whose answer is lost was withdrawn by the daemon with the connection, so our
- * CAS of its header would fail; a give whose answer is lost is told again when the session is up
- * again (exchange_repeat), and telling twice does nothing. Words that could not be given stay RETURNED,
- * where the daemon finds them.
+ * Nothing is lost: a take whose answer is lost was withdrawn by the daemon with the connection, so
+ * our CAS of its header would fail; a give whose answer is lost is told again when the session is
+ * up again (exchange_repeat), and telling twice does nothing. Words that could not be given stay
+ * RETURNED, where the daemon finds them.
  */
 #include "client/internal.h"
 
@@ -152,8 +152,8 @@ static void given_push(struct kmm *k, uint32_t m)
 	pthread_mutex_unlock(&k->magazine_lock);
 }
 
-/* Points the words of up to n rounds at magazine m and writes them there: how many. What had changed
- * is moved to the front of r, *failed of them. */
+/* Points the words of up to n rounds at magazine m and writes them there: how many. What had
+ * changed is moved to the front of r, *failed of them. */
 static uint32_t load(struct kmm *k, uint32_t m, struct round r[], uint32_t n, uint32_t *failed)
 {
 	struct magazine *mag = &k->control.magazine[m];
@@ -250,9 +250,8 @@ uint32_t exchange_give(struct kmm *k, unsigned int order, struct round r[], uint
 	return kept;
 }
 
-void exchange_repeat(struct kmm *k)
+void exchange_repeat(struct kmm *k, struct call_how *how)
 {
-	struct call_how how = call_begin(k, CALL_NOWAIT);
 	uint32_t m[GIVEN_MAX], n, i;
 
 	pthread_mutex_lock(&k->magazine_lock);
@@ -265,7 +264,7 @@ void exchange_repeat(struct kmm *k)
 		kmm_v1_ExchangeRequest q = { .give = m[i] + 1 };
 		kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
 
-		if (exchange_call(k, &how, &q, &p) < 0)
+		if (exchange_call(k, how, &q, &p) < 0)
 			given_push(k, m[i]);
 	}
 }

@@ -4,8 +4,8 @@
  * sessions, so only a session's first hold and its last put are calls.
  *
  * One entry a held block, in a hash table by frame. While an entry's call is under way it is `busy`
- * and others who want it wait: a first get and a last put of the same block never overtake each other.
- * The lock is not held during calls.
+ * and others who want it wait: a first get and a last put of the same block never overtake each
+ * other. The lock is not held during calls.
  */
 #include "client/internal.h"
 

@@ -44,7 +44,8 @@ struct kmm_page *kmm_virt_to_page(struct kmm *k, const void *addr)
 		return errno_null(error_set(EINVAL, "%p lies outside the pool's window", addr));
 	pfn = (uint32_t)(at >> FRAME_SHIFT);
 	if (section_state(k, pfn) != CONTROL_SECTION_DIRECT)
-		return errno_null(error_set(EPERM, "%p: no memory of the session's domain is there", addr));
+		return errno_null(
+			error_set(EPERM, "%p: no memory of the session's domain is there", addr));
 	return page_at(k, pfn);
 }
 

@@ -122,8 +122,9 @@ struct local_class {
 };
 
 /*
- * What one thread caches of one session, in memory of its own that reads as zeroes in a forked child
- * (MADV_WIPEONFORK). All zeroes is a valid cache: empty, of no session, of a pool without frames.
+ * What one thread caches of one session, in memory of its own that reads as zeroes in a forked
+ * child (MADV_WIPEONFORK). All zeroes is a valid cache: empty, of no session, of a pool without
+ * frames.
  */
 struct thread_cache {
 	_Atomic(struct kmm *) session; /* NULL: closed, lost or forked. Cleared by others */
@@ -169,8 +170,8 @@ void local_class_init(struct thread_cache *tc);
 void thread_cache_report(struct kmm *k, struct thread_cache *tc);
 /* Takes one block of class c as HELD: true and its index. No daemon. */
 bool local_take(struct thread_cache *tc, unsigned int c, uint32_t *index);
-/* Fills the cache from the daemon and takes one. -EAGAIN also when a magazine is not worth it or none
- * is free: blocks can be had one by one. */
+/* Fills the cache from the daemon and takes one. -EAGAIN also when a magazine is not worth it or
+ * none is free: blocks can be had one by one. */
 int local_refill(struct kmm *k, struct thread_cache *tc, unsigned int c, uint32_t gfp,
                  struct call_how *how, uint32_t *index);
 /* Keeps a block whose word says RETURNED; false: no room (the caller gives it to the daemon). */
@@ -213,6 +214,9 @@ bool channel_broken(struct channel *c);
  * the channel is broken. */
 int channel_submit(struct channel *c, struct call *call, uint8_t *frame, size_t body_size,
                    uint16_t method, uint64_t timeout_us);
+/* Sends a request that is not answered. What was sent may be lost when the channel breaks: the
+ * keeper then has the daemon look at the words (session_untold). Negative: it is broken. */
+int channel_notify(struct channel *c, uint8_t *frame, size_t body_size, uint16_t method);
 /* Until the call is done: its error. -ETIMEDOUT: well past its deadline no answer came; the channel
  * is broken then. */
 int channel_wait(struct channel *c, struct call *call);
@@ -222,7 +226,7 @@ void channel_break(struct channel *c, int error);
 void channel_cancel(struct channel *c, struct call *only);
 void call_close_fds(struct call *call);
 
-/* A blocking connection to a socket whose reads and writes return EAGAIN after a tenth of a second. */
+/* A connection to a socket; reads and writes return EAGAIN after a tenth of a second. */
 int connect_socket(struct process_fd *p, const char *address, uint64_t deadline);
 /* Hello on a fresh connection. fds: room for two, for the control connection, else NULL. On refusal
  * the text is set. */
@@ -245,9 +249,13 @@ struct call_how {
 };
 /* The deadline by the thread's or session's timeout. */
 struct call_how call_begin(struct kmm *k, unsigned int flags);
-int call_unary(struct kmm *k, struct call_how *how, uint16_t method, const pb_msgdesc_t *request_type,
-               const void *request, const pb_msgdesc_t *reply_type, void *reply, int fds[],
-               size_t *nfds);
+int call_unary(struct kmm *k, struct call_how *how, uint16_t method,
+               const pb_msgdesc_t *request_type, const void *request,
+               const pb_msgdesc_t *reply_type, void *reply, int fds[], size_t *nfds);
+/* Tells the daemon something without waiting for it: 0, or -EAGAIN when there is no connection at
+ * hand. */
+int call_notify(struct kmm *k, const struct call_how *how, uint16_t method,
+                const pb_msgdesc_t *type, const void *request);
 #define CALL(k, how, method, Type, request, reply)                                                \
 	call_unary(k, how, kmm_v1_Method_##method, kmm_v1_##Type##Request_fields, request,        \
 	           kmm_v1_##Type##Reply_fields, reply, NULL, NULL)
@@ -308,7 +316,7 @@ struct kmm {
 	pthread_mutex_t section_lock;
 	uint32_t sections_mapped;                          /* section_lock */
 	_Atomic uint8_t mapped[CONTROL_SECTIONS_MAX];      /* 1: at its place in the window */
-	_Atomic uint64_t marked[CONTROL_SECTIONS_MAX / 64]; /* bits known to be set in control memory */
+	_Atomic uint64_t marked[CONTROL_SECTIONS_MAX / 64]; /* bits set in control memory */
 
 	/* exchange.c; magazine_lock */
 	pthread_mutex_t magazine_lock;
@@ -476,6 +484,13 @@ int page_free(struct kmm *k, uint32_t pfn, unsigned int order);
 /* Tells the daemon of a block whose word says RETURNED. */
 int page_free_tell(struct kmm *k, uint32_t pfn, unsigned int order, uint64_t word);
 
+/* A request found no memory lately: a free is over when the daemon has the block. */
+static inline bool scarce(struct kmm *k)
+{
+	/* relaxed: a wish of the daemon */
+	return atomic_load_explicit(&k->control.status->scarce, memory_order_relaxed) != 0;
+}
+
 static inline bool pressure(struct kmm *k)
 {
 	/* relaxed: a wish of the daemon */
@@ -510,7 +525,7 @@ int exchange_take(struct kmm *k, struct call_how *how, uint32_t gfp, unsigned in
  * moved to the front; returns how many. */
 uint32_t exchange_give(struct kmm *k, unsigned int order, struct round r[], uint32_t n);
 /* Repeats gives that were not answered. */
-void exchange_repeat(struct kmm *k);
+void exchange_repeat(struct kmm *k, struct call_how *how);
 
 /* ---- share.c, hold.c ---- */
 
@@ -525,8 +540,8 @@ static inline uint32_t granule_of(struct kmm *k, uint32_t pfn)
 	return pfn << k->granule_bits;
 }
 
-/* Somebody holds it at this moment, this session or another. A kept block in the instant between its
- * owner's free and the daemon's answer counts: its holders are there. */
+/* Somebody holds it at this moment, this session or another. A kept block in the instant between
+ * its owner's free and the daemon's answer counts: its holders are there. */
 static inline bool word_is_live(uint64_t w)
 {
 	return owner_kind(w) == OWNER_HELD || (owner_kind(w) == OWNER_RETURNED && (w & OWNER_KEPT));

@@ -2,11 +2,11 @@
 /*
  * The keeper: a session's own thread, with all signals blocked.
  *
- * It holds the control connection: it listens for the daemon's events, sends a ping when nothing was
- * heard for a while, and takes the daemon for dead when that is not answered either. When the
- * connection ends it tells everybody (DOWN), connects again with growing pauses, resumes the session
- * by its token, repeats what had not been told, and tells everybody again (UP). When the daemon says
- * that the session's pool is gone, the session is LOST, for good.
+ * It holds the control connection: it listens for the daemon's events, sends a ping when nothing
+ * was heard for a while, and takes the daemon for dead when that is not answered either. When the
+ * connection ends it tells everybody (DOWN), connects again with growing pauses, resumes the
+ * session by its token, repeats what had not been told, and tells everybody again (UP). When the
+ * daemon says that the session's pool is gone, the session is LOST, for good.
  *
  *     UP --connection ends--> DOWN --hello--> UP
  *                               \--hello refused, ENOTRECOVERABLE--> LOST
@@ -28,6 +28,7 @@
 #define PAUSE_MIN_NS 1000000u
 #define PAUSE_MAX_NS 100000000u
 #define HELLO_NS 5000000000u
+#define CATCH_UP_NS 1000000000u
 #define KEEPALIVE_DEFAULT_MS 10000u
 
 bool keeper_is_self(struct kmm *k)
@@ -64,7 +65,7 @@ static int control_send(struct kmm *k, uint16_t method, const pb_msgdesc_t *type
 		if (n > 0)
 			at += (size_t)n;
 		else if (errno != EINTR)
-			return -ECONNRESET; /* a buffer that stays full for so long is a dead daemon's */
+			return -ECONNRESET; /* a buffer full for so long is a dead daemon's */
 	}
 	return 0;
 }
@@ -187,7 +188,8 @@ int keeper_resume(struct kmm *k, uint64_t deadline)
 
 		if (r == 0) {
 			if (session_set_state(k, SESSION_DOWN, SESSION_UP))
-				event_push(k, KMM_EVENT_UP, "the daemon is back, with everything as before");
+				event_push(k, KMM_EVENT_UP,
+				           "the daemon is back, with everything as before");
 			return 0;
 		}
 		if (r == -ENOTRECOVERABLE) {
@@ -220,7 +222,8 @@ static void keeper_catch_up(struct kmm *k)
 	if (session_enter(k) < 0)
 		return;
 	how = call_begin(k, CALL_NOWAIT);
-	exchange_repeat(k);
+	how.deadline = process_now() + CATCH_UP_NS; /* it has a connection to listen to */
+	exchange_repeat(k, &how);
 	/* acquire: pairs with the release in session_untold */
 	if (atomic_exchange_explicit(&k->untold, 0, memory_order_acquire) != 0 &&
 	    CALL(k, &how, ALLOCATOR_COLLECT, Collect, &q, &p) < 0)

@@ -2,18 +2,18 @@
 /*
  * What a thread keeps for itself: two magazines of each class (Bonwick and Adams 2001, 3.1).
  *
- * Allocating pops from `loaded`, freeing pushes to it; when it is empty or full the two change places;
- * only when that does not help is a whole magazine exchanged with the daemon. So a thread that goes
- * back and forth around any point makes no exchange.
+ * Allocating pops from `loaded`, freeing pushes to it; when it is empty or full the two change
+ * places; only when that does not help is a whole magazine exchanged with the daemon. So a thread
+ * that goes back and forth around any point makes no exchange.
  *
- * What is cached is marked RETURNED in its owner word, and a round remembers that word. The daemon may
- * take a block away at any moment by exchanging its word; the thread's claim, an exchange from the
- * remembered word to HELD, then fails, and the round is dropped. Nothing has to be asked of an idle
- * thread.
+ * What is cached is marked RETURNED in its owner word, and a round remembers that word. The daemon
+ * may take a block away at any moment by exchanging its word; the thread's claim, an exchange from
+ * the remembered word to HELD, then fails, and the round is dropped. Nothing has to be asked of an
+ * idle thread.
  *
- * Sizes. A magazine's rounds start where Bonwick's table puts the block's size and move down the table,
- * and on to 512, each time that three misses fall into a tenth of a second. All that a thread caches
- * stays below a bound in bytes; what does not fit goes back, the largest class first.
+ * Sizes. A magazine's rounds start where Bonwick's table puts the block's size and move down the
+ * table, and on to 512, each time that three misses fall into a tenth of a second. All that a
+ * thread caches stays below a bound in bytes; what does not fit goes back, the largest class first.
  *
  *     room = cap - bytes in all magazines         0 <= count <= size <= 512
  */
@@ -57,8 +57,8 @@ void local_class_init(struct thread_cache *tc)
 		lc->size = magazine_table[row].rounds;
 		if (lc->size > size_bound(tc, lc))
 			lc->size = size_bound(tc, lc);
-		/* The arrays are reached through the cache, so that in a child, where all is zero, they
-		 * are not. */
+		/* The arrays are reached through the cache, so that in a child, where all is zero,
+		 * they are not. */
 		lc->loaded = tc->rounds[c][0];
 		lc->previous = tc->rounds[c][1];
 	}
@@ -123,7 +123,8 @@ bool local_take(struct thread_cache *tc, unsigned int c, uint32_t *index)
 			uint64_t w = r->word;
 
 			tc->room += lc->bytes;
-			if (owner_cas(&tc->word[r->index], &w, owner_moved(w, OWNER_HELD, tc->id))) {
+			if (owner_cas(&tc->word[r->index], &w,
+			              owner_moved(w, OWNER_HELD, tc->id))) {
 				*index = r->index;
 				return true;
 			}

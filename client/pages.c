@@ -2,16 +2,16 @@
 /*
  * Blocks one at a time: granted, claimed, given back.
  *
- *   alloc   the thread's cache; else a magazine from the daemon; else, where blocks of that kind are
- *           not cached, one from the daemon: word OFFERED -> HELD by a CAS, which fails when the offer
- *           was withdrawn
- *   free    the word says who and which life, the descriptor which order. HELD by us -> RETURNED by a
- *           CAS, which is the free: of two frees one succeeds. Then the block is cached, or the daemon
- *           is told; if that fails the word has said it already
+ *   alloc   the thread's cache; else a magazine from the daemon; else, where such blocks are not
+ *           cached, one from the daemon: word OFFERED -> HELD by a CAS, which fails when the
+ *           offer was withdrawn
+ *   free    the word says who and which life, the descriptor which order. HELD by us -> RETURNED
+ *           by a CAS, which is the free: of two frees one succeeds. Then the block is cached, or the
+ *           daemon is told; if that fails the word has said it already
  *
  * The fast paths make no call and take no lock: allocating is a pop and a CAS, freeing two loads, a
- * CAS and a push. They rest on the thread's cache naming the session: a cache of another session, of a
- * closed one or in a forked child leads to the slow path, which finds out why.
+ * CAS and a push. They rest on the thread's cache naming the session: a cache of another session,
+ * of a closed one or in a forked child leads to the slow path, which finds out why.
  */
 #include "client/internal.h"
 
@@ -36,11 +36,13 @@ int page_gfp_check(kmm_gfp_t gfp, unsigned int order)
 	if (order > KMM_MAX_ORDER)
 		return error_set(EINVAL, "order %u: orders are 0 to %u", order, KMM_MAX_ORDER);
 	if (gfp & ~GFP_DEFINED)
-		return error_set(EINVAL, "gfp 0x%x has undefined bits: 0x%x", gfp, gfp & ~GFP_DEFINED);
+		return error_set(EINVAL, "gfp 0x%x has undefined bits: 0x%x", gfp,
+		                 gfp & ~GFP_DEFINED);
 	if (zones & (zones - 1))
 		return error_set(EINVAL, "gfp 0x%x: at most one of DMA, DMA32 and HIGHMEM", gfp);
 	if ((gfp & KMM_GFP_MOVABLE) && (gfp & KMM_GFP_RECLAIMABLE))
-		return error_set(EINVAL, "gfp 0x%x: MOVABLE and RECLAIMABLE exclude each other", gfp);
+		return error_set(EINVAL, "gfp 0x%x: MOVABLE and RECLAIMABLE exclude each other",
+		                 gfp);
 	if (gfp & KMM_GFP_MEMALLOC)
 		return error_set(EPERM, "gfp 0x%x: MEMALLOC is the daemon's own", gfp);
 	return 0;
@@ -84,9 +86,12 @@ bool page_head(struct kmm *k, uint32_t pfn, uint32_t *head, unsigned int *order)
 int page_not_mine(uint32_t pfn, uint64_t w)
 {
 	if (owner_kind(w) != OWNER_HELD)
-		return error_set(ENOENT, "no live block at frame %u: it was given back before", pfn);
+		return error_set(ENOENT, "no live block at frame %u: it was given back before",
+		                 pfn);
 	if (owner_id(w) == 0)
-		return error_set(EPERM, "the block at frame %u has no owner any more: kmm_put drops a hold",
+		return error_set(EPERM,
+		                 "the block at frame %u has no owner any more: kmm_put drops a "
+		                 "hold",
 		                 pfn);
 	return error_set(EPERM, "the block at frame %u is session %u's", pfn, owner_id(w));
 }
@@ -94,7 +99,8 @@ int page_not_mine(uint32_t pfn, uint64_t w)
 int page_not_freed(struct kmm *k, uint32_t pfn, uint64_t w)
 {
 	if (shared_test(k, pfn) && !owner_is(w, OWNER_RETURNED, k->id))
-		return error_set(ESTALE, "the block at frame %u was adopted by another session", pfn);
+		return error_set(ESTALE, "the block at frame %u was adopted by another session",
+		                 pfn);
 	return page_not_mine(pfn, w);
 }
 
@@ -130,7 +136,8 @@ static int alloc_one(struct kmm *k, kmm_gfp_t gfp, unsigned int order, struct ca
 		if (r < 0)
 			return r;
 		if (p.pfn >= k->frames)
-			return error_set(EPROTO, "the daemon granted frame %u, beyond the pool", p.pfn);
+			return error_set(EPROTO, "the daemon granted frame %u, beyond the pool",
+			                 p.pfn);
 		w = owner_load(&k->control.word[p.pfn]);
 		if (!owner_is(w, OWNER_OFFERED, k->id) ||
 		    !owner_cas(&k->control.word[p.pfn], &w, owner_moved(w, OWNER_HELD, k->id)))
@@ -226,7 +233,8 @@ struct kmm_page *kmm_alloc_pages(struct kmm *k, kmm_gfp_t gfp, unsigned int orde
 
 			pfn = e->index;
 			tc->room += lc->bytes;
-			if (likely(owner_cas(&tc->word[pfn], &w, owner_moved(w, OWNER_HELD, tc->id))))
+			if (likely(owner_cas(&tc->word[pfn], &w,
+			                     owner_moved(w, OWNER_HELD, tc->id))))
 				return (struct kmm_page *)&tc->desc[pfn];
 		}
 	}
@@ -283,6 +291,12 @@ int page_free_tell(struct kmm *k, uint32_t pfn, unsigned int order, uint64_t wor
 	int r = -EAGAIN;
 
 	error_text_copy(text);
+	/* Where memory is short, what is freed is to be there for others on return; and who looks
+	 * at a kept block is to see that one holder less has it. */
+	if (!pressure(k) && !scarce(k) && !(word & OWNER_KEPT) &&
+	    call_notify(k, &how, kmm_v1_Method_ALLOCATOR_FREE_PAGES, kmm_v1_FreePagesRequest_fields,
+	                &q) == 0)
+		return 0;
 	if (session_state(k) == SESSION_UP)
 		r = CALL(k, &how, ALLOCATOR_FREE_PAGES, FreePages, &q, &p);
 	if (r != -EAGAIN && r != -ECANCELED && r != -ENOTRECOVERABLE)
@@ -307,7 +321,8 @@ int page_free(struct kmm *k, uint32_t pfn, unsigned int order)
 		if (!owner_is(w, OWNER_HELD, k->id))
 			return page_not_freed(k, pfn, w);
 		if (is != order)
-			return error_set(EINVAL, "the block at frame %u has order %u, not %u", pfn, is, order);
+			return error_set(EINVAL, "the block at frame %u has order %u, not %u", pfn,
+			                 is, order);
 		d = page_desc(k, pfn);
 		back = owner_given_back(w, OWNER_RETURNED, k->id);
 	} while (!owner_cas(word, &w, back));
@@ -355,8 +370,9 @@ int kmm_free_pages(struct kmm *k, struct kmm_page *page, unsigned int order)
 		uint64_t d = atomic_load_explicit(&tc->desc[pfn], memory_order_acquire);
 		uint64_t w = owner_load(&tc->word[pfn]);
 
-		if (likely((d & DESC_MASK) == (PAGE_BLOCK | (uint64_t)order << PAGE_DESC_ORDER_SHIFT |
-		                               PAGE_DESC_CACHEABLE) &&
+		if (likely((d & DESC_MASK) ==
+		                   (PAGE_BLOCK | (uint64_t)order << PAGE_DESC_ORDER_SHIFT |
+		                    PAGE_DESC_CACHEABLE) &&
 		           owner_is(w, OWNER_HELD, tc->id) && !(w & (OWNER_KEPT | OWNER_SHARED)))) {
 			struct local_class *lc =
 			        &tc->class[class_table[order][page_desc_type(d)]];
@@ -364,8 +380,8 @@ int kmm_free_pages(struct kmm *k, struct kmm_page *page, unsigned int order)
 
 			/* relaxed: a wish of the daemon */
 			if (likely(lc->loaded_n < lc->size && tc->room >= (int64_t)lc->bytes &&
-			           atomic_load_explicit(&tc->status->pressure, memory_order_relaxed) ==
-			                   0 &&
+			           atomic_load_explicit(&tc->status->pressure,
+			                                memory_order_relaxed) == 0 &&
 			           owner_cas(&tc->word[pfn], &w, back))) {
 				struct round *e = &lc->loaded[lc->loaded_n++];
 
@@ -393,7 +409,7 @@ int kmm_free_page_addr(struct kmm *k, const void *addr, unsigned int order)
 	if (at >= k->window_size)
 		return error_set(EINVAL, "%p lies outside the pool's window", addr);
 	if (at % KMM_PAGE_SIZE != 0)
-		return error_set(EINVAL, "%p lies inside a frame: a block is named by its first byte",
-		                 addr);
+		return error_set(
+			EINVAL, "%p lies inside a frame: a block is named by its first byte", addr);
 	return kmm_free_pages(k, page_at(k, (uint32_t)(at >> FRAME_SHIFT)), order);
 }

@@ -9,12 +9,12 @@
  *  - The mark, one word in a page that reads as zero in a child (MADV_WIPEONFORK) and gets a new
  *    value there. A session remembers the mark of the process that opened it.
  *  - Thread caches lie in such memory too (thread.c), so the fast paths see an empty cache.
- *  - The library's descriptors are on a list and are closed in the child: otherwise the daemon would
- *    take a dead parent for living as long as the child lives.
+ *  - The library's descriptors are on a list and are closed in the child: otherwise the daemon
+ *    would take a dead parent for living as long as the child lives.
  *
  * The process lock guards the lists and is held for a few instructions at a time. fork takes it, so
- * that the child finds the lists whole; no other lock of the library is needed in a child, because no
- * session is used there.
+ * that the child finds the lists whole; no other lock of the library is needed in a child, because
+ * no session is used there.
  */
 #include "client/internal.h"
 
@@ -67,7 +67,8 @@ static int process_init_once(void)
 	if (p == MAP_FAILED)
 		return error_set(errno, "no memory for the library's state");
 	if (madvise(p, KMM_PAGE_SIZE, MADV_WIPEONFORK) < 0) {
-		r = error_set(ENOSYS, "the kernel lacks MADV_WIPEONFORK (Linux 4.14 or newer is needed)");
+		r = error_set(ENOSYS, "the kernel lacks MADV_WIPEONFORK (Linux 4.14 or newer is "
+		                      "needed)");
 		munmap(p, KMM_PAGE_SIZE);
 		return r;
 	}

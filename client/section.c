@@ -3,10 +3,10 @@
  * The window: sections of the pool appear in it when something in them is first granted, adopted or
  * looked at. So what a program holds it can use also while the daemon is away.
  *
- * The daemon passes a section's memfd on request; it is mapped at its place, over the reservation, and
- * the descriptor is closed. Huge pages are entered into the page tables at once, which costs a few
- * microseconds a section and saves the faults; 4 KiB pages come as they are touched. Mappings are kept
- * out of core dumps and of forked children.
+ * The daemon passes a section's memfd on request; it is mapped at its place, over the reservation,
+ * and the descriptor is closed. Huge pages are entered into the page tables at once, which costs a
+ * few microseconds a section and saves the faults; 4 KiB pages come as they are touched. Mappings
+ * are kept out of core dumps and of forked children.
  *
  * A session that uses several sections probably uses more: from the third on, the neighbours that
  * follow come along.
@@ -36,8 +36,8 @@ static int section_fds(struct kmm *k, unsigned int flags, const uint32_t want[],
 	memcpy(q.section, want, n * sizeof(want[0]));
 	q.section_count = (pb_size_t)n;
 	r = call_unary(k, &how, kmm_v1_Method_ALLOCATOR_GET_SECTIONS,
-	               kmm_v1_GetSectionsRequest_fields, &q, kmm_v1_GetSectionsReply_fields, reply, fds,
-	               nfds);
+	               kmm_v1_GetSectionsRequest_fields, &q, kmm_v1_GetSectionsReply_fields, reply,
+	               fds, nfds);
 	if (r < 0)
 		return r;
 	if (reply->section_count == *nfds && reply->backing_count == *nfds)
@@ -68,7 +68,8 @@ static int section_place(struct kmm *k, uint32_t s, uint32_t backing, int fd)
 	if (r < 0)
 		return error_set(-r, "section %u cannot be mapped (%zu MiB)", s, size >> 20);
 	if (backing != SHM_4K)
-		madvise(at, size, MADV_POPULATE_WRITE); /* else its pages come when they are touched */
+		madvise(at, size,
+		        MADV_POPULATE_WRITE); /* else its pages come when they are touched */
 	/* release: pairs with the acquire in section_map */
 	atomic_store_explicit(&k->mapped[s], 1, memory_order_release);
 	k->sections_mapped++;
@@ -113,7 +114,8 @@ static int section_map_with(struct kmm *k, uint32_t section, unsigned int flags)
 	case CONTROL_SECTION_HIGH:
 		return error_set(ENOTSUP, "a HighMem page has no address");
 	default:
-		return error_set(EPERM, "section %u has no memory of the session's domain", section);
+		return error_set(EPERM, "section %u has no memory of the session's domain",
+		                 section);
 	}
 	pthread_mutex_lock(&k->section_lock);
 	r = atomic_load_explicit(&k->mapped[section], memory_order_relaxed)

@@ -8,8 +8,8 @@
  * reserves a window as large as the pool, so that pool address and pointer differ by a constant.
  *
  * kmm_close turns the state to CLOSING, wakes whoever waits, waits until they have left, ends the
- * keeper, and then tells the daemon on the connection that the keeper had, so that all is free when it
- * returns.
+ * keeper, and then tells the daemon on the connection that the keeper had, so that all is free when
+ * it returns.
  */
 #include "client/internal.h"
 
@@ -33,7 +33,8 @@ int session_check_present(struct kmm *k)
 	if (!k)
 		return error_set(EINVAL, "the session is NULL");
 	if (k->mark != process_mark())
-		return error_set(EOWNERDEAD, "the session belongs to the process that this one was forked "
+		return error_set(EOWNERDEAD, "the session belongs to the process that this one was "
+		                             "forked "
 		                             "from: open one of its own");
 	return 0;
 }
@@ -60,7 +61,7 @@ int session_enter(struct kmm *k)
 
 	if (r < 0)
 		return r;
-	/* seq_cst: counted in before the state is read; kmm_close sets the state before it counts */
+	/* seq_cst: counted in before the state is read; kmm_close does both the other way round */
 	atomic_fetch_add_explicit(&k->inside, 1, memory_order_seq_cst);
 	r = session_check(k);
 	if (r < 0)
@@ -73,8 +74,8 @@ void session_leave(struct kmm *k)
 	bool closing = session_state(k) == SESSION_CLOSING;
 	_Atomic uint32_t *inside = &k->inside;
 
-	/* release: pairs with kmm_close's load. k may be gone right after; a wake-up touches only the
-	 * address. kmm_close looks again by itself if the state was read too early. */
+	/* release: pairs with kmm_close's load. k may be gone right after; a wake-up touches only
+	 * the address. kmm_close looks again by itself if the state was read too early. */
 	atomic_fetch_sub_explicit(inside, 1, memory_order_release);
 	if (closing)
 		futex_wake_all(inside);
@@ -147,7 +148,8 @@ void session_lost(struct kmm *k, const char *why)
 
 int session_is_lost(struct kmm *k)
 {
-	return error_set(ENOTRECOVERABLE, "the pool that the session lived in is gone: %s", k->lost);
+	return error_set(ENOTRECOVERABLE, "the pool that the session lived in is gone: %s",
+	                 k->lost);
 }
 
 /* ---- opening ---- */
@@ -155,7 +157,8 @@ int session_is_lost(struct kmm *k)
 static int option_string(char *to, size_t size, const char *from, const char *what)
 {
 	if (strlen(from) >= size)
-		return error_set(EINVAL, "the %s has more than %zu bytes: %.80s...", what, size - 1, from);
+		return error_set(EINVAL, "the %s has more than %zu bytes: %.80s...", what, size - 1,
+		                 from);
 	memcpy(to, from, strlen(from) + 1);
 	return 0;
 }
@@ -168,12 +171,15 @@ static int options_read(struct kmm_options *o, const struct kmm_options *from)
 	if (!from)
 		return 0;
 	if (from->size < offsetof(struct kmm_options, timeout_ms))
-		return error_set(EINVAL, "options.size is %zu: set it to sizeof(struct kmm_options)",
+		return error_set(EINVAL,
+		                 "options.size is %zu: set it to sizeof(struct kmm_options)",
 		                 from->size);
 	for (i = sizeof(*o); i < from->size; i++)
 		if (((const uint8_t *)from)[i] != 0)
-			return error_set(EINVAL, "the options ask for something that this version of the "
-			                         "library does not know (byte %zu is not 0)", i);
+			return error_set(EINVAL,
+			                 "the options ask for something that this version of the "
+			                 "library does not know (byte %zu is not 0)",
+			                 i);
 	memcpy(o, from, from->size < sizeof(*o) ? from->size : sizeof(*o));
 	if (o->flags != 0)
 		return error_set(EINVAL, "options.flags is 0x%x: none are defined", o->flags);
@@ -300,8 +306,11 @@ static int session_map(struct kmm *k, const struct control_geometry *g, const in
 	r = shm_window_reserve(&p, k->window_size,
 	                       k->window_size >= GIB && section < GIB ? GIB : section);
 	if (r < 0)
-		return error_set(-r, "the process has no room for a window of %zu MiB (is RLIMIT_AS too "
-		                     "low?)", k->window_size >> 20);
+		return error_set(-r,
+		                 "the process has no room for a window of %zu MiB (is RLIMIT_AS "
+		                 "too "
+		                 "low?)",
+		                 k->window_size >> 20);
 	k->window = p;
 	madvise(k->window, k->window_size, MADV_DONTFORK);
 	madvise(k->window, k->window_size, MADV_DONTDUMP);
@@ -414,7 +423,8 @@ static int session_say_close(struct kmm *k, enum session_state before)
 	uint64_t now = process_now(), deadline, again = now + CLOSE_RECONNECT_NS;
 	int r;
 
-	deadline = k->timeout_ms == UINT32_MAX ? DEADLINE_NONE : now + k->timeout_ms * UINT64_C(1000000);
+	deadline = k->timeout_ms == UINT32_MAX ? DEADLINE_NONE
+	                                       : now + k->timeout_ms * UINT64_C(1000000);
 	if (before == SESSION_LOST)
 		return 0;
 	r = before == SESSION_UP ? 0 : -ECONNRESET;
@@ -424,8 +434,8 @@ static int session_say_close(struct kmm *k, enum session_state before)
 		if (r == -ENOTRECOVERABLE)
 			return 0;
 		if (r == 0)
-			r = keeper_call(k, kmm_v1_Method_ALLOCATOR_CLOSE, kmm_v1_CloseRequest_fields, &q,
-			                deadline);
+			r = keeper_call(k, kmm_v1_Method_ALLOCATOR_CLOSE,
+			                kmm_v1_CloseRequest_fields, &q, deadline);
 		if (r >= 0)
 			return 0;
 		if (process_now() >= again)
@@ -447,7 +457,8 @@ int kmm_close(struct kmm *k)
 		return 0;
 	}
 	if (event_is_runner(k))
-		return error_set(EDEADLK, "kmm_close was called from an event callback of the session");
+		return error_set(EDEADLK, "kmm_close was called from an event callback of the "
+		                          "session");
 	/* seq_cst: pairs with session_enter */
 	before = atomic_exchange_explicit(&k->state, SESSION_CLOSING, memory_order_seq_cst);
 	session_wake(k);
@@ -460,8 +471,10 @@ int kmm_close(struct kmm *k)
 	r = session_say_close(k, before);
 	session_free(k, false);
 	if (r < 0)
-		return error_set(EINPROGRESS, "the daemon is away: the session is closed here, and what it "
-		                              "held is free when the daemon is back or this process ends");
+		return error_set(EINPROGRESS, "the daemon is away: the session is closed here, and "
+		                              "what it "
+		                              "held is free when the daemon is back or this "
+		                              "process ends");
 	return 0;
 }
 
@@ -484,7 +497,7 @@ int kmm_flush(struct kmm *k)
 	r = CALL(k, &how, ALLOCATOR_COLLECT, Collect, &q, &p);
 	if (r < 0)
 		return r;
-	/* What other threads keep is stale now: their next claim of each fails, and they ask anew. */
+	/* What other threads keep is stale now: their next claim of each fails. */
 	tc = thread_cache_get(k);
 	if (tc)
 		local_forget(tc);

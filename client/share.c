@@ -3,8 +3,8 @@
  * Blocks that pass between sessions.
  *
  * A handle is a granule index and a generation: it means the block at that place in that life. All
- * that looks at, adopts or takes back a block by its handle is a load or one CAS of the owner word; the
- * daemon is asked only where its table of holders or another session's quota is concerned.
+ * that looks at, adopts or takes back a block by its handle is a load or one CAS of the owner word;
+ * the daemon is asked only where its table of holders or another session's quota is concerned.
  *
  *   handle    {me, g}         -> {me, SHARED, g}      once; later calls only read
  *   adopt     {A, SHARED, g}  -> {me, g + 1}          one of many succeeds
@@ -30,7 +30,8 @@ static int block_pfn(struct kmm *k, const void *p, uint32_t *pfn)
 		return error_set(EINVAL, "%p lies outside the pool's window", p);
 	}
 	if (at % KMM_PAGE_SIZE != 0)
-		return error_set(EINVAL, "%p lies inside a frame: a block is named by its first byte", p);
+		return error_set(EINVAL,
+		                 "%p lies inside a frame: a block is named by its first byte", p);
 	*pfn = (uint32_t)(at >> FRAME_SHIFT);
 	return 0;
 }
@@ -156,11 +157,14 @@ static int adopt(struct kmm *k, kmm_handle_t handle, void **ret)
 		if (!handle_is_live(handle, w) || !(w & OWNER_SHARED)) {
 			if (word_is_live(w) && (w & OWNER_KEPT) &&
 			    (uint32_t)owner_generation(w) == handle >> 32)
-				return error_set(EBUSY, "the block at frame %u is held by other sessions", pfn);
+				return error_set(EBUSY,
+				                 "the block at frame %u is held by other sessions",
+				                 pfn);
 			return handle_stale(handle);
 		}
 		if (w & OWNER_KEPT)
-			return error_set(EBUSY, "the block at frame %u is held by other sessions", pfn);
+			return error_set(EBUSY, "the block at frame %u is held by other sessions",
+			                 pfn);
 	} while (!owner_cas(&k->control.word[pfn], &w, owner_reborn(w, OWNER_HELD, k->id)));
 	shared_clear(k, pfn);
 	*ret = block_name(k, pfn);

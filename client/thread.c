@@ -8,8 +8,8 @@
  *
  * Lifetime. A cache belongs to its thread: only the thread unmaps it. Closing or losing a session
  * clears `session` in all of its caches (thread_cache_detach), which the owner notices at its next
- * slow path, and frees them then. A thread's end gives what it cached to the daemon, unless the daemon
- * is away: then the owner words, which say RETURNED, are enough.
+ * slow path, and frees them then. A thread's end gives what it cached to the daemon, unless the
+ * daemon is away: then the owner words, which say RETURNED, are enough.
  *
  * The lists are guarded by the process lock.
  */

@@ -37,9 +37,8 @@ uint32_t charge_reserve(struct session *s, uint32_t order, uint32_t want)
 			n = want;
 		if (!n)
 			return 0;
-	} while (!atomic_compare_exchange_weak_explicit(&s->charge, &old, old + n * frames,
-	                                                memory_order_relaxed,
-	                                                memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&s->charge, &old, old + n * frames, memory_order_relaxed, memory_order_relaxed));
 	return (uint32_t)n;
 }
 

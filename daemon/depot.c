@@ -44,7 +44,7 @@ enum depot_place {
 
 struct depot_slot {
 	_Atomic uint64_t place;
-	_Atomic uint32_t next; /* below it on its list */
+	_Atomic uint32_t next;   /* below it on its list */
 	_Atomic uint32_t frames; /* FULL: what it counts for */
 };
 
@@ -64,7 +64,7 @@ struct depot {
 static uint64_t place_make(enum depot_place place, uint32_t session, unsigned int class,
                            uint32_t rounds)
 {
-	return (uint64_t)session << PLACE_SESSION_SHIFT | (uint64_t)class << PLACE_CLASS_SHIFT |
+	return (uint64_t)session << PLACE_SESSION_SHIFT | (uint64_t) class << PLACE_CLASS_SHIFT |
 	       (uint64_t)rounds << PLACE_ROUNDS_SHIFT | place;
 }
 
@@ -107,8 +107,7 @@ static void list_push(struct depot *d, depot_list *list, uint32_t m)
 	do {
 		/* relaxed: published by the exchange below */
 		atomic_store_explicit(&d->slot[m].next, (uint32_t)head, memory_order_relaxed);
-	} while (!atomic_compare_exchange_weak_explicit(list, &head,
-	                                                ((head >> 32) + 1) << 32 | m,
+	} while (!atomic_compare_exchange_weak_explicit(list, &head, ((head >> 32) + 1) << 32 | m,
 	                                                memory_order_acq_rel,
 	                                                memory_order_acquire));
 }
@@ -124,10 +123,9 @@ static bool list_pop(struct depot *d, depot_list *list, uint32_t *ret)
 			return false;
 		/* relaxed: may be of a later life of the slot; then the tag fails the exchange */
 		next = atomic_load_explicit(&d->slot[(uint32_t)head].next, memory_order_relaxed);
-	} while (!atomic_compare_exchange_weak_explicit(list, &head,
-	                                                ((head >> 32) + 1) << 32 | next,
-	                                                memory_order_acq_rel,
-	                                                memory_order_acquire));
+	} while (
+		!atomic_compare_exchange_weak_explicit(list, &head, ((head >> 32) + 1) << 32 | next,
+	                                               memory_order_acq_rel, memory_order_acquire));
 	*ret = (uint32_t)head;
 	return true;
 }
@@ -211,7 +209,8 @@ bool depot_claim(struct depot *d, magazine_id_t m, uint32_t session)
 {
 	uint64_t p = place_make(DEPOT_LENT, session, 0, 0);
 
-	/* acq_rel pairs with itself and place_store(): one winner, who sees the last holder's work */
+	/* acq_rel pairs with itself and place_store(): one winner, who sees the last holder's work
+	 */
 	return m.nr < d->control.geometry.magazines &&
 	       atomic_compare_exchange_strong_explicit(&d->slot[m.nr].place, &p,
 	                                               place_make(DEPOT_BUSY, 0, 0, 0),
@@ -295,8 +294,8 @@ uint32_t depot_reap(struct depot *d, uint32_t budget, void (*gone)(void *ctx, ui
 		/* relaxed: where to look next, no more */
 		m.nr = atomic_fetch_add_explicit(&d->reap_next, 1, memory_order_relaxed) % n;
 		session = depot_lent_to(d, m);
-		if (!session || magazine_state(magazine_load(&d->control.magazine[m.nr])) !=
-		                        MAGAZINE_EMPTY)
+		if (!session ||
+		    magazine_state(magazine_load(&d->control.magazine[m.nr])) != MAGAZINE_EMPTY)
 			continue;
 		if (!depot_claim(d, m, session))
 			continue;
@@ -338,24 +337,25 @@ static size_t list_validate(const struct depot *d, const depot_list *list, enum 
 			                             "depot: a list names magazine %u of %u", m,
 			                             d->control.geometry.magazines);
 		if (seen[m]++)
-			return findings + report_one(report, ctx,
-			                             "depot: magazine %u is on two lists (class %u)", m,
-			                             class);
+			return findings +
+			       report_one(report, ctx,
+			                  "depot: magazine %u is on two lists (class %u)", m,
+			                  class);
 		p = place_load(d, m);
 		if (place_of(p) != place || (place == DEPOT_FULL && place_class(p) != class))
-			findings += report_one(report, ctx,
-			                       "depot: magazine %u is on a list but its place is %u", m,
-			                       (unsigned int)place_of(p));
+			findings += report_one(
+				report, ctx, "depot: magazine %u is on a list but its place is %u",
+				m, (unsigned int)place_of(p));
 		h = magazine_load(&d->control.magazine[m]);
 		if (place == DEPOT_FULL &&
 		    (!magazine_is(h, MAGAZINE_DEPOT, 0) || magazine_count(h) != place_rounds(p)))
-			findings += report_one(report, ctx,
-			                       "depot: the header of full magazine %u says state %u", m,
-			                       (unsigned int)magazine_state(h));
+			findings += report_one(
+				report, ctx, "depot: the header of full magazine %u says state %u",
+				m, (unsigned int)magazine_state(h));
 		if (place == DEPOT_EMPTY && magazine_state(h) != MAGAZINE_EMPTY)
-			findings += report_one(report, ctx,
-			                       "depot: the header of empty magazine %u says state %u", m,
-			                       (unsigned int)magazine_state(h));
+			findings += report_one(
+				report, ctx, "depot: the header of empty magazine %u says state %u",
+				m, (unsigned int)magazine_state(h));
 		if (place == DEPOT_FULL)
 			*frames += atomic_load_explicit(&d->slot[m].frames, memory_order_relaxed);
 		m = atomic_load_explicit(&d->slot[m].next, memory_order_relaxed);
@@ -375,14 +375,15 @@ size_t depot_validate(const struct depot *d, mm_report_fn report, void *ctx)
 		return report_one(report, ctx, "depot: no memory to check %u magazines (%u)", n, 0);
 	findings += list_validate(d, &d->empty, DEPOT_EMPTY, 0, seen, &frames, report, ctx);
 	for (i = 0; i < PAGE_CLASSES; i++)
-		findings += list_validate(d, &d->full[i], DEPOT_FULL, i, seen, &frames, report, ctx);
+		findings += list_validate(d, &d->full[i], DEPOT_FULL, i, seen, &frames, report,
+		                          ctx);
 	for (m = 0; m < n; m++) {
 		enum depot_place place = place_of(place_load(d, m));
 
 		if (!seen[m] && place != DEPOT_LENT)
 			findings += report_one(report, ctx,
-			                       "depot: magazine %u is on no list, its place is %u", m,
-			                       (unsigned int)place);
+			                       "depot: magazine %u is on no list, its place is %u",
+			                       m, (unsigned int)place);
 	}
 	if (frames != depot_frames(d))
 		findings += report_one(report, ctx,

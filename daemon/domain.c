@@ -28,6 +28,17 @@
 
 #define DOMAIN_DAMAGE_LINES 100u
 
+void domain_tick(struct domain *d)
+{
+	_Atomic uint32_t *scarce = &d->control.status->scarce;
+	/* relaxed: a hint; a failure that is lost between the two is followed by another or none */
+	uint32_t left = atomic_load_explicit(scarce, memory_order_relaxed);
+
+	mm_tick(d->zones);
+	if (left)
+		atomic_store_explicit(scarce, left - 1, memory_order_relaxed);
+}
+
 void domain_damage(struct domain *d, const char *fmt, ...)
 {
 	/* relaxed: counters for reports */

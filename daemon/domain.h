@@ -46,6 +46,8 @@ struct domain *domain_free(struct domain *d);
 
 /* A word, a magazine or a table says what cannot be: the domain is marked damaged, the text goes to
  * the log (the first ones of many). Any thread. */
+/* Once a second, on one reactor. */
+void domain_tick(struct domain *d);
 void domain_damage(struct domain *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 static inline uint32_t domain_granule(const struct domain *d, pfn_t pfn)

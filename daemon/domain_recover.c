@@ -150,7 +150,8 @@ static bool keep_block(void *ctx, pfn_t pfn, const struct mm_block *b)
 			break;
 		case VERDICT_DAMAGED:
 			domain_damage(r->d,
-			              "the block at frame %u, order %u, is said to be of kind %u, owner %u, "
+			              "the block at frame %u, order %u, is said to be of kind %u, "
+			              "owner %u, "
 			              "which is nobody; it stays out of use",
 			              pfn, b->order, (unsigned int)owner_kind(w), owner_id(w));
 			break;
@@ -221,8 +222,8 @@ static void correct_free(struct recovery *r, pfn_t pfn)
 	uint64_t w = owner_load(word);
 
 	if (owner_kind(w) != OWNER_FREE) {
-		domain_damage(r->d, "frame %u is free but its owner word says kind %u, owner %u", pfn,
-		              (unsigned int)owner_kind(w), owner_id(w));
+		domain_damage(r->d, "frame %u is free but its owner word says kind %u, owner %u",
+		              pfn, (unsigned int)owner_kind(w), owner_id(w));
 		owner_store(word, owner_reborn(w, OWNER_FREE, 0));
 	}
 	/* relaxed: as above */
@@ -309,8 +310,7 @@ void domain_account_sessions(struct domain *d)
 	grant_walk(d, mask, account_block, d);
 	holder_for_each(d->holders, count_hold, d);
 	for (m.nr = 0; m.nr < depot_size(d->depot); m.nr++) {
-		struct session *s =
-		        session_by_id(d->kmmd->sessions, depot_lent_to(d->depot, m));
+		struct session *s = session_by_id(d->kmmd->sessions, depot_lent_to(d->depot, m));
 
 		if (s)
 			atomic_fetch_add_explicit(&s->magazines, 1, memory_order_relaxed);

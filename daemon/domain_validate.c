@@ -12,7 +12,7 @@
  *
  * Everything else is the daemon's own and must agree:
  *
- *     block allocated  <=>  word not FREE  <=>  descriptor PAGE_BLOCK of the same order, type, place
+ *     block allocated  <=>  word not FREE  <=>  descriptor PAGE_BLOCK of its order, type, place
  *     word names a session: it is one; a magazine: it is full (and lists it) or lent
  *     KEPT  <=>  the holder table has entries of that life of the block
  *     session.charge == frames of the blocks tagged with it
@@ -39,9 +39,9 @@ struct check {
 	void *ctx;
 	size_t findings;
 	uint32_t nr_sessions;
-	struct session_sum *sum;  /* by session */
-	uint32_t *naming;         /* by magazine: words that name it */
-	uint8_t *listed;          /* by frame: stands in a full magazine */
+	struct session_sum *sum; /* by session */
+	uint32_t *naming;        /* by magazine: words that name it */
+	uint8_t *listed;         /* by frame: stands in a full magazine */
 };
 
 __attribute__((format(printf, 2, 3))) static void finding(struct check *c, const char *fmt, ...)
@@ -80,8 +80,8 @@ static void check_magazine_word(struct check *c, pfn_t pfn, uint32_t m)
 	c->naming[m]++;
 	state = magazine_state(magazine_load(&c->d->control.magazine[m]));
 	if (!depot_lent_to(c->d->depot, (magazine_id_t){ m }) && state != MAGAZINE_DEPOT)
-		finding(c, "the word of frame %u names magazine %u, which is neither full nor lent", pfn,
-		        m);
+		finding(c, "the word of frame %u names magazine %u, which is neither full nor lent",
+		        pfn, m);
 }
 
 static void check_kept(struct check *c, pfn_t pfn, uint64_t w)
@@ -89,7 +89,8 @@ static void check_kept(struct check *c, pfn_t pfn, uint64_t w)
 	uint32_t n = holder_count(c->d->holders, domain_granule(c->d, pfn), owner_generation(w));
 
 	if (n && !(w & OWNER_KEPT))
-		finding(c, "the block at frame %u has %u holders but its word does not say KEPT", pfn, n);
+		finding(c, "the block at frame %u has %u holders but its word does not say KEPT",
+		        pfn, n);
 	if (!n && (w & OWNER_KEPT))
 		finding(c, "the word of frame %u says KEPT but nobody holds the block", pfn);
 	if (!n && owner_is(w, OWNER_HELD, 0))
@@ -104,8 +105,8 @@ static void check_block(struct check *c, pfn_t pfn, const struct mm_block *b)
 
 	switch (owner_kind(w)) {
 	case OWNER_FREE:
-		finding(c, "the block at frame %u, order %u, is granted but its word says FREE", pfn,
-		        b->order);
+		finding(c, "the block at frame %u, order %u, is granted but its word says FREE",
+		        pfn, b->order);
 		break;
 	case OWNER_OFFERED:
 	case OWNER_HELD:
@@ -124,15 +125,15 @@ static void check_block(struct check *c, pfn_t pfn, const struct mm_block *b)
 	if (owner_kind(w) != OWNER_FREE)
 		check_kept(c, pfn, w);
 	if ((desc & ~PAGE_DESC_CACHEABLE) != grant_descriptor(b, false))
-		finding(c, "the descriptor of frame %u is %#" PRIx64 ", the block's is %#" PRIx64, pfn,
-		        desc, grant_descriptor(b, false));
+		finding(c, "the descriptor of frame %u is %#" PRIx64 ", the block's is %#" PRIx64,
+		        pfn, desc, grant_descriptor(b, false));
 	if (b->domain != c->d->id)
 		finding(c, "the block at frame %u is of domain %u", pfn, b->domain);
 	if (!b->tag)
 		return;
 	if (!session_exists(c, b->tag))
-		finding(c, "the block at frame %u is charged to session %u, which there is not", pfn,
-		        b->tag);
+		finding(c, "the block at frame %u is charged to session %u, which there is not",
+		        pfn, b->tag);
 	if (b->tag < c->nr_sessions)
 		c->sum[b->tag].charge += INT64_C(1) << b->order;
 }
@@ -146,7 +147,8 @@ static void check_free(struct check *c, pfn_t pfn)
 		finding(c, "no block begins at frame %u but its word says kind %u, owner %u", pfn,
 		        (unsigned int)owner_kind(w), owner_id(w));
 	if (desc)
-		finding(c, "no block begins at frame %u but its descriptor is %#" PRIx64, pfn, desc);
+		finding(c, "no block begins at frame %u but its descriptor is %#" PRIx64, pfn,
+		        desc);
 }
 
 static void check_frames(struct check *c)
@@ -161,8 +163,8 @@ static void check_frames(struct check *c)
 		mm_section_get(c->d->mm, (section_id_t){ nr }, &info);
 		ours = info.state == SECTION_ONLINE && info.domain == c->d->id;
 		/* acquire: pairs with the store that published the section */
-		if (ours != (atomic_load_explicit(&c->d->control.section[nr], memory_order_acquire) !=
-		             CONTROL_SECTION_NONE))
+		if (ours != (atomic_load_explicit(&c->d->control.section[nr],
+		                                  memory_order_acquire) != CONTROL_SECTION_NONE))
 			finding(c, "section %u is shown to clients otherwise than it is", nr);
 		if (!ours)
 			continue;
@@ -190,8 +192,8 @@ static void check_magazines(struct check *c)
 
 		if (lent) {
 			if (!session_exists(c, lent))
-				finding(c, "magazine %u is lent to session %u, which there is not", m.nr,
-				        lent);
+				finding(c, "magazine %u is lent to session %u, which there is not",
+				        m.nr, lent);
 			if (lent < c->nr_sessions)
 				c->sum[lent].magazines++;
 			continue;
@@ -201,17 +203,18 @@ static void check_magazines(struct check *c)
 			pfn_t pfn;
 
 			/* relaxed: written before the header that depot_validate() checks */
-			if (domain_granule_pfn(c->d,
-			                       atomic_load_explicit(&mag->round[i],
-			                                            memory_order_relaxed),
-			                       &pfn) &&
-			    owner_is(owner_load(&c->d->control.word[pfn]), OWNER_MAGAZINE,
-			             m.nr) &&
+			if (domain_granule_pfn(
+				    c->d,
+				    atomic_load_explicit(&mag->round[i], memory_order_relaxed),
+				    &pfn) &&
+			    owner_is(owner_load(&c->d->control.word[pfn]), OWNER_MAGAZINE, m.nr) &&
 			    !c->listed[pfn]++)
 				right++;
 		}
 		if (right != n || c->naming[m.nr] != n)
-			finding(c, "magazine %u holds %u rounds, of which %u are right; %u words name it",
+			finding(c,
+			        "magazine %u holds %u rounds, of which %u are right; %u words name "
+			        "it",
 			        m.nr, n, right, c->naming[m.nr]);
 	}
 }
@@ -223,7 +226,8 @@ static void check_holder(void *ctx, uint32_t session, uint32_t granule, uint64_t
 	pfn_t pfn;
 
 	if (!session_exists(c, session))
-		finding(c, "session %u holds granule %u, but there is no such session", session, granule);
+		finding(c, "session %u holds granule %u, but there is no such session", session,
+		        granule);
 	else
 		c->sum[session].holds++;
 	if (!domain_granule_pfn(c->d, granule, &pfn) || !mm_block_get(c->d->mm, pfn, &b) ||
@@ -245,11 +249,12 @@ static void check_sessions(struct check *c)
 		uint32_t holds = atomic_load_explicit(&s->holds, memory_order_relaxed);
 
 		if (charge != sum->charge)
-			finding(c, "session %u is charged %" PRId64 " pages, its blocks have %" PRId64, id,
-			        charge, sum->charge);
+			finding(c,
+			        "session %u is charged %" PRId64 " pages, its blocks have %" PRId64,
+			        id, charge, sum->charge);
 		if (session_exists(c, id) && magazines != sum->magazines)
-			finding(c, "session %u is said to have %u magazines, it has %u", id, magazines,
-			        sum->magazines);
+			finding(c, "session %u is said to have %u magazines, it has %u", id,
+			        magazines, sum->magazines);
 		if (session_exists(c, id) && holds != sum->holds)
 			finding(c, "session %u is said to hold %u blocks, it holds %u", id, holds,
 			        sum->holds);

@@ -34,8 +34,7 @@ static bool round_get(struct domain *d, magazine_id_t m, uint32_t i, pfn_t *pfn,
                       struct mm_block *b)
 {
 	/* relaxed: the header was read with acquire after the rounds were written */
-	uint32_t granule =
-	        atomic_load_explicit(&magazine_of(d, m)->round[i], memory_order_relaxed);
+	uint32_t granule = atomic_load_explicit(&magazine_of(d, m)->round[i], memory_order_relaxed);
 
 	if (!domain_granule_pfn(d, granule, pfn))
 		return false;
@@ -49,8 +48,9 @@ static int class_of(const struct domain *d, pfn_t pfn)
 	/* relaxed: written by us, before the word that round_get() read */
 	uint64_t desc = atomic_load_explicit(&d->control.desc[pfn], memory_order_relaxed);
 
-	return desc & PAGE_DESC_CACHEABLE ? page_class(page_desc_order(desc), page_desc_type(desc)) :
-	                                    -1;
+	return desc & PAGE_DESC_CACHEABLE ?
+	               page_class(page_desc_order(desc), page_desc_type(desc)) :
+	               -1;
 }
 
 static void session_gone(void *ctx, uint32_t session)
@@ -220,6 +220,7 @@ static int take_from_zones(struct domain *d, struct session *s, const struct mm_
 	got = mm_alloc_pages_bulk(d->zones, r, reserved, pfn);
 	charge_return(s, (uint64_t)(reserved - got) << r->order);
 	if (!got) {
+		grant_note_scarce(d);
 		put_back(d, s, m);
 		*why = grant_text("no block of order %u is free for these flags (0x%x)", r->order,
 		                  r->gfp);
@@ -247,9 +248,10 @@ static int take_check(const struct mm_request *r, int *class, const char **why)
 	*class = page_class(r->order, gfp_migratetype(r->gfp));
 	if (*class >= 0 && !(r->gfp & GRANT_UNCACHED_GFP))
 		return 0;
-	*why = grant_text("blocks of order %u with flags 0x%x do not travel in magazines; ask for them "
-	                  "one by one",
-	                  r->order, r->gfp);
+	*why = grant_text(
+		"blocks of order %u with flags 0x%x do not travel in magazines; ask for them "
+		"one by one",
+		r->order, r->gfp);
 	return -EINVAL;
 }
 
@@ -319,7 +321,7 @@ uint64_t exchange_drain(struct domain *d, uint32_t cpu)
 	pfn_t pfn;
 
 	grant_batch_init(&batch, d, cpu);
-	for (class = 0; class < PAGE_CLASSES; class++)
+	for (class = 0; class < PAGE_CLASSES; class ++)
 		while (depot_take_full(d->depot, class, &m, &listed)) {
 			for (i = 0; i < listed; i++)
 				if (round_get(d, m, i, &pfn, &w, &b))

@@ -112,8 +112,9 @@ enum grant_back grant_take_back(struct grant_batch *batch, pfn_t pfn, uint64_t w
 	if (!mm_block_get(d->mm, pfn, &b) || b.domain != d->id) {
 		if (owner_load(word) != w)
 			return GRANT_BACK_CHANGED;
-		domain_damage(d, "the owner word of frame %u says %u of %u, but nothing is granted there",
-		              pfn, (unsigned int)owner_kind(w), owner_id(w));
+		domain_damage(
+			d, "the owner word of frame %u says %u of %u, but nothing is granted there",
+			pfn, (unsigned int)owner_kind(w), owner_id(w));
 		return GRANT_BACK_DAMAGED;
 	}
 	if (w & OWNER_KEPT) {
@@ -186,6 +187,12 @@ void grant_note_section(struct domain *d, struct session *s, pfn_t pfn)
 		atomic_fetch_or_explicit(&s->granted_from[nr / 64], bit, memory_order_relaxed);
 }
 
+void grant_note_scarce(struct domain *d)
+{
+	/* relaxed, also in domain_tick(): a hint */
+	atomic_store_explicit(&d->control.status->scarce, 2, memory_order_relaxed);
+}
+
 int grant_alloc(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, uint32_t order,
                 pfn_t *ret, const char **why)
 {
@@ -209,6 +216,7 @@ int grant_alloc_near(struct domain *d, struct session *s, uint32_t cpu, uint32_t
 	}
 	rc = mm_alloc_pages(d->zones, &r, &pfn);
 	if (rc) {
+		grant_note_scarce(d);
 		charge_return(s, UINT64_C(1) << order);
 		*why = grant_text("no block of order %u is free for these flags (0x%x); %" PRIu64
 		                  " frames are free in all",
@@ -245,9 +253,10 @@ static const char *not_returned_text(pfn_t pfn, uint64_t w, int *rc)
 	case OWNER_HELD:
 	case OWNER_OFFERED:
 	case OWNER_RETURNED:
-		return grant_text("the block at frame %u is not marked returned by this session; its "
-		                  "owner word names session %u",
-		                  pfn, owner_id(w));
+		return grant_text(
+			"the block at frame %u is not marked returned by this session; its "
+			"owner word names session %u",
+			pfn, owner_id(w));
 	default:
 		return grant_text("the block at frame %u is in a magazine or part of an area", pfn);
 	}
@@ -274,7 +283,8 @@ int grant_free(struct domain *d, struct session *s, uint32_t cpu, pfn_t pfn, uin
 	if (owner_generation(w) > generation)
 		return 0; /* done before, or collected */
 	if (owner_generation(w) < generation) {
-		*why = grant_text("frame %u never had a block of generation %" PRIu64 "; it is at %" PRIu64,
+		*why = grant_text("frame %u never had a block of generation %" PRIu64
+		                  "; it is at %" PRIu64,
 		                  pfn, generation, owner_generation(w));
 		return -ENOENT;
 	}
@@ -285,12 +295,14 @@ int grant_free(struct domain *d, struct session *s, uint32_t cpu, pfn_t pfn, uin
 		return rc;
 	}
 	if (mm_block_get(d->mm, pfn, &b) && b.order != order) {
-		*why = grant_text("the block at frame %u has order %u, not %u", pfn, b.order, order);
+		*why = grant_text("the block at frame %u has order %u, not %u", pfn, b.order,
+		                  order);
 		return -EINVAL;
 	}
 	grant_batch_init(&batch, d, cpu);
 	if (grant_take_back(&batch, pfn, w) == GRANT_BACK_DAMAGED) {
-		*why = grant_text("no block is granted at frame %u, though its owner word says so", pfn);
+		*why = grant_text("no block is granted at frame %u, though its owner word says so",
+		                  pfn);
 		return -ENOENT;
 	}
 	grant_batch_flush(&batch);
@@ -321,8 +333,8 @@ void grant_sections(struct domain *d, struct session *s, uint64_t mask[CONTROL_S
 	/* acquire: pairs with the client's setting its bit before it adopts or takes */
 	for (i = 0; i < CONTROL_SECTIONS_MAX / 64; i++)
 		mask[i] = s ? atomic_load_explicit(&s->granted_from[i], memory_order_acquire) |
-		                      atomic_load_explicit(&s->shared->section[i],
-		                                           memory_order_acquire) :
+		                          atomic_load_explicit(&s->shared->section[i],
+		                                               memory_order_acquire) :
 		              UINT64_MAX;
 }
 

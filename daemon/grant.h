@@ -30,6 +30,8 @@ void grant_batch_add(struct grant_batch *b, pfn_t pfn, uint32_t order);
 void grant_batch_flush(struct grant_batch *b);
 
 /* Legal for clients? -EPERM, -EINVAL with *why. */
+/* A request found no memory: for a second or two who frees waits for the daemon. */
+void grant_note_scarce(struct domain *d);
 int grant_check(const struct mm_request *r, const char **why);
 /* The descriptor of an allocated block. */
 uint64_t grant_descriptor(const struct mm_block *b, bool cacheable);
@@ -44,7 +46,8 @@ enum grant_back {
 	GRANT_BACK_CHANGED, /* the word was not w any more: somebody else decided */
 	GRANT_BACK_DAMAGED,
 };
-/* Ends what the word w says of the block at pfn: steps 2 to 4 of a free, the batch does the fifth. */
+/* Ends what the word w says of the block at pfn: steps 2 to 4 of a free, the batch does the fifth.
+ */
 enum grant_back grant_take_back(struct grant_batch *batch, pfn_t pfn, uint64_t w);
 /* The word says FREE by the caller's own exchange: steps 3 and 4. */
 bool grant_leave(struct grant_batch *batch, pfn_t pfn);

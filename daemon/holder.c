@@ -165,7 +165,8 @@ int holder_add(struct holder_table *t, uint32_t session, uint32_t granule, owner
 	if (owner_kind(w) != OWNER_HELD || (uint32_t)owner_generation(w) != generation)
 		return -ESTALE;
 	if (have && t->record[i].generation != owner_generation(w)) {
-		/* of an earlier life of the place, which lost its KEPT: it holds nothing any more */
+		/* of an earlier life of the place, which lost its KEPT: it holds nothing any more
+		 */
 		unlink_record(t, link);
 		have = false;
 	}
@@ -208,8 +209,7 @@ static enum holder_result word_follow(struct holder_table *t, uint32_t granule, 
 			*heir = orphan ? first : 0;
 			return HOLDER_LEFT;
 		}
-		if (owner_cas(word, &w,
-		              orphan ? owner_reborn(w, OWNER_FREE, 0) : w & ~OWNER_KEPT))
+		if (owner_cas(word, &w, orphan ? owner_reborn(w, OWNER_FREE, 0) : w & ~OWNER_KEPT))
 			return orphan ? HOLDER_FREED : HOLDER_LEFT;
 	}
 }
@@ -298,8 +298,8 @@ uint32_t holder_recover(struct holder_table *t,
 		uint64_t w = record_load(t, i);
 		uint32_t *link;
 
-		if (!(w & HOLDER_VALID) || live(ctx, record_session(w), record_granule(w),
-		                                t->record[i].generation))
+		if (!(w & HOLDER_VALID) ||
+		    live(ctx, record_session(w), record_granule(w), t->record[i].generation))
 			continue;
 		for (link = bucket_of(t, record_granule(w)); *link != i; link = &t->next[*link])
 			;
@@ -310,8 +310,7 @@ uint32_t holder_recover(struct holder_table *t,
 }
 
 void holder_for_each(struct holder_table *t,
-                     void (*fn)(void *ctx, uint32_t session, uint32_t granule,
-                                uint64_t generation),
+                     void (*fn)(void *ctx, uint32_t session, uint32_t granule, uint64_t generation),
                      void *ctx)
 {
 	LOCK_SCOPED(&t->lock);
@@ -358,6 +357,7 @@ size_t holder_validate(struct holder_table *t, mm_report_fn report, void *ctx)
 	for (i = 0; i < t->n; i++)
 		valid += record_load(t, i) & HOLDER_VALID ? 1 : 0;
 	if (chained != valid || chained + free != t->n || valid != t->used)
-		findings += finding(report, ctx, "and others are on no chain or counted wrongly", t->n);
+		findings += finding(report, ctx, "and others are on no chain or counted wrongly",
+		                    t->n);
 	return findings;
 }

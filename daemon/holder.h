@@ -55,8 +55,7 @@ uint32_t holder_recover(struct holder_table *t,
                         void *ctx);
 /* Calls fn for every entry; under the table's lock. */
 void holder_for_each(struct holder_table *t,
-                     void (*fn)(void *ctx, uint32_t session, uint32_t granule,
-                                uint64_t generation),
+                     void (*fn)(void *ctx, uint32_t session, uint32_t granule, uint64_t generation),
                      void *ctx);
 size_t holder_validate(struct holder_table *t, mm_report_fn report, void *ctx);
 

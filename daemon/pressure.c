@@ -32,10 +32,10 @@
 
 struct pressure {
 	struct domain *d;
-	struct reactor_work begun;  /* to the main loop: the first waits */
-	_Atomic uint32_t posted;    /* `begun` is under way */
-	struct reactor_work ended;  /* to the main loop: the round is over */
-	uint64_t pause_ms;          /* written by the worker before `ended` is posted */
+	struct reactor_work begun; /* to the main loop: the first waits */
+	_Atomic uint32_t posted;   /* `begun` is under way */
+	struct reactor_work ended; /* to the main loop: the round is over */
+	uint64_t pause_ms;         /* written by the worker before `ended` is posted */
 	/* main loop only */
 	uv_timer_t *timer;
 	bool running;

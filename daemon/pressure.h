@@ -11,7 +11,8 @@ struct domain;
 struct pressure;
 
 int pressure_new(struct pressure **ret, struct domain *d);
-struct pressure *pressure_free(struct pressure *p); /* main thread; the loop still closes a handle */
-extern const struct wait_queue_ops pressure_ops;    /* their ctx is the struct pressure */
+struct pressure *
+pressure_free(struct pressure *p);               /* main thread; the loop still closes a handle */
+extern const struct wait_queue_ops pressure_ops; /* their ctx is the struct pressure */
 
 #endif

@@ -89,7 +89,7 @@ static void reactor_on_tick(uv_timer_t *timer)
 		mm_tick_cpu(d->zones, r->index);
 	/* On a reactor, so that it stands still too while fsck looks (reactor_rendezvous). */
 	if (d && r->index == 0)
-		mm_tick(d->zones);
+		domain_tick(d);
 	if (r->fds_unread)
 		channel_tick(r);
 	channel_flush_dirty(r);

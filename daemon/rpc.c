@@ -169,6 +169,8 @@ void rpc_reply_fds(struct rpc_call *call, const ProtobufCMessage *reply, const i
 	if (call->answered)
 		return;
 	call->answered = true;
+	if (call->silent)
+		return;
 	r = rpc_put(call->channel, FRAME_REPLY, call->id, STATUS_OK, reply, fd, n);
 	if (r < 0) {
 		log_error("%s: its reply cannot be sent: %s", call->method->name, strerror(-r));
@@ -201,7 +203,8 @@ void rpc_fail(struct rpc_call *call, enum status_code code, int errno_value, con
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	rpc_put_error(call->channel, call->id, code, errno_value, text);
+	if (!call->silent)
+		rpc_put_error(call->channel, call->id, code, errno_value, text);
 	if (call->session)
 		session_refused(call->session, text);
 }
@@ -300,9 +303,14 @@ static void rpc_request(struct channel *c, const struct frame *f, const uint8_t 
 	        .peer = &c->peer,
 	        .method = rpc_method_find(f->code),
 	        .id = f->call,
+	        .silent = f->kind == FRAME_NOTIFY,
 	};
 	ProtobufCMessage *request;
 
+	if (call.silent && call.method && !call.method->notifiable) {
+		channel_protocol_error(c, EBADMSG, "a notification of a method that must be answered");
+		return;
+	}
 	if (!call.method) {
 		rpc_fail(&call, STATUS_UNIMPLEMENTED, ENOSYS,
 		         "there is no method %u; kmm.v1.Health/ListMethods lists them", f->code);
@@ -323,6 +331,12 @@ void rpc_dispatch(struct channel *c, const struct frame *f, const uint8_t *body)
 	case FRAME_REQUEST:
 		if (f->call == 0)
 			channel_protocol_error(c, EBADMSG, "a request has call number 0");
+		else
+			rpc_request(c, f, body);
+		return;
+	case FRAME_NOTIFY:
+		if (f->call != 0)
+			channel_protocol_error(c, EBADMSG, "a notification has a call number");
 		else
 			rpc_request(c, f, body);
 		return;

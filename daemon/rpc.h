@@ -39,6 +39,7 @@ struct rpc_call {
 	uint32_t id;
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
 	bool answered;
+	bool silent; /* a NOTIFY: what it would answer is not sent */
 };
 
 enum rpc_demand {
@@ -47,6 +48,7 @@ enum rpc_demand {
 	RPC_ADMIN = 2,
 };
 
+
 struct rpc_method {
 	uint32_t number; /* enum Method */
 	const char *name; /* "kmm.v1.Allocator/AllocPages" */
@@ -54,6 +56,7 @@ struct rpc_method {
 	bool streaming;
 	const ProtobufCMessageDescriptor *request, *reply;
 	void (*handle)(struct rpc_call *call, const ProtobufCMessage *request);
+	bool notifiable; /* unary, answered at once: may come as a NOTIFY */
 };
 
 /* Each service is a table ended by a row with handle NULL. */

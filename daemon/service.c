@@ -3,8 +3,8 @@
  * What the services share.
  *
  * Jobs. A call that takes longer than a reactor may be busy is suspended; the worker does the work
- * and posts; the reply is made on the call's reactor. A deadline or a cancel that comes meanwhile is
- * noted and becomes the answer, so the object always lives until its work is done.
+ * and posts; the reply is made on the call's reactor. A deadline or a cancel that comes meanwhile
+ * is noted and becomes the answer, so the object always lives until its work is done.
  */
 #include "daemon/service.h"
 
@@ -38,7 +38,8 @@ static void job_cancel(struct rpc_pending *p, int reason)
 
 static void job_run(struct worker_job *job)
 {
-	struct service_job *j = (struct service_job *)((char *)job - offsetof(struct service_job, job));
+	struct service_job *j = (struct service_job *)((char *)job -
+	                                               offsetof(struct service_job, job));
 
 	j->work(j);
 }
@@ -78,7 +79,8 @@ bool service_job_cancelled(struct service_job *j)
 	if (!j->cancelled)
 		return false;
 	service_pending_refuse(&j->pending, -j->cancelled,
-	                       j->cancelled == ETIMEDOUT ? "the deadline passed before it was done" :
-	                                                   "the call was cancelled");
+	                       j->cancelled == ETIMEDOUT ?
+	                               "the deadline passed before it was done" :
+	                               "the call was cancelled");
 	return true;
 }

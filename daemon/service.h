@@ -20,11 +20,12 @@ struct service_job {
 	struct rpc_pending pending;
 	struct worker_job job;
 	struct kmmd *kmmd;
-	int cancelled; /* positive errno, 0: not; on the call's reactor */
+	int cancelled;                        /* positive errno, 0: not; on the call's reactor */
 	void (*work)(struct service_job *j);  /* on the worker; ends with service_job_done() */
 	void (*reply)(struct service_job *j); /* on the call's reactor: answers, frees the object */
 };
-/* Suspends the call and submits the work. The object is freed by free() when the call is refused. */
+/* Suspends the call and submits the work. The object is freed by free() when the call is refused.
+ */
 void service_job_start(struct rpc_call *call, struct service_job *j,
                        void (*work)(struct service_job *), void (*reply)(struct service_job *));
 /* The same without submitting: for work that begins otherwise. False: refused and freed. */

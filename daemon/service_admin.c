@@ -190,7 +190,8 @@ static void kill_swept(struct session_end_wait *w)
 static void kill_refuse(struct kill_call *c, int reason)
 {
 	rpc_pending_fail(&c->pending, rpc_status_of(reason), reason,
-	                 "the process of session %u was sent SIGKILL but has not ended yet", c->s->id);
+	                 "the process of session %u was sent SIGKILL but has not ended yet",
+	                 c->s->id);
 	free(c);
 }
 
@@ -237,8 +238,8 @@ static void handle_kill_session(struct rpc_call *call, const ProtobufCMessage *r
 	session_end_wait(s, &c->wait);
 	r = session_kill(s);
 	if (r == 0) {
-		log_notice("session %u (%s, process %d) is killed on behalf of user %u", s->id, s->name,
-		           (int)s->pid, call->peer->uid);
+		log_notice("session %u (%s, process %d) is killed on behalf of user %u", s->id,
+		           s->name, (int)s->pid, call->peer->uid);
 		goto leave;
 	}
 	/* It may have died by itself meanwhile: then the wait is over or will be. */
@@ -255,17 +256,18 @@ leave:
 
 /* ---- the table ---- */
 
-#define METHOD(NUMBER, NAME, STREAM, REQUEST, REPLY, HANDLER)                                      \
-	{                                                                                          \
-		.number = KMM__V1__METHOD__ADMIN_##NUMBER, .name = "kmm.v1.Admin/" NAME,           \
-		.demand = RPC_ADMIN, .streaming = STREAM,                                          \
-		.request = &kmm__v1__##REQUEST##_request__descriptor,                              \
-		.reply = &kmm__v1__##REPLY##__descriptor, .handle = HANDLER                        \
+#define METHOD(NUMBER, NAME, STREAM, REQUEST, REPLY, HANDLER)                            \
+	{                                                                                \
+		.number = KMM__V1__METHOD__ADMIN_##NUMBER, .name = "kmm.v1.Admin/" NAME, \
+		.demand = RPC_ADMIN, .streaming = STREAM,                                \
+		.request = &kmm__v1__##REQUEST##_request__descriptor,                    \
+		.reply = &kmm__v1__##REPLY##__descriptor, .handle = HANDLER              \
 	}
 
 const struct rpc_method service_admin[] = {
 	METHOD(FSCK, "Fsck", true, fsck, finding, handle_fsck),
-	METHOD(DROP_CACHES, "DropCaches", false, drop_caches, drop_caches_reply, handle_drop_caches),
+	METHOD(DROP_CACHES, "DropCaches", false, drop_caches, drop_caches_reply,
+	       handle_drop_caches),
 	METHOD(KILL_SESSION, "KillSession", false, kill_session, kill_session_reply,
 	       handle_kill_session),
 	{ .handle = NULL },

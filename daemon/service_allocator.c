@@ -46,22 +46,25 @@ static bool hello_check(struct rpc_call *call, const Kmm__V1__HelloRequest *q)
 
 	if (q->version != PROTOCOL_VERSION)
 		rpc_fail(call, STATUS_FAILED_PRECONDITION, EPROTO,
-		         "the client speaks protocol version %u, this daemon %u: upgrade the older one",
+		         "the client speaks protocol version %u, this daemon %u: upgrade the older "
+		         "one",
 		         q->version, PROTOCOL_VERSION);
 	else if (joined)
 		rpc_fail(call, STATUS_FAILED_PRECONDITION, EPROTO,
 		         "this connection has joined session %u already", joined->id);
 	else if (*q->domain && strcmp(q->domain, call->kmmd->domain->name) != 0)
-		rpc_fail(call, STATUS_NOT_FOUND, ENOENT,
-		         "there is no domain \"%.63s\"; leave it empty for your default one, \"%s\"",
-		         q->domain, call->kmmd->domain->name);
+		rpc_fail(
+			call, STATUS_NOT_FOUND, ENOENT,
+			"there is no domain \"%.63s\"; leave it empty for your default one, \"%s\"",
+			q->domain, call->kmmd->domain->name);
 	else if (!bytes_ok(&q->token) || !bytes_ok(&q->uuid))
 		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
-		         "token and uuid have 16 bytes or none, these have %zu and %zu", q->token.len,
-		         q->uuid.len);
+		         "token and uuid have 16 bytes or none, these have %zu and %zu",
+		         q->token.len, q->uuid.len);
 	else if (strlen(q->name) > 63)
 		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
-		         "the session's name has %zu bytes, at most 63 are allowed", strlen(q->name));
+		         "the session's name has %zu bytes, at most 63 are allowed",
+		         strlen(q->name));
 	else
 		return true;
 	return false;
@@ -91,7 +94,8 @@ static struct session *hello_resume(struct rpc_call *call, const Kmm__V1__HelloR
 
 	if (!bytes_zero(&q->uuid) && memcmp(q->uuid.data, call->kmmd->pool->uuid, 16) != 0) {
 		rpc_fail(call, STATUS_DATA_LOSS, ENOTRECOVERABLE,
-		         "session %u lived in another pool, which is gone: open a new one", q->session);
+		         "session %u lived in another pool, which is gone: open a new one",
+		         q->session);
 		return NULL;
 	}
 	switch (session_resume(call->kmmd->sessions, q->session, token, call->channel, q->control,
@@ -109,7 +113,8 @@ static struct session *hello_resume(struct rpc_call *call, const Kmm__V1__HelloR
 		return NULL;
 	default:
 		rpc_fail(call, STATUS_PERMISSION_DENIED, EACCES,
-		         "session %u is not this process's: token, user or process differ", q->session);
+		         "session %u is not this process's: token, user or process differ",
+		         q->session);
 		return NULL;
 	}
 }
@@ -176,7 +181,8 @@ struct close_call {
 
 static void close_swept(struct session_end_wait *w)
 {
-	service_job_done(&((struct close_call *)((char *)w - offsetof(struct close_call, wait)))->job);
+	service_job_done(
+		&((struct close_call *)((char *)w - offsetof(struct close_call, wait)))->job);
 }
 
 static void close_reply(struct service_job *j)
@@ -216,19 +222,25 @@ static void handle_close(struct rpc_call *call, const ProtobufCMessage *request)
 
 /* ---- the table ---- */
 
-#define METHOD(NUMBER, NAME, DEMAND, STREAM, MESSAGE, HANDLER)                                     \
-	{                                                                                          \
-		.number = KMM__V1__METHOD__ALLOCATOR_##NUMBER, .name = "kmm.v1.Allocator/" NAME,   \
-		.demand = DEMAND, .streaming = STREAM,                                             \
-		.request = &kmm__v1__##MESSAGE##_request__descriptor,                              \
-		.reply = &kmm__v1__##MESSAGE##_reply__descriptor, .handle = HANDLER                \
+#define METHOD(NUMBER, NAME, DEMAND, STREAM, MESSAGE, HANDLER)                                   \
+	{                                                                                        \
+		.number = KMM__V1__METHOD__ALLOCATOR_##NUMBER, .name = "kmm.v1.Allocator/" NAME, \
+		.demand = DEMAND, .streaming = STREAM,                                           \
+		.request = &kmm__v1__##MESSAGE##_request__descriptor,                            \
+		.reply = &kmm__v1__##MESSAGE##_reply__descriptor, .handle = HANDLER              \
 	}
 
 const struct rpc_method service_allocator[] = {
 	METHOD(HELLO, "Hello", RPC_ANYBODY, false, hello, handle_hello),
 	METHOD(CLOSE, "Close", RPC_ANYBODY, false, close, handle_close),
 	METHOD(ALLOC_PAGES, "AllocPages", RPC_SESSION, false, alloc_pages, service_alloc_pages),
-	METHOD(FREE_PAGES, "FreePages", RPC_SESSION, false, free_pages, service_free_pages),
+	{ .number = KMM__V1__METHOD__ALLOCATOR_FREE_PAGES,
+	  .name = "kmm.v1.Allocator/FreePages",
+	  .demand = RPC_SESSION,
+	  .request = &kmm__v1__free_pages_request__descriptor,
+	  .reply = &kmm__v1__free_pages_reply__descriptor,
+	  .handle = service_free_pages,
+	  .notifiable = true },
 	METHOD(EXCHANGE, "Exchange", RPC_SESSION, false, exchange, service_exchange),
 	METHOD(GET_SECTIONS, "GetSections", RPC_SESSION, false, get_sections, service_get_sections),
 	METHOD(SEND, "Send", RPC_SESSION, false, send, service_send),

@@ -3,9 +3,9 @@
  * Events: a stream that lasts as long as its control connection.
  *
  * A stream is a suspended call, listed with its session under the table's lock. Whoever has an
- * event notes its kind in the stream and posts the stream's `notify` to its reactor, unless it is on
- * its way; there the noted kinds leave as items. So events of one kind that come faster than they
- * are sent become one, and nothing is allocated for an event.
+ * event notes its kind in the stream and posts the stream's `notify` to its reactor, unless it is
+ * on its way; there the noted kinds leave as items. So events of one kind that come faster than
+ * they are sent become one, and nothing is allocated for an event.
  *
  * The end: cancel (the connection closed, or the client cancelled) unlists the stream and answers.
  * A notify that is still on its way frees the object when it arrives, else cancel does.
@@ -39,8 +39,8 @@ static void stream_free(struct event_stream *e)
 
 static void notify_run(struct reactor *r, struct reactor_work *w)
 {
-	struct event_stream *e =
-	        (struct event_stream *)((char *)w - offsetof(struct event_stream, notify));
+	struct event_stream *e = (struct event_stream *)((char *)w -
+	                                                 offsetof(struct event_stream, notify));
 	struct session_table *t = e->s->table;
 	char text[EVENT_KINDS][200];
 	uint32_t noted, kind;

@@ -149,11 +149,18 @@ static void health_handle_list_methods(struct rpc_call *call, const ProtobufCMes
 }
 
 const struct rpc_method service_health[] = {
-        {KMM__V1__METHOD__HEALTH_CHECK, "kmm.v1.Health/Check", RPC_ANYBODY, false,
-         &kmm__v1__check_request__descriptor, &kmm__v1__check_reply__descriptor,
-         health_handle_check},
-        {KMM__V1__METHOD__HEALTH_LIST_METHODS, "kmm.v1.Health/ListMethods", RPC_ANYBODY, true,
-         &kmm__v1__list_methods_request__descriptor, &kmm__v1__method_info__descriptor,
-         health_handle_list_methods},
-        {0},
+        {.number = KMM__V1__METHOD__HEALTH_CHECK,
+         .name = "kmm.v1.Health/Check",
+         .demand = RPC_ANYBODY,
+         .request = &kmm__v1__check_request__descriptor,
+         .reply = &kmm__v1__check_reply__descriptor,
+         .handle = health_handle_check},
+        {.number = KMM__V1__METHOD__HEALTH_LIST_METHODS,
+         .name = "kmm.v1.Health/ListMethods",
+         .demand = RPC_ANYBODY,
+         .streaming = true,
+         .request = &kmm__v1__list_methods_request__descriptor,
+         .reply = &kmm__v1__method_info__descriptor,
+         .handle = health_handle_list_methods},
+        {.handle = NULL},
 };

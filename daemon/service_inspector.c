@@ -31,8 +31,8 @@ bool service_domain_known(struct rpc_call *call, const char *name)
 {
 	if (!*name || strcmp(name, call->kmmd->domain->name) == 0)
 		return true;
-	rpc_fail(call, STATUS_NOT_FOUND, ENOENT, "there is no domain \"%.63s\"; there is \"%s\"", name,
-	         call->kmmd->domain->name);
+	rpc_fail(call, STATUS_NOT_FOUND, ENOENT, "there is no domain \"%.63s\"; there is \"%s\"",
+	         name, call->kmmd->domain->name);
 	return false;
 }
 
@@ -286,7 +286,8 @@ static void handle_list_resources(struct rpc_call *call, const ProtobufCMessage 
 		for (nr = first + 1; nr < n && section_key(mm, nr) == key; nr++)
 			;
 		if (key && key != UINT32_MAX) {
-			resource_send(call, "System RAM", first * section, (nr - first) * section, 0);
+			resource_send(call, "System RAM", first * section, (nr - first) * section,
+			              0);
 		} else if (key) {
 			resource_send(call, "Reserved", first * section, (nr - first) * section, 0);
 			resource_children(call, first * section, (nr - first) * section);
@@ -300,12 +301,12 @@ static void handle_list_resources(struct rpc_call *call, const ProtobufCMessage 
 
 /* ---- the table ---- */
 
-#define METHOD(NUMBER, NAME, STREAM, REQUEST, REPLY, HANDLER)                                      \
-	{                                                                                          \
-		.number = KMM__V1__METHOD__INSPECTOR_##NUMBER, .name = "kmm.v1.Inspector/" NAME,   \
-		.demand = RPC_ANYBODY, .streaming = STREAM,                                        \
-		.request = &kmm__v1__##REQUEST##_request__descriptor,                              \
-		.reply = &kmm__v1__##REPLY##__descriptor, .handle = HANDLER                        \
+#define METHOD(NUMBER, NAME, STREAM, REQUEST, REPLY, HANDLER)                                    \
+	{                                                                                        \
+		.number = KMM__V1__METHOD__INSPECTOR_##NUMBER, .name = "kmm.v1.Inspector/" NAME, \
+		.demand = RPC_ANYBODY, .streaming = STREAM,                                      \
+		.request = &kmm__v1__##REQUEST##_request__descriptor,                            \
+		.reply = &kmm__v1__##REPLY##__descriptor, .handle = HANDLER                      \
 	}
 
 const struct rpc_method service_inspector[] = {

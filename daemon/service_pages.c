@@ -39,7 +39,8 @@ void service_alloc_pages(struct rpc_call *call, const ProtobufCMessage *request)
 		service_wait(call, &want, -ENOMEM, NULL);
 		return;
 	}
-	rc = grant_alloc(d, call->session, call->reactor->index, q->gfp, q->order, &reply.pfn, &why);
+	rc = grant_alloc(d, call->session, call->reactor->index, q->gfp, q->order, &reply.pfn,
+	                 &why);
 	if (rc == 0)
 		rpc_reply(call, &reply.base);
 	else
@@ -51,8 +52,8 @@ void service_free_pages(struct rpc_call *call, const ProtobufCMessage *request)
 	const Kmm__V1__FreePagesRequest *q = (const Kmm__V1__FreePagesRequest *)request;
 	Kmm__V1__FreePagesReply reply = KMM__V1__FREE_PAGES_REPLY__INIT;
 	const char *why;
-	int rc = grant_free(call->kmmd->domain, call->session, call->reactor->index, q->pfn, q->order,
-	                    q->generation, &why);
+	int rc = grant_free(call->kmmd->domain, call->session, call->reactor->index, q->pfn,
+	                    q->order, q->generation, &why);
 
 	if (rc == 0)
 		rpc_reply(call, &reply.base);
@@ -71,7 +72,8 @@ static bool exchange_check(struct rpc_call *call, const Kmm__V1__ExchangeRequest
 		         q->give - 1, magazines);
 	else if (q->rounds > MAGAZINE_ROUNDS_MAX)
 		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
-		         "%u rounds are asked for, a magazine has %u", q->rounds, MAGAZINE_ROUNDS_MAX);
+		         "%u rounds are asked for, a magazine has %u", q->rounds,
+		         MAGAZINE_ROUNDS_MAX);
 	else if (q->rounds && q->empty)
 		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
 		         "a full and an empty magazine are asked for: one call gives one");
@@ -117,8 +119,8 @@ void service_exchange(struct rpc_call *call, const ProtobufCMessage *request)
 		return;
 	}
 	if (q->rounds)
-		rc = exchange_take(d, call->session, call->reactor->index, q->gfp, q->order, q->rounds,
-		                   &m, &reply.rounds, &why);
+		rc = exchange_take(d, call->session, call->reactor->index, q->gfp, q->order,
+		                   q->rounds, &m, &reply.rounds, &why);
 	else if (q->empty)
 		rc = exchange_empty(d, call->session, &m);
 	if (rc && rc != -EAGAIN) {

@@ -26,7 +26,8 @@ void service_get_sections(struct rpc_call *call, const ProtobufCMessage *request
 
 	if (q->n_section == 0 || q->n_section > FRAME_FDS_MAX) {
 		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
-		         "%zu sections are asked for; ask for 1 to %u", q->n_section, FRAME_FDS_MAX);
+		         "%zu sections are asked for; ask for 1 to %u", q->n_section,
+		         FRAME_FDS_MAX);
 		return;
 	}
 	for (i = 0; i < q->n_section; i++) {

@@ -3,8 +3,8 @@
  * ListSessions and GetSession: who is there and what he has.
  *
  * What a session has is what the words say: the worker walks them once for all sessions asked for.
- * The list leaves in slices of SLICE items, each an item of the reactor's mailbox, so that thousands
- * of sessions hold up nobody.
+ * The list leaves in slices of SLICE items, each an item of the reactor's mailbox, so that
+ * thousands of sessions hold up nobody.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -163,7 +163,8 @@ void service_get_holders(struct rpc_call *call, const ProtobufCMessage *request)
 		return;
 	}
 	w = owner_load(&d->control.word[pfn]);
-	/* An owner that holds the block besides counts twice, as a reference count would have it. */
+	/* An owner that holds the block besides counts twice, as a reference count would have it.
+	 */
 	if (owner_kind(w) == OWNER_HELD)
 		reply.holders = holder_count(d->holders, q->granule, owner_generation(w)) +
 		                (owner_id(w) != 0);

@@ -140,18 +140,20 @@ static void refuse(struct wait_call *k, int rc)
 {
 	switch (rc) {
 	case -ETIMEDOUT:
-		rpc_pending_fail(&k->pending, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,
-		                 "the deadline passed while waiting for a block of order %u; %llu frames "
-		                 "are free, %u other requests wait",
-		                 k->want.order, (unsigned long long)mm_nr_free(k->d->zones),
-		                 wait_queue_waiting(k->d->waiters));
+		rpc_pending_fail(
+			&k->pending, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,
+			"the deadline passed while waiting for a block of order %u; %llu frames "
+			"are free, %u other requests wait",
+			k->want.order, (unsigned long long)mm_nr_free(k->d->zones),
+			wait_queue_waiting(k->d->waiters));
 		break;
 	case -EPIPE:
 		rpc_pending_drop(&k->pending);
 		break;
 	default:
 		service_pending_refuse(&k->pending, rc,
-		                       *k->why ? k->why : "the request was cancelled while it waited");
+		                       *k->why ? k->why :
+		                                 "the request was cancelled while it waited");
 		break;
 	}
 	wait_free(k);
@@ -242,7 +244,8 @@ static void wait_cancel(struct rpc_pending *p, int reason)
 
 static void settle_run(struct worker_job *job)
 {
-	struct wait_call *k = (struct wait_call *)((char *)job - offsetof(struct wait_call, settle));
+	struct wait_call *k = (struct wait_call *)((char *)job -
+	                                           offsetof(struct wait_call, settle));
 
 	if (k->want.gfp & __GFP_NORETRY) {
 		exchange_drain(k->d, MM_CPU_NONE);
@@ -284,9 +287,10 @@ static int check(struct rpc_call *call, const struct wait_request *want, int rc,
 	if (!(want->gfp & __GFP_DIRECT_RECLAIM))
 		return rc;
 	if (!mm_request_possible(call->kmmd->domain->zones, &r)) {
-		*why = grant_text("a block of order %u with flags 0x%x can never be had from this pool, "
-		                  "however much is freed",
-		                  want->order, want->gfp);
+		*why = grant_text(
+			"a block of order %u with flags 0x%x can never be had from this pool, "
+			"however much is freed",
+			want->order, want->gfp);
 		return rc;
 	}
 	return 0;

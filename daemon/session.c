@@ -162,8 +162,8 @@ static void record_commit(struct session *s, const uint8_t token[16])
 	memcpy(r->name, s->name, sizeof(r->name));
 	/* release: the fields first; pairs with the load at the next start */
 	atomic_store_explicit(&r->word,
-	                      SESSION_RECORD_LIVE |
-	                              (uint64_t)s->kmmd->domain->id << SESSION_RECORD_DOMAIN_SHIFT,
+	                      SESSION_RECORD_LIVE | (uint64_t)s->kmmd->domain->id
+	                                                    << SESSION_RECORD_DOMAIN_SHIFT,
 	                      memory_order_release);
 }
 
@@ -289,8 +289,7 @@ int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16]
 
 		/* A session_end() may come in between: then it is SWEEPING and stays so. */
 		atomic_compare_exchange_strong_explicit(&s->state, &detached, SESSION_LIVE,
-		                                        memory_order_seq_cst,
-		                                        memory_order_seq_cst);
+		                                        memory_order_seq_cst, memory_order_seq_cst);
 	}
 	if (s->pidfd < 0 && p->pidfd >= 0) {
 		/* it came back before its death could be disproved */
@@ -298,8 +297,8 @@ int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16]
 		watch = true;
 	}
 	lock_release(&t->lock);
-	/* Who shows the token has read the answer to the first hello: the session is in use, also when
-	 * this channel closes before a call (session_channel_closed). relaxed: a counter */
+	/* Who shows the token has read the answer to the first hello: the session is in use, also
+	 * when this channel closes before a call (session_channel_closed). relaxed: a counter */
 	atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
 	if (watch)
 		session_watch(s);

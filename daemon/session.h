@@ -2,7 +2,8 @@
 /*
  * Sessions: one client process's relation with the daemon.
  *
- *   (hello) -> LIVE <-> DETACHED (no channel, process alive: quarantine) -> SWEEPING -> GONE -> free
+ *   (hello) -> LIVE <-> DETACHED (quarantine: no channel, process alive) -> SWEEPING -> GONE ->
+ * free
  *
  * The persistent record (record.h) commits the session; this structure is derived from it. All
  * structures lie in one array for the daemon's life, so that an id is always safe to look up; what
@@ -58,22 +59,23 @@ struct session {
 	pid_t pid;
 	uint64_t pages_max;
 	char name[64];
-	int pidfd;                   /* -1: none; closed when it is swept */
-	_Atomic uint32_t channels;   /* all; control channel included */
+	int pidfd;                      /* -1: none; closed when it is swept */
+	_Atomic uint32_t channels;      /* all; control channel included */
 	_Atomic uint32_t data_channels; /* without the control channels */
-	_Atomic int64_t charge;      /* frames granted and not given back */
+	_Atomic int64_t charge;         /* frames granted and not given back */
 	_Atomic uint32_t calls_in_flight, holds, parked;
 	_Atomic uint64_t calls, refused;
-	_Atomic uint64_t granted_from[CONTROL_SECTIONS_MAX / 64]; /* sections that the daemon offered from */
-	_Atomic uint32_t magazines;  /* lent to it */
+	_Atomic uint64_t
+		granted_from[CONTROL_SECTIONS_MAX / 64]; /* sections that the daemon offered from */
+	_Atomic uint32_t magazines;                      /* lent to it */
 	/* guarded by the table's lock */
 	struct event_stream *events; /* its Events calls */
 	struct session_end_wait *waits;
 	char last_error[256];
 	uint32_t next_free;
 	/* of the main loop */
-	uv_poll_t *watch;            /* on the pidfd */
-	bool proven_dead;            /* at the start; swept when the grace period ends */
+	uv_poll_t *watch; /* on the pidfd */
+	bool proven_dead; /* at the start; swept when the grace period ends */
 	/* its end */
 	_Atomic uint32_t sweep_started, withdraw_queued;
 	struct worker_job sweep, withdraw;

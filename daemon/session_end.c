@@ -67,7 +67,9 @@ void session_channel_closed(struct session *s, bool control)
 	bool last, unused = false;
 	uint32_t live = SESSION_LIVE;
 
-	if (!control && session_enter(s)) {
+	/* The control channel carries no grants, unless it is all that there is. */
+	if ((!control || atomic_load_explicit(&s->channels, memory_order_relaxed) == 1) &&
+	    session_enter(s)) {
 		withdraw_submit(s);
 		session_leave(s);
 	}
@@ -96,13 +98,12 @@ static void end_from(struct session *s, bool live_too)
 	do {
 		if (state != SESSION_DETACHED && !(live_too && state == SESSION_LIVE))
 			return;
-	} while (!atomic_compare_exchange_weak_explicit(&s->state, &state, SESSION_SWEEPING,
-	                                                memory_order_seq_cst,
-	                                                memory_order_seq_cst));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&s->state, &state, SESSION_SWEEPING, memory_order_seq_cst, memory_order_seq_cst));
 	/* release: for the next daemon, should this one die before the sweep ends */
 	atomic_store_explicit(&s->record->word,
-	                      SESSION_RECORD_SWEEPING |
-	                              (uint64_t)s->kmmd->domain->id << SESSION_RECORD_DOMAIN_SHIFT,
+	                      SESSION_RECORD_SWEEPING | (uint64_t)s->kmmd->domain->id
+	                                                        << SESSION_RECORD_DOMAIN_SHIFT,
 	                      memory_order_release);
 	wait_queue_cancel(s->kmmd->domain->waiters, s, -ECANCELED);
 	session_sweep_try(s);

@@ -14,7 +14,7 @@
 struct session_table {
 	struct kmmd *kmmd;
 	uint32_t size;
-	uv_timer_t *grace;             /* main loop */
+	uv_timer_t *grace; /* main loop */
 	struct reactor_work grace_work;
 	struct lock lock;
 	/* guarded by lock */

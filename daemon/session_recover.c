@@ -34,7 +34,8 @@ static void grace_end(uv_timer_t *timer)
 			away++;
 		}
 	}
-	log_notice("the grace period is over: %u sessions of dead processes are swept, %u have not come "
+	log_notice("the grace period is over: %u sessions of dead processes are swept, %u have not "
+	           "come "
 	           "back and stay in quarantine",
 	           dead, away);
 }
@@ -42,11 +43,12 @@ static void grace_end(uv_timer_t *timer)
 static void grace_start(struct reactor *r, struct reactor_work *w)
 {
 	struct session_table *t =
-	        (struct session_table *)((char *)w - offsetof(struct session_table, grace_work));
+		(struct session_table *)((char *)w - offsetof(struct session_table, grace_work));
 
 	t->grace = calloc(1, sizeof(*t->grace));
 	if (!t->grace) {
-		log_error("no memory for the grace period's timer: dead sessions stay in quarantine");
+		log_error(
+			"no memory for the grace period's timer: dead sessions stay in quarantine");
 		return;
 	}
 	uv_timer_init(&r->loop, t->grace);
@@ -69,10 +71,9 @@ static void session_restore(struct session *s, uint64_t word)
 	if (s->pidfd < 0)
 		s->pidfd = -1;
 	/* seq_cst: as every change of state */
-	atomic_store_explicit(&s->state,
-	                      (word & 15) == SESSION_RECORD_LIVE ? SESSION_DETACHED :
-	                                                           SESSION_SWEEPING,
-	                      memory_order_seq_cst);
+	atomic_store_explicit(
+		&s->state, (word & 15) == SESSION_RECORD_LIVE ? SESSION_DETACHED : SESSION_SWEEPING,
+		memory_order_seq_cst);
 }
 
 int session_table_recover(struct session_table *t)
@@ -103,7 +104,8 @@ int session_table_recover(struct session_table *t)
 		else if (state == SESSION_DETACHED)
 			session_watch(s);
 	}
-	log_notice("%u sessions taken over, %u of them of dead processes; they have %u ms to come back",
+	log_notice("%u sessions taken over, %u of them of dead processes; they have %u ms to come "
+	           "back",
 	           found, dead, kmmd->options->grace_ms);
 	t->grace_work.run = grace_start;
 	if (kmmd->main)

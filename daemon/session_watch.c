@@ -130,8 +130,8 @@ void session_watch_run(struct reactor *r, struct reactor_work *work)
 
 void session_unwatch_run(struct reactor *r, struct reactor_work *work)
 {
-	struct session *s =
-	        (struct session *)((char *)work - offsetof(struct session, unwatch_work));
+	struct session *s = (struct session *)((char *)work -
+	                                       offsetof(struct session, unwatch_work));
 
 	(void)r;
 	if (s->watch) {

@@ -42,7 +42,8 @@ int grant_send(struct domain *d, struct session *from, pfn_t pfn, uint64_t gener
 	}
 	/* Charged first; it costs nothing when the receiver is charged already. */
 	if (b.tag != to->id && !charge_reserve(to, b.order, 1)) {
-		*why = grant_text("the receiver, session %u, may hold %" PRIu64 " pages and would exceed "
+		*why = grant_text("the receiver, session %u, may hold %" PRIu64
+		                  " pages and would exceed "
 		                  "them by this block of order %u",
 		                  to->id, to->pages_max, b.order);
 		return -EDQUOT;
@@ -59,9 +60,10 @@ int grant_send(struct domain *d, struct session *from, pfn_t pfn, uint64_t gener
 			return -ESTALE;
 		}
 		if (!owner_is(w, OWNER_HELD, from->id)) {
-			*why = grant_text("the block at frame %u is not this session's to send; its owner "
-			                  "word names %u",
-			                  pfn, owner_id(w));
+			*why = grant_text(
+				"the block at frame %u is not this session's to send; its owner "
+				"word names %u",
+				pfn, owner_id(w));
 			return -EPERM;
 		}
 		if (owner_cas(&d->control.word[pfn], &w, owner_moved(w, OWNER_HELD, to->id)))
@@ -86,8 +88,9 @@ int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t g
 	/* relaxed: a counter that limits */
 	if (atomic_fetch_add_explicit(&s->holds, 1, memory_order_relaxed) >= limit) {
 		atomic_fetch_sub_explicit(&s->holds, 1, memory_order_relaxed);
-		*why = grant_text("the session holds %u blocks of others, the most it may; put some back",
-		                  limit);
+		*why = grant_text(
+			"the session holds %u blocks of others, the most it may; put some back",
+			limit);
 		return -EDQUOT;
 	}
 	rc = holder_add(d->holders, s->id, granule, &d->control.word[pfn], generation, &added);
@@ -102,7 +105,8 @@ int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t g
 		                  d->kmmd->options->holders_max);
 		return -EDQUOT;
 	}
-	*why = grant_text("the block at frame %u was freed or adopted before it could be held", pfn);
+	*why = grant_text("the block at frame %u was freed or adopted before it could be held",
+	                  pfn);
 	return -ESTALE;
 }
 

@@ -116,8 +116,8 @@ static void sweep_one(void *ctx, pfn_t pfn, uint64_t w)
 	t = other ? session_by_id(d->kmmd->sessions, other) : NULL;
 	/* acquire: pairs with the store that ended its life */
 	if (t && atomic_load_explicit(&t->state, memory_order_acquire) == SESSION_FREE) {
-		domain_damage(d, "the block at frame %u is said to be of session %u, which is none", pfn,
-		              other);
+		domain_damage(d, "the block at frame %u is said to be of session %u, which is none",
+		              pfn, other);
 		t = NULL;
 	}
 	charge_move(d, pfn, t && t != k->s ? other : 0);
@@ -131,10 +131,12 @@ static void sweep_holds(struct walk *k)
 
 	while (holder_next_of(d->holders, k->s->id, &cursor, &granule)) {
 		if (!domain_granule_pfn(d, granule, &pfn)) {
-			domain_damage(d, "a holder record names granule %u, which is no frame", granule);
+			domain_damage(d, "a holder record names granule %u, which is no frame",
+			              granule);
 			continue;
 		}
-		switch (holder_remove(d->holders, k->s->id, granule, &d->control.word[pfn], &heir)) {
+		switch (holder_remove(d->holders, k->s->id, granule, &d->control.word[pfn],
+		                      &heir)) {
 		case HOLDER_NONE:
 			break;
 		case HOLDER_LEFT:

@@ -30,13 +30,12 @@
 #include "mm/lock.h"
 
 /* What the allocator looks at when it chooses from where to take. */
-#define WAIT_GFP                                                                                   \
-	(GFP_ZONEMASK | GFP_MOVABLE_MASK | __GFP_HIGH | __GFP_NOMEMALLOC | __GFP_THISNODE)
+#define WAIT_GFP (GFP_ZONEMASK | GFP_MOVABLE_MASK | __GFP_HIGH | __GFP_NOMEMALLOC | __GFP_THISNODE)
 
 struct wait_class {
 	gfp_t gfp;
 	uint32_t order;
-	uint32_t node; /* with __GFP_THISNODE, else 0 */
+	uint32_t node;               /* with __GFP_THISNODE, else 0 */
 	struct waiter *first, *last; /* NULL: the class is unused */
 	bool failed;                 /* in this round */
 };

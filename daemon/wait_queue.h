@@ -24,10 +24,10 @@ struct waiter {
 	/* set by the owner before wait_queue_add() */
 	gfp_t gfp;
 	uint32_t order;
-	uint32_t node; /* of mm_request; tells requests with __GFP_THISNODE apart */
+	uint32_t node;     /* of mm_request; tells requests with __GFP_THISNODE apart */
 	const void *whose; /* for wait_queue_cancel() */
-	/* Tries to be served: 0; -ENOMEM still not; else it fails with that. Under the queue's lock:
-	 * takes no lock that ranks before LOCK_RANK_DEPOT and frees nothing. */
+	/* Tries to be served: 0; -ENOMEM still not; else it fails with that. Under the queue's
+	 * lock: takes no lock that ranks before LOCK_RANK_DEPOT and frees nothing. */
 	int (*try)(struct waiter *w);
 	/* It left the queue with that result. Under the queue's lock: posts, no more. */
 	void (*wake)(struct waiter *w, int result);

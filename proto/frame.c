@@ -106,8 +106,8 @@ int frame_decode(struct frame *f, const uint8_t *in, size_t n, const char **why)
 	h.nfds = in[11];
 	h.cpu = get16(in + 12);
 	h.timeout_us = get64(in + 16);
-	if (h.kind < FRAME_REQUEST || h.kind > FRAME_CANCEL) {
-		*why = "the frame's kind is none of request, reply, item, cancel";
+	if (h.kind < FRAME_REQUEST || h.kind > FRAME_NOTIFY) {
+		*why = "the frame's kind is none of request, reply, item, cancel, notify";
 		return -EBADMSG;
 	}
 	if (get16(in + 14) != 0) {

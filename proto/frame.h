@@ -11,6 +11,7 @@
  *            unanswered calls on this connection, not 0; timeout = until the deadline, 0 = none
  *   REPLY    code = status; ends the call; body = the reply, or an Error
  *   ITEM     one message of a server stream; a REPLY ends it
+ *   NOTIFY   a request that is not answered, call = 0: for methods whose outcome nobody waits for
  *   CANCEL   the client no longer wants that call; it is answered CANCELLED unless it was answered
  *
  * The cpu of a connection's first frame says which reactor shall serve it (cpu modulo reactors).
@@ -35,6 +36,7 @@ enum frame_kind {
 	FRAME_REPLY = 2,
 	FRAME_ITEM = 3,
 	FRAME_CANCEL = 4,
+	FRAME_NOTIFY = 5,
 };
 
 /* gRPC's canonical codes */

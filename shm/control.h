@@ -48,6 +48,8 @@ struct control_status {
 	_Atomic uint64_t epoch;    /* starts of the daemon on this pool */
 	_Atomic uint32_t pressure; /* not 0 while a request waits: what is freed goes to the daemon */
 	_Atomic uint32_t damaged;  /* a word in the domain made no sense */
+	_Atomic uint32_t scarce;   /* not 0 for a while after a request found no memory: who frees
+	                              waits until the daemon has the block */
 	uint8_t uuid[16];
 };
 

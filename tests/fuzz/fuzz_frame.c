@@ -50,7 +50,7 @@ static void fuzz_body(const struct frame *f, const uint8_t *body)
 {
 	const struct rpc_method *m = rpc_method_find(f->code);
 
-	if (f->kind == FRAME_REQUEST && m) {
+	if ((f->kind == FRAME_REQUEST || f->kind == FRAME_NOTIFY) && m) {
 		fuzz_unpack(m, body, f->length);
 		return;
 	}

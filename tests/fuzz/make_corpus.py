@@ -9,7 +9,7 @@ import os
 import struct
 import sys
 
-REQUEST, REPLY, ITEM, CANCEL = 1, 2, 3, 4
+REQUEST, REPLY, ITEM, CANCEL, NOTIFY = 1, 2, 3, 4, 5
 
 
 def varint(n):
@@ -78,6 +78,9 @@ WRONG = {
     "item": frame(0, kind=ITEM),
     "cancel": frame(0, kind=CANCEL),
     "call_0": frame(96, call=0),
+    "notify": frame(4, field(1, 4096) + field(3, 1), kind=NOTIFY, call=0),
+    "notify_with_a_call": frame(4, kind=NOTIFY),
+    "notify_what_must_be_answered": frame(96, kind=NOTIFY, call=0),
     "unknown_method": frame(200, field(1, 1)),
     "method_65535": frame(65535),
     "last_moment": frame(96, timeout=0xFFFFFFFFFFFFFFFF),

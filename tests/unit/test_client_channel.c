@@ -4,8 +4,8 @@
  *
  *     threads --requests--> socketpair --> peer: answers in any order, breaks off, or is silent
  *
- * A request's body is a number; the peer's answer is the number plus one. What the peer does with it is
- * chosen by the method.
+ * A request's body is a number; the peer's answer is the number plus one. What the peer does with
+ * it is chosen by the method.
  */
 #include <check.h>
 #include <fcntl.h>
@@ -63,6 +63,14 @@ void process_fd_close(struct process_fd *p)
 	p->fd = -1;
 }
 
+static unsigned int untold;
+
+void session_untold(struct kmm *s)
+{
+	(void)s;
+	untold++;
+}
+
 int error_set(int err, const char *fmt, ...)
 {
 	(void)fmt;
@@ -86,7 +94,8 @@ static void peer_send(uint32_t call, uint8_t kind, const void *body, uint32_t si
 	}
 	/* in two pieces: frames come as bytes */
 	ck_assert_int_eq(send(peer_fd, buf, 5, MSG_NOSIGNAL), 5);
-	ck_assert_int_eq(send(peer_fd, buf + 5, iov.iov_len - 5, MSG_NOSIGNAL), (ssize_t)iov.iov_len - 5);
+	ck_assert_int_eq(send(peer_fd, buf + 5, iov.iov_len - 5, MSG_NOSIGNAL),
+	                 (ssize_t)iov.iov_len - 5);
 }
 
 static void peer_answer(uint32_t call, uint64_t number)
@@ -97,6 +106,7 @@ static void peer_answer(uint32_t call, uint64_t number)
 
 static uint32_t later_call, parked[256], nr_parked;
 static uint64_t later_number;
+static _Atomic uint32_t notified;
 
 static bool peer_serve(const struct frame *f, uint64_t number)
 {
@@ -104,6 +114,11 @@ static bool peer_serve(const struct frame *f, uint64_t number)
 	uint32_t i;
 	int fd[2];
 
+	if (f->kind == FRAME_NOTIFY) {
+		ck_assert_uint_eq(f->call, 0);
+		notified++;
+		return true;
+	}
 	if (f->kind == FRAME_CANCEL) {
 		for (i = 0; i < nr_parked; i++)
 			if (parked[i] == f->call)
@@ -323,6 +338,8 @@ START_TEST(descriptors_come_with_their_reply)
 		ck_assert_int_ne(fcntl(call.fd[0], F_GETFD) & FD_CLOEXEC, 0);
 		call_close_fds(&call);
 	}
+	/* the peer, which answers one after the other, has closed its own by now */
+	ck_assert_int_eq(call_it(&call, ANSWER, 1, DEADLINE_NONE), 0);
 	i = dup(0);
 	ck_assert_int_eq(i, before); /* none leaked */
 	close(i);
@@ -370,6 +387,25 @@ START_TEST(a_break_ends_all_calls)
 }
 END_TEST
 
+/* What nobody waits for goes in order with the rest; when the connection breaks, the session is told
+ * that some of it may be lost. */
+START_TEST(notifications_are_sent_and_not_answered)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + 8] = { 0 };
+	struct call call;
+	uint32_t i;
+
+	for (i = 0; i < 100; i++)
+		ck_assert_int_eq(channel_notify(channel, frame, 8, ANSWER), 0);
+	ck_assert_int_eq(call_it(&call, ANSWER, 1, DEADLINE_NONE), 0);
+	ck_assert_uint_eq(notified, 100);
+	ck_assert_uint_eq(untold, 0);
+	channel_break(channel, -ECONNRESET);
+	ck_assert_uint_eq(untold, 1);
+	ck_assert_int_eq(channel_notify(channel, frame, 8, ANSWER), -ECONNRESET);
+}
+END_TEST
+
 START_TEST(an_overdue_call_breaks_it)
 {
 	struct parked_call p;
@@ -399,6 +435,7 @@ int main(void)
 	tcase_add_test(t, descriptors_come_with_their_reply);
 	tcase_add_test(t, too_long_a_reply_is_an_error_of_its_call);
 	tcase_add_loop_test(t, a_break_ends_all_calls, 0, sizeof(breaks) / sizeof(breaks[0]));
+	tcase_add_test(t, notifications_are_sent_and_not_answered);
 	tcase_add_test(t, an_overdue_call_breaks_it);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

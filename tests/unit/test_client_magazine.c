@@ -2,7 +2,7 @@
 /*
  * What a thread caches (client/magazine.c), alone: the daemon is a supply of blocks in this file.
  *
- *     supply --take--> thread's magazines <--> held by the test --free--> magazines --give--> supply
+ *     supply --take--> magazines --alloc--> held by the test --free--> magazines --give--> supply
  *
  * Every block is in exactly one of these places; its owner word says which.
  */
@@ -29,7 +29,9 @@ static enum place place_of(uint32_t i)
 {
 	uint64_t w = owner_load(&word[i]);
 
-	return owner_is(w, OWNER_HELD, ME) ? HELD : owner_is(w, OWNER_RETURNED, ME) ? CACHED : SUPPLY;
+	return owner_is(w, OWNER_HELD, ME)       ? HELD
+	       : owner_is(w, OWNER_RETURNED, ME) ? CACHED
+	                                         : SUPPLY;
 }
 
 /* ---- what magazine.c asks of others ---- */
@@ -171,7 +173,8 @@ static uint32_t take(unsigned int c)
 		struct round r;
 		uint32_t n;
 
-		ck_assert_int_eq(exchange_take(&k, &how, 0, tc->class[c].order, OWNER_HELD, 1, &r, &n), 0);
+		ck_assert_int_eq(
+			exchange_take(&k, &how, 0, tc->class[c].order, OWNER_HELD, 1, &r, &n), 0);
 		exchanges--;
 		i = r.index;
 	}

@@ -46,8 +46,9 @@ static void check(void)
 
 static void control_new(void)
 {
-	struct control_geometry g = { .frames = 4096, .section_order = 10, .sessions = 16,
-		                      .magazines = MAGAZINES };
+	struct control_geometry g = {
+		.frames = 4096, .section_order = 10, .sessions = 16, .magazines = MAGAZINES
+	};
 	struct control_layout l;
 
 	ck_assert_int_eq(control_layout_compute(&l, &g), 0);
@@ -282,8 +283,8 @@ START_TEST(many_threads)
 	unsigned int i;
 
 	for (i = 0; i < THREADS; i++)
-		ck_assert_int_eq(pthread_create(&thread[i], NULL, churn, (void *)(uintptr_t)(i + 1)),
-		                 0);
+		ck_assert_int_eq(
+			pthread_create(&thread[i], NULL, churn, (void *)(uintptr_t)(i + 1)), 0);
 	for (i = 0; i < THREADS; i++)
 		pthread_join(thread[i], NULL);
 	check();

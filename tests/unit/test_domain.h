@@ -72,10 +72,12 @@ static inline int td_start(struct test_domain *t, bool recovered)
 	c.dma_end = 4u << TD_SECTION_ORDER;
 	c.cpus = 2;
 	memblock_init(&t->pool.memblock);
-	ck_assert_int_eq(memblock_add(&t->pool.memblock, 0, (uint64_t)TD_FRAMES << PAGE_SHIFT, 0), 0);
+	ck_assert_int_eq(memblock_add(&t->pool.memblock, 0, (uint64_t)TD_FRAMES << PAGE_SHIFT, 0),
+	                 0);
 	ck_assert_int_eq(memblock_reserve(&t->pool.memblock,
 	                                  (uint64_t)(n - 1) << (TD_SECTION_ORDER + PAGE_SHIFT),
-	                                  UINT64_C(1) << (TD_SECTION_ORDER + PAGE_SHIFT), "metadata"),
+	                                  UINT64_C(1) << (TD_SECTION_ORDER + PAGE_SHIFT),
+	                                  "metadata"),
 	                 0);
 	if (!t->mm_memory)
 		t->mm_memory = td_zeroed(mm_persistent_bytes(&c));
@@ -216,7 +218,8 @@ static inline uint32_t td_generation(struct test_domain *t, pfn_t pfn)
 }
 
 /* Claims an offered magazine: its blocks become HELD; how many. */
-static inline uint32_t td_take(struct test_domain *t, struct session *s, magazine_id_t m, pfn_t out[])
+static inline uint32_t td_take(struct test_domain *t, struct session *s, magazine_id_t m,
+                               pfn_t out[])
 {
 	struct magazine *mag = &t->d->control.magazine[m.nr];
 	uint64_t h = magazine_load(mag);

@@ -84,7 +84,7 @@ START_TEST(kinds_that_there_are_not)
 	const char *why;
 
 	for (unsigned int kind = 0; kind < 256; kind++) {
-		int expected = kind >= FRAME_REQUEST && kind <= FRAME_CANCEL ? 0 : -EBADMSG;
+		int expected = kind >= FRAME_REQUEST && kind <= FRAME_NOTIFY ? 0 : -EBADMSG;
 
 		ck_assert_int_eq(decode_with(10, (uint8_t)kind, FRAME_HEADER_SIZE, &why), expected);
 		ck_assert(expected == 0 || why != NULL);
@@ -109,7 +109,7 @@ START_TEST(descriptors_ride_on_replies_alone)
 	const char *why;
 	struct frame f;
 
-	for (unsigned int kind = FRAME_REQUEST; kind <= FRAME_CANCEL; kind++) {
+	for (unsigned int kind = FRAME_REQUEST; kind <= FRAME_NOTIFY; kind++) {
 		for (unsigned int n = 0; n < 256; n++) {
 			struct frame base = {.kind = (uint8_t)kind, .nfds = (uint8_t)n};
 			bool good = n == 0 || (kind == FRAME_REPLY && n <= FRAME_FDS_MAX);

@@ -153,8 +153,10 @@ START_TEST(this_node_only)
 {
 	struct request far, near;
 
-	far = (struct request){ .w = { .gfp = GFP_KERNEL | __GFP_THISNODE | __GFP_DMA, .node = 1,
-		                       .try = try, .wake = wake } };
+	far = (struct request){ .w = { .gfp = GFP_KERNEL | __GFP_THISNODE | __GFP_DMA,
+		                       .node = 1,
+		                       .try = try,
+		                       .wake = wake } };
 	ck_assert_int_eq(wait_queue_add(q, &far.w), 0);
 	add(&near, GFP_KERNEL | __GFP_THISNODE | __GFP_DMA, 0, NULL);
 	near.w.try = try_granted;
@@ -244,8 +246,9 @@ END_TEST
 START_TEST(kinds_are_limited)
 {
 	struct request r[WAIT_CLASSES_MAX + 1];
-	static const gfp_t gfp[] = { 0, __GFP_DMA, __GFP_DMA32, __GFP_MOVABLE, __GFP_RECLAIMABLE,
-		                     __GFP_HIGH };
+	static const gfp_t gfp[] = {
+		0, __GFP_DMA, __GFP_DMA32, __GFP_MOVABLE, __GFP_RECLAIMABLE, __GFP_HIGH
+	};
 	unsigned int i;
 
 	for (i = 0; i < WAIT_CLASSES_MAX; i++)
@@ -292,8 +295,9 @@ static void *take_and_give(void *arg)
 
 	(void)arg;
 	for (i = 0; i < ROUNDS; i++) {
-		struct blocking b = { .w = { .gfp = GFP_KERNEL, .try = try_shared,
-			                     .wake = wake_shared } };
+		struct blocking b = {
+			.w = { .gfp = GFP_KERNEL, .try = try_shared, .wake = wake_shared }
+		};
 
 		if (wait_queue_waiting(q) || try_shared(&b.w) != 0) {
 			ck_assert_int_eq(wait_queue_add(q, &b.w), 0);

@@ -93,8 +93,8 @@ typedef uint32_t kmm_session_id_t; /* as kmmctl prints it; 20 bits are used; 0: 
  * What an allocation may do and where it may come from. Names and values are Linux's
  * (include/linux/gfp_types.h); Linux's __GFP_X and GFP_X are both KMM_GFP_X here.
  *
- * Zone: none of DMA, DMA32 and HIGHMEM means Normal or below; at most one of the three may be given;
- * MOVABLE with HIGHMEM means the Movable zone. Mobility: MOVABLE or RECLAIMABLE, not both.
+ * Zone: none of DMA, DMA32 and HIGHMEM means Normal or below; at most one of the three may be
+ * given; MOVABLE with HIGHMEM means the Movable zone. Mobility: MOVABLE or RECLAIMABLE, not both.
  */
 #define KMM_GFP_DMA            ((kmm_gfp_t)0x00000001u) /* from ZONE_DMA only */
 #define KMM_GFP_HIGHMEM        ((kmm_gfp_t)0x00000002u) /* memory without an address is welcome */
@@ -151,20 +151,20 @@ struct kmm_options {
 };
 
 /*
- * Opens a session with the daemon; opts NULL: all defaults. *ret is the caller's until kmm_close and
- * is untouched on failure. A process may have several sessions.
- * -ENOENT, -ECONNREFUSED: no daemon there (at once; only an open session waits for its daemon).
- * -EINVAL options. -EACCES the daemon refuses this user. -EDQUOT too many sessions. -EPROTO no common
- * protocol version. -ETIMEDOUT no answer in time. -ENOMEM, -EMFILE from the system.
+ * Opens a session with the daemon; opts NULL: all defaults. *ret is the caller's until kmm_close
+ * and is untouched on failure. A process may have several sessions. -ENOENT, -ECONNREFUSED: no
+ * daemon there (at once; only an open session waits for its daemon). -EINVAL options. -EACCES the
+ * daemon refuses this user. -EDQUOT too many sessions. -EPROTO no common protocol version.
+ * -ETIMEDOUT no answer in time. -ENOMEM, -EMFILE from the system.
  */
 int kmm_open(struct kmm **ret, const struct kmm_options *opts);
 
 /*
  * Ends the session: calls of other threads that wait return ECANCELED, what only this session holds
  * is free when it returns, the window is unmapped. k and every page, pointer and handle that came
- * from it are invalid afterwards, and no other thread may still use them. NULL: 0. In a forked child:
- * releases local memory only. -EDEADLK from a callback of k. -EINPROGRESS: the daemon is away; k is
- * gone, what it held is free when the daemon comes back or this process ends.
+ * from it are invalid afterwards, and no other thread may still use them. NULL: 0. In a forked
+ * child: releases local memory only. -EDEADLK from a callback of k. -EINPROGRESS: the daemon is
+ * away; k is gone, what it held is free when the daemon comes back or this process ends.
  */
 int kmm_close(struct kmm *k);
 
@@ -185,9 +185,9 @@ const char *kmm_version(void);
 kmm_session_id_t kmm_session_id(struct kmm *k);
 
 /*
- * A descriptor that polls readable (POLLIN) while events wait for kmm_dispatch. The first call moves
- * callbacks from the library's thread to kmm_dispatch. It is k's: not to be read or closed, and the
- * same for k's life. -EMFILE.
+ * A descriptor that polls readable (POLLIN) while events wait for kmm_dispatch. The first call
+ * moves callbacks from the library's thread to kmm_dispatch. It is k's: not to be read or closed,
+ * and the same for k's life. -EMFILE.
  */
 int kmm_fd(struct kmm *k);
 
@@ -205,13 +205,13 @@ int kmm_cancel(struct kmm *k);
 /* ======================================== pages ======================================== */
 
 /*
- * Grants a block of 2^order frames and returns its head page, this session's until kmm_free_pages or
- * kmm_close. Orders 0 to 3 and 9 come from the thread's cache where it has one. With DIRECT_RECLAIM
- * the call waits in order of arrival until memory is freed, at most the timeout (ETIMEDOUT); without
- * it ENOMEM at once. What can never be met is ENOMEM at once too.
- * EINVAL: order, undefined or contradictory flags. EPERM: MEMALLOC. EDQUOT: the session's page quota.
- * Contents are undefined without KMM_GFP_ZERO. A zeroed HighMem block: ENOTSUP where the memory cannot
- * be reached.
+ * Grants a block of 2^order frames and returns its head page, this session's until kmm_free_pages
+ * or kmm_close. Orders 0 to 3 and 9 come from the thread's cache where it has one. With
+ * DIRECT_RECLAIM the call waits in order of arrival until memory is freed, at most the timeout
+ * (ETIMEDOUT); without it ENOMEM at once. What can never be met is ENOMEM at once too. EINVAL:
+ * order, undefined or contradictory flags. EPERM: MEMALLOC. EDQUOT: the session's page quota.
+ * Contents are undefined without KMM_GFP_ZERO. A zeroed HighMem block: ENOTSUP where the memory
+ * cannot be reached.
  */
 struct kmm_page *kmm_alloc_pages(struct kmm *k, kmm_gfp_t gfp, unsigned int order);
 
@@ -231,14 +231,14 @@ void *kmm_get_free_pages(struct kmm *k, kmm_gfp_t gfp, unsigned int order);
 int kmm_free_page_addr(struct kmm *k, const void *addr, unsigned int order);
 
 /*
- * The address of a frame in this process, valid until kmm_close. Whether the frame is granted is not
- * looked at. ENOTSUP: a HighMem frame has none. EINVAL: no page of the pool. EPERM: outside the
+ * The address of a frame in this process, valid until kmm_close. Whether the frame is granted is
+ * not looked at. ENOTSUP: a HighMem frame has none. EINVAL: no page of the pool. EPERM: outside the
  * domain.
  */
 void *kmm_page_address(struct kmm *k, const struct kmm_page *page);
 
-/* The frame that an address lies in (not the head of its block). EINVAL: not in the window. EPERM: no
- * memory of the domain there. */
+/* The frame that an address lies in (not the head of its block). EINVAL: not in the window. EPERM:
+ * no memory of the domain there. */
 struct kmm_page *kmm_virt_to_page(struct kmm *k, const void *addr);
 
 /* A frame's number. UINT64_MAX with EINVAL: no page of the pool. */
@@ -248,41 +248,41 @@ uint64_t kmm_page_to_pfn(struct kmm *k, const struct kmm_page *page);
 struct kmm_page *kmm_pfn_to_page(struct kmm *k, uint64_t pfn);
 
 /*
- * How many hold the block that the page belongs to: its owner and every further session that holds it
- * by kmm_get (one each). 0: free, or cached by a thread. Asks the daemon only when there are further
- * holders. -EINVAL, -EPERM as above.
+ * How many hold the block that the page belongs to: its owner and every further session that holds
+ * it by kmm_get (one each). 0: free, or cached by a thread. Asks the daemon only when there are
+ * further holders. -EINVAL, -EPERM as above.
  */
 int kmm_page_count(struct kmm *k, const struct kmm_page *page);
 
-/* The order of the block that the page belongs to, which an adopter frees it with. -ENOENT: the page
- * is in no live block. */
+/* The order of the block that the page belongs to, which an adopter frees it with. -ENOENT: the
+ * page is in no live block. */
 int kmm_page_order(struct kmm *k, const struct kmm_page *page);
 
 /*
- * Grants up to n blocks of one order: pages[0..r) are set, the rest is untouched, r is returned. Waits
- * for the first block only, as kmm_alloc_pages does. (Linux's alloc_pages_bulk fills NULL slots; this
- * does not.) 0 < r < n and r = 0 set errno; n = 0 returns 0 with errno unchanged.
+ * Grants up to n blocks of one order: pages[0..r) are set, the rest is untouched, r is returned.
+ * Waits for the first block only, as kmm_alloc_pages does. (Linux's alloc_pages_bulk fills NULL
+ * slots; this does not.) 0 < r < n and r = 0 set errno; n = 0 returns 0 with errno unchanged.
  */
 size_t kmm_alloc_pages_bulk(struct kmm *k, kmm_gfp_t gfp, unsigned int order, size_t n,
                             struct kmm_page *pages[]);
 
 /*
- * Gives n blocks of one order back, all or none: each is checked as kmm_free_pages checks it, and for
- * being named twice, before the first is given back. A NULL entry is -EINVAL.
+ * Gives n blocks of one order back, all or none: each is checked as kmm_free_pages checks it, and
+ * for being named twice, before the first is given back. A NULL entry is -EINVAL.
  */
 int kmm_free_pages_bulk(struct kmm *k, unsigned int order, size_t n,
                         struct kmm_page *const pages[]);
 
 /* ======================================= sharing =======================================
  *
- * p is a block's first byte or, for a HighMem block, which has none, its struct kmm_page *. The same
- * form is returned. A handle is a number that any session of the domain can use; it may be passed in
- * any way, also through shared memory.
+ * p is a block's first byte or, for a HighMem block, which has none, its struct kmm_page *. The
+ * same form is returned. A handle is a number that any session of the domain can use; it may be
+ * passed in any way, also through shared memory.
  */
 
 /*
- * The handle of a block, for others to look at or adopt; the same each time until the owner changes.
- * Only the owner may: EPERM. ENOENT not live, EINVAL inside a block.
+ * The handle of a block, for others to look at or adopt; the same each time until the owner
+ * changes. Only the owner may: EPERM. ENOENT not live, EINVAL inside a block.
  */
 kmm_handle_t kmm_handle(struct kmm *k, const void *p);
 
@@ -295,8 +295,9 @@ void *kmm_pointer(struct kmm *k, kmm_handle_t handle);
 
 /*
  * Makes this session the owner: the handle is stale from then on, and the former owner's free gives
- * ESTALE. Exactly one of several that try succeeds. An own handle takes the block back. The order for
- * kmm_free_pages is kmm_page_order's. EBUSY: held by kmm_get. ESTALE, ENOENT, EINVAL as kmm_pointer.
+ * ESTALE. Exactly one of several that try succeeds. An own handle takes the block back. The order
+ * for kmm_free_pages is kmm_page_order's. EBUSY: held by kmm_get. ESTALE, ENOENT, EINVAL as
+ * kmm_pointer.
  */
 void *kmm_adopt(struct kmm *k, kmm_handle_t handle);
 
@@ -306,16 +307,17 @@ size_t kmm_adopt_bulk(struct kmm *k, size_t n, const kmm_handle_t handles[], voi
 
 /*
  * Makes a live session of the same domain the owner, charged to its quota: a message that survives
- * its sender. A handle made before stays valid for the new owner, so make it before: afterwards it is
- * EPERM. -EPERM not the owner. -ESRCH no such session. -EDQUOT its quota, nothing moved. -EAGAIN,
- * -EINPROGRESS.
+ * its sender. A handle made before stays valid for the new owner, so make it before: afterwards it
+ * is EPERM. -EPERM not the owner. -ESRCH no such session. -EDQUOT its quota, nothing moved.
+ * -EAGAIN, -EINPROGRESS.
  */
 int kmm_send(struct kmm *k, const void *p, kmm_session_id_t session);
 
 /*
- * Holds a block once more: it lives until the owner freed it and every hold is put. Any session that
- * has a live pointer may. Holds are counted here; the daemon sees a session's first and last. While a
- * block is held it cannot be adopted. -ENOENT not live. -EDQUOT too many holds. -EINVAL inside a block.
+ * Holds a block once more: it lives until the owner freed it and every hold is put. Any session
+ * that has a live pointer may. Holds are counted here; the daemon sees a session's first and last.
+ * While a block is held it cannot be adopted. -ENOENT not live. -EDQUOT too many holds. -EINVAL
+ * inside a block.
  */
 int kmm_get(struct kmm *k, const void *p);
 
@@ -339,9 +341,9 @@ typedef void (*kmm_event_fn)(struct kmm *k, enum kmm_event event, void *arg);
 
 /*
  * Sets the session's callback; NULL removes it. On return the former one runs no more (except when
- * called from within it). It runs in kmm_dispatch once kmm_fd was called, before that in the library's
- * own thread, where it should be short: one event at a time, in order. kmm_error_text() has the
- * detail. Events without a callback are dropped; repeated PRESSURE is queued once.
+ * called from within it). It runs in kmm_dispatch once kmm_fd was called, before that in the
+ * library's own thread, where it should be short: one event at a time, in order. kmm_error_text()
+ * has the detail. Events without a callback are dropped; repeated PRESSURE is queued once.
  */
 int kmm_on_event(struct kmm *k, kmm_event_fn fn, void *arg);
 
