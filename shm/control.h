@@ -44,14 +44,14 @@ _Static_assert(sizeof(struct control_session) == 192, "three cache lines");
 /* Written by the daemon only. */
 struct control_status {
 	uint32_t version;
-	uint32_t reserved;
+	_Atomic uint32_t scarce;   /* not 0 for a while after a request found no memory: who frees
+	                              waits until the daemon has the block */
 	_Atomic uint64_t epoch;    /* starts of the daemon on this pool */
 	_Atomic uint32_t pressure; /* not 0 while a request waits: what is freed goes to the daemon */
 	_Atomic uint32_t damaged;  /* a word in the domain made no sense */
-	_Atomic uint32_t scarce;   /* not 0 for a while after a request found no memory: who frees
-	                              waits until the daemon has the block */
 	uint8_t uuid[16];
 };
+_Static_assert(sizeof(struct control_status) == 40, "shared layout");
 
 enum control_section_state {
 	CONTROL_SECTION_NONE, /* absent, metadata, or another domain's */
