@@ -353,6 +353,7 @@ START_TEST(the_supervisor_ends_the_pool)
 	ck_assert_int_eq(kmm_close(k), 0);
 	ck_assert_int_eq(daemon_stop(&d), 0);
 	ck_assert_int_eq(kill(daemon, 0), -1);
+	free(zones_at_start);
 	setup();
 }
 END_TEST
