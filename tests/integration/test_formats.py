@@ -13,6 +13,7 @@ import re
 import signal
 import socket
 import struct
+import shutil
 import subprocess
 import sys
 import threading
@@ -287,16 +288,13 @@ def check_strangers(c):
     with open(config, 'w') as f:
         f.write('[daemon]\nsocket_mode = 0666\n')
     os.chmod(d.directory, 0o755)
+    kmmctl = shutil.copy(KMMCTL, d.directory)  # where others may execute it, wherever the build is
     d.args += ['--config', config]
     with d:
         def run(*args):
-            return subprocess.run([KMMCTL, '--socket', d.socket, *args], preexec_fn=drop,
+            return subprocess.run([kmmctl, '--socket', d.socket, *args], preexec_fn=drop,
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        try:
-            iomem = run('iomem')
-        except PermissionError:
-            print('not run: nobody may not execute ' + KMMCTL)
-            return
+        iomem = run('iomem')
         c.same('iomem of a stranger', iomem.returncode, 0)
         c.same('it has no addresses', {x[1:3] for x in linux_formats.iomem(iomem.stdout)}, {(0, 0)})
         for args in (['fsck'], ['drop-caches'], ['kill', '1']):
