@@ -83,8 +83,10 @@ static void health_check_domain(const struct kmmd *k, Kmm__V1__CheckReply *reply
 	uint32_t damaged = atomic_load_explicit(&d->damaged, memory_order_relaxed);
 
 	reply->damaged_domains = damaged != 0;
-	health_say(t, "free: %llu of %llu pages\n", (unsigned long long)mm_nr_free(d->zones),
-	           (unsigned long long)k->pool->frames);
+	health_say(t, "free: %llu of %llu pages; %llu more hold the pool's own tables\n",
+	           (unsigned long long)mm_nr_free(d->zones),
+	           (unsigned long long)(k->pool->frames - k->pool->metadata_frames),
+	           (unsigned long long)k->pool->metadata_frames);
 	if (damaged)
 		health_say(t, "degraded: domain %s: %u owner words made no sense; kmmctl fsck lists them\n",
 		           d->name, damaged);

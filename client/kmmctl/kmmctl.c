@@ -44,7 +44,7 @@ static void print_help(FILE *out)
 	      "Options:\n"
 	      "      --socket PATH    the daemon's socket; default $KMM_ADDRESS, else\n"
 	      "                       /run/kmmd/kmmd.sock, else $XDG_RUNTIME_DIR/kmmd/kmmd.sock\n"
-	      "      --domain NAME    of that domain instead of the default\n"
+	      "      --domain NAME    of that domain alone\n"
 	      "      --json           as JSON\n"
 	      "      --watch SECONDS  again every so many seconds\n"
 	      "      --help           this text\n"
