@@ -21,6 +21,7 @@
 #define NAP_MIN_NS 1000000u
 #define NAP_MAX_NS 100000000u
 #define CONNECT_NS 5000000000u
+#define PEEK_NS 10000000u
 
 static uint64_t deadline_min(uint64_t a, uint64_t b)
 {
@@ -29,12 +30,11 @@ static uint64_t deadline_min(uint64_t a, uint64_t b)
 
 struct call_how call_begin(struct kmm *k, unsigned int flags)
 {
-	struct thread_cache *tc = thread_cache_get(k);
+	struct thread_cache *tc = thread_cache_find(k);
 	uint32_t ms = tc && tc->timeout_ms ? tc->timeout_ms : k->timeout_ms;
 	struct call_how how = {
 		.flags = flags,
-		.deadline = ms == UINT32_MAX ? DEADLINE_NONE
-		                             : process_now() + ms * UINT64_C(1000000),
+		.deadline = deadline_in_ms(ms),
 		.cancels = atomic_load_explicit(&k->cancels, memory_order_acquire),
 	};
 
@@ -51,8 +51,7 @@ static int call_away(const struct call_how *how, bool sent)
 {
 	if (sent && (how->flags & CALL_ONCE))
 		return error_set(EINPROGRESS, "the daemon went away before it answered; whether "
-		                              "the call "
-		                              "was done shows when it is back");
+		                              "the call was done shows when it is back");
 	return error_set(EAGAIN, how->flags & CALL_NOWAIT
 	                                 ? "the daemon is away, and the request may not wait for it"
 	                                 : "the daemon is away and did not come back in time; the "
@@ -94,6 +93,28 @@ static int call_wait_up(struct kmm *k, struct call_how *how, bool sent)
 	}
 }
 
+int call_wait_thread(struct kmm *k, const struct call_how *how)
+{
+	/* acquire: as in call_wait_up */
+	uint32_t seen = atomic_load_explicit(&k->changes, memory_order_acquire);
+	uint64_t now = process_now();
+	int r = call_state(k, how);
+
+	if (r < 0)
+		return r;
+	if (now >= how->deadline || ((how->flags & CALL_NOWAIT) && session_state(k) != SESSION_UP))
+		return call_away(how, false);
+	if (keeper_is_self(k)) {
+		keeper_look(k);
+		if (session_state(k) == SESSION_DOWN) {
+			keeper_resume(k, how->deadline);
+			return 0;
+		}
+	}
+	futex_wait(&k->changes, seen, deadline_min(how->deadline, now + PEEK_NS));
+	return 0;
+}
+
 /* No connection though the session is up: the keeper has not seen it yet, or the daemon is busy. */
 static int call_nap(struct kmm *k, struct call_how *how, uint64_t *nap, bool sent)
 {
@@ -104,6 +125,8 @@ static int call_nap(struct kmm *k, struct call_how *how, uint64_t *nap, bool sen
 		return r;
 	if (now >= how->deadline)
 		return call_away(how, sent);
+	if (keeper_is_self(k))
+		keeper_look(k);
 	futex_wait(&k->changes, atomic_load_explicit(&k->changes, memory_order_acquire),
 	           deadline_min(how->deadline, now + *nap));
 	*nap = *nap * 2 < NAP_MAX_NS ? *nap * 2 : NAP_MAX_NS;
@@ -182,7 +205,7 @@ int call_notify(struct kmm *k, const struct call_how *how, uint16_t method,
 		return -EAGAIN;
 	r = channel_notify(c, frame, out.bytes_written, method);
 	channel_put(c);
-	return r < 0 ? -EAGAIN : 0;
+	return r < 0 && r != -ENOBUFS ? -EAGAIN : r;
 }
 
 /* Sends it once and waits: 0 with an answer in `call`, or the loss of the connection. */

@@ -21,9 +21,11 @@
  */
 #include "client/internal.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OUT_SIZE 8192u
@@ -31,6 +33,11 @@
 #define IN_SIZE (2 * FRAME_MAX)
 /* How long after its deadline a call still waits for the daemon's word on it. */
 #define OVERDUE_NS 250000000u
+/* How long a notification waits for room in the socket. */
+#define NOTIFY_WAIT_MS 20
+/* How long who has no call of its own sends for others to a daemon that does not read. */
+#define SEND_NS 1000000000u
+#define ROOM_NS 100000000u
 
 struct channel {
 	pthread_mutex_t lock;
@@ -161,35 +168,72 @@ void channel_break(struct channel *c, int error)
 
 /* ---- sending ---- */
 
-static int send_whole(struct channel *c, const uint8_t *buf, size_t size)
+/* Until when the daemon's word on a call is waited for. */
+static uint64_t call_end(const struct call *call)
 {
+	return call->deadline > DEADLINE_NONE - OVERDUE_NS ? DEADLINE_NONE
+	                                                   : call->deadline + OVERDUE_NS;
+}
+
+/* Who sends, and how long it may take. */
+struct sender {
+	const struct call *call; /* NULL: none; the lock: a cancel moves its deadline */
+	uint64_t end;            /* without a call */
+	bool once;               /* gives up what does not fit the socket now */
+};
+
+/* The lock is held. */
+static bool sender_is_late(const struct sender *s)
+{
+	return process_now() > (s->call ? call_end(s->call) : s->end);
+}
+
+/* -ENOBUFS: nothing was sent, by a sender that tries once. */
+static int send_whole(struct channel *c, const struct sender *s, const uint8_t *buf, size_t size)
+{
+	bool once = s->once;
+
 	while (size > 0) {
-		ssize_t n = send(c->socket.fd, buf, size, MSG_NOSIGNAL);
+		ssize_t n = send(c->socket.fd, buf, size, MSG_NOSIGNAL | (once ? MSG_DONTWAIT : 0));
+		bool late;
 
 		if (n > 0) {
 			buf += n;
 			size -= (size_t)n;
-		} else if ((errno != EAGAIN && errno != EINTR) || channel_broken(c)) {
-			return -ECONNRESET;
+			once = false; /* a frame that was begun is sent */
+			continue;
 		}
+		if ((errno != EAGAIN && errno != EINTR) || channel_broken(c))
+			return -ECONNRESET;
+		if (once && errno == EAGAIN)
+			return -ENOBUFS;
+		pthread_mutex_lock(&c->lock);
+		late = sender_is_late(s);
+		pthread_mutex_unlock(&c->lock);
+		if (late)
+			return -ETIMEDOUT;
 	}
 	return 0;
 }
 
-/* Sends `frame` and then all that others append meanwhile; the lock is held. */
-static void send_as_one(struct channel *c, const uint8_t *frame, size_t size)
+/* Sends `frame` and then all that others append meanwhile; the lock is held. -ENOBUFS: all but
+ * `frame`. */
+static int send_as_one(struct channel *c, struct sender s, const uint8_t *frame, size_t size)
 {
-	int r;
+	int r, refused = 0;
 
 	c->sending = true;
 	do {
 		pthread_mutex_unlock(&c->lock);
-		r = send_whole(c, frame, size);
+		r = send_whole(c, &s, frame, size);
 		pthread_mutex_lock(&c->lock);
-		if (r < 0) {
+		if (r == -ENOBUFS) {
+			refused = r;
+		} else if (r < 0) {
 			break_locked(c, r);
 			break;
 		}
+		s.once = false;
 		size = c->out_used;
 		if (size > 0) {
 			uint8_t *full = c->out;
@@ -202,21 +246,36 @@ static void send_as_one(struct channel *c, const uint8_t *frame, size_t size)
 		}
 	} while (size > 0);
 	c->sending = false;
+	return refused;
 }
 
-/* The lock is held. */
-static void send_frame(struct channel *c, const uint8_t *frame, size_t size)
+/* Until there may be room in `out`; the lock is held. A sender that is late breaks the channel. */
+static void room_wait(struct channel *c, const struct sender *s)
 {
-	while (c->sending && !channel_broken(c) && OUT_SIZE - c->out_used < size)
-		pthread_cond_wait(&c->room, &c->lock);
-	if (channel_broken(c))
-		return;
-	if (!c->sending) {
-		send_as_one(c, frame, size);
-		return;
+	uint64_t at = process_now() + ROOM_NS;
+	struct timespec t = { .tv_sec = (time_t)(at / 1000000000u),
+		              .tv_nsec = (long)(at % 1000000000u) };
+
+	pthread_cond_clockwait(&c->room, &c->lock, CLOCK_MONOTONIC, &t);
+	if (sender_is_late(s))
+		break_locked(c, -ETIMEDOUT);
+}
+
+/* The lock is held. -ENOBUFS: a sender that tries once found no room. */
+static int send_frame(struct channel *c, struct sender s, const uint8_t *frame, size_t size)
+{
+	while (c->sending && !channel_broken(c) && OUT_SIZE - c->out_used < size) {
+		if (s.once)
+			return -ENOBUFS;
+		room_wait(c, &s);
 	}
+	if (channel_broken(c))
+		return c->error;
+	if (!c->sending)
+		return send_as_one(c, s, frame, size);
 	memcpy(c->out + c->out_used, frame, size);
 	c->out_used += size;
+	return 0;
 }
 
 int channel_submit(struct channel *c, struct call *call, uint8_t *frame, size_t body_size,
@@ -244,7 +303,8 @@ int channel_submit(struct channel *c, struct call *call, uint8_t *frame, size_t 
 		frame_encode(frame, &f);
 		call->next = c->calls;
 		c->calls = call;
-		send_frame(c, frame, FRAME_HEADER_SIZE + body_size);
+		send_frame(c, (struct sender){ .call = call }, frame,
+		           FRAME_HEADER_SIZE + body_size);
 	}
 	pthread_mutex_unlock(&c->lock);
 	return r;
@@ -253,16 +313,22 @@ int channel_submit(struct channel *c, struct call *call, uint8_t *frame, size_t 
 int channel_notify(struct channel *c, uint8_t *frame, size_t body_size, uint16_t method)
 {
 	struct frame f = { .length = (uint32_t)body_size, .code = method, .kind = FRAME_NOTIFY };
-	int r = 0;
+	size_t size = FRAME_HEADER_SIZE + body_size;
+	struct sender s = { .end = process_now() + SEND_NS, .once = true };
+	struct pollfd p = { .fd = c->socket.fd, .events = POLLOUT };
+	bool again;
+	int r;
 
 	frame_encode(frame, &f);
-	pthread_mutex_lock(&c->lock);
-	c->notified = true;
-	if (!channel_broken(c))
-		send_frame(c, frame, FRAME_HEADER_SIZE + body_size);
-	if (channel_broken(c))
-		r = c->error;
-	pthread_mutex_unlock(&c->lock);
+	do {
+		pthread_mutex_lock(&c->lock);
+		c->notified = true;
+		r = send_frame(c, s, frame, size);
+		if (channel_broken(c))
+			r = c->error;
+		pthread_mutex_unlock(&c->lock);
+		again = r == -ENOBUFS && p.revents == 0 && poll(&p, 1, NOTIFY_WAIT_MS) > 0;
+	} while (again);
 	return r;
 }
 
@@ -291,7 +357,7 @@ void channel_cancel(struct channel *c, struct call *only)
 		uint8_t frame[FRAME_HEADER_SIZE];
 
 		frame_encode(frame, &f);
-		send_frame(c, frame, sizeof(frame));
+		send_frame(c, (struct sender){ .end = now + OVERDUE_NS }, frame, sizeof(frame));
 	}
 	pthread_mutex_unlock(&c->lock);
 }
@@ -410,13 +476,6 @@ static void pass_lead(struct channel *c)
 {
 	if (!c->reading && c->calls)
 		call_wake(c->calls);
-}
-
-/* Until when the daemon's word on a call is waited for. */
-static uint64_t call_end(const struct call *call)
-{
-	return call->deadline > DEADLINE_NONE - OVERDUE_NS ? DEADLINE_NONE
-	                                                   : call->deadline + OVERDUE_NS;
 }
 
 int channel_wait(struct channel *c, struct call *call)

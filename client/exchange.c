@@ -146,10 +146,14 @@ int exchange_take(struct kmm *k, struct call_how *how, uint32_t gfp, unsigned in
 /* Remembers a give that nobody answered. */
 static void given_push(struct kmm *k, uint32_t m)
 {
-	pthread_mutex_lock(&k->magazine_lock);
-	if (k->nr_given < GIVEN_MAX)
-		k->given[k->nr_given++] = m;
-	pthread_mutex_unlock(&k->magazine_lock);
+	/* release: pairs with the exchange in exchange_repeat; the header says DEPOT */
+	atomic_fetch_or_explicit(&k->given[m / 64], UINT64_C(1) << (m % 64), memory_order_release);
+}
+
+/* What a give came to: a refusal is an answer, too. */
+static bool unanswered(int r)
+{
+	return r == -EAGAIN || r == -ECANCELED || r == -ETIMEDOUT || r == -EINPROGRESS;
 }
 
 /* Points the words of up to n rounds at magazine m and writes them there: how many. What had
@@ -191,21 +195,22 @@ static int spare_get(struct kmm *k, struct call_how *how, unsigned int order, ui
 }
 
 /* One magazine of rounds: how many of them are done with. */
-static uint32_t give_one(struct kmm *k, struct call_how *how, unsigned int order, struct round r[],
-                         uint32_t n, uint32_t *failed)
+static uint32_t give_one(struct kmm *k, struct call_how *how, unsigned int order,
+                         struct round round[], uint32_t n, uint32_t *failed)
 {
 	kmm_v1_ExchangeRequest q = { .order = order };
 	kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
 	struct magazine *mag;
 	uint32_t m, count, spare;
 	uint64_t h;
+	int r;
 
 	if (spare_get(k, how, order, &m) < 0)
 		return 0;
 	mag = &k->control.magazine[m];
 	if (n > MAGAZINE_ROUNDS_MAX)
 		n = MAGAZINE_ROUNDS_MAX;
-	count = load(k, m, r, n, failed);
+	count = load(k, m, round, n, failed);
 	h = magazine_load(mag);
 	if (count == 0) {
 		spare_push(k, m);
@@ -220,10 +225,13 @@ static uint32_t give_one(struct kmm *k, struct call_how *how, unsigned int order
 	pthread_mutex_lock(&k->magazine_lock);
 	q.empty = k->nr_spare == 0;
 	pthread_mutex_unlock(&k->magazine_lock);
-	if (exchange_call(k, how, &q, &p) < 0)
+	r = exchange_call(k, how, &q, &p);
+	if (unanswered(r)) {
 		given_push(k, m);
-	else if (take_empty(k, &p, &spare))
+		session_untold(k);
+	} else if (r == 0 && take_empty(k, &p, &spare)) {
 		spare_push(k, spare);
+	}
 	return n;
 }
 
@@ -250,21 +258,25 @@ uint32_t exchange_give(struct kmm *k, unsigned int order, struct round r[], uint
 	return kept;
 }
 
-void exchange_repeat(struct kmm *k, struct call_how *how)
+bool exchange_repeat(struct kmm *k, struct call_how *how)
 {
-	uint32_t m[GIVEN_MAX], n, i;
+	uint32_t i, n = ((uint32_t)k->control.geometry.magazines + 63) / 64;
+	bool all = true;
 
-	pthread_mutex_lock(&k->magazine_lock);
-	n = k->nr_given;
-	for (i = 0; i < n; i++)
-		m[i] = k->given[i];
-	k->nr_given = 0;
-	pthread_mutex_unlock(&k->magazine_lock);
 	for (i = 0; i < n; i++) {
-		kmm_v1_ExchangeRequest q = { .give = m[i] + 1 };
-		kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
+		/* acquire: pairs with given_push */
+		uint64_t left = atomic_exchange_explicit(&k->given[i], 0, memory_order_acquire);
 
-		if (exchange_call(k, how, &q, &p) < 0)
-			given_push(k, m[i]);
+		for (; left; left &= left - 1) {
+			uint32_t m = i * 64 + (uint32_t)__builtin_ctzll(left);
+			kmm_v1_ExchangeRequest q = { .give = m + 1 };
+			kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
+
+			if (unanswered(exchange_call(k, how, &q, &p))) {
+				given_push(k, m);
+				all = false;
+			}
+		}
 	}
+	return all;
 }

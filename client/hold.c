@@ -5,14 +5,17 @@
  *
  * One entry a held block, in a hash table by frame. While an entry's call is under way it is `busy`
  * and others who want it wait: a first get and a last put of the same block never overtake each
- * other. The lock is not held during calls.
+ * other. The lock is not held during calls. A call that ended without an answer leaves its entry with
+ * count 0: the daemon may know of the hold or not, and both calls may be asked again.
  */
 #include "client/internal.h"
 
 #include <limits.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define BUCKETS_MIN 64u
+#define WAIT_NS 100000000u
 
 struct hold {
 	struct hold *next;
@@ -63,16 +66,34 @@ static bool hold_grow(struct kmm *k)
 	return true;
 }
 
-/* The entry of a block, not busy, or NULL; waits. The lock is held. */
-static struct hold *hold_wait(struct kmm *k, uint32_t pfn)
+/* The entry of a block, not busy, or NULL; waits. The lock is held. The keeper does not wait for who
+ * waits for it. */
+static int hold_wait(struct kmm *k, uint32_t pfn, struct hold **ret)
 {
+	struct call_how how = call_begin(k, 0);
 	struct hold *h;
+	int r;
 
-	if (k->hold_buckets == 0)
-		return NULL;
-	while ((h = *hold_find(k, pfn)) && h->busy)
-		pthread_cond_wait(&k->hold_done, &k->hold_lock);
-	return h;
+	while (k->hold_buckets > 0 && (h = *hold_find(k, pfn))) {
+		uint64_t at = process_now() + WAIT_NS;
+		struct timespec t = { .tv_sec = (time_t)(at / 1000000000u),
+			              .tv_nsec = (long)(at % 1000000000u) };
+
+		if (!h->busy) {
+			*ret = h;
+			return 0;
+		}
+		if (!keeper_is_self(k) && pthread_cond_clockwait(&k->hold_done, &k->hold_lock,
+		                                                 CLOCK_MONOTONIC, &t) == 0)
+			continue;
+		pthread_mutex_unlock(&k->hold_lock);
+		r = call_wait_thread(k, &how);
+		pthread_mutex_lock(&k->hold_lock);
+		if (r < 0)
+			return r;
+	}
+	*ret = NULL;
+	return 0;
 }
 
 static void hold_remove(struct kmm *k, struct hold *h)
@@ -102,32 +123,46 @@ static int release_call(struct kmm *k, uint32_t pfn, uint32_t generation)
 	return CALL(k, &how, ALLOCATOR_RELEASE, Release, &q, &p);
 }
 
-/* The lock is held, and released during the call. */
-static int hold_first(struct kmm *k, uint32_t pfn, uint32_t generation)
+/* A call that may have been done. */
+static bool unanswered(int r)
+{
+	return r == -EINPROGRESS || r == -ECANCELED;
+}
+
+/* An entry with count 0; the lock is held. */
+static struct hold *hold_add(struct kmm *k, uint32_t pfn, uint32_t generation)
 {
 	struct hold *h = malloc(sizeof(*h));
 	struct hold **p;
-	int r;
 
 	if (!h || !hold_grow(k)) {
 		free(h);
-		return error_set(ENOMEM, "no memory to count a hold");
+		return NULL;
 	}
 	h->pfn = pfn;
 	h->generation = generation;
 	h->count = 0;
-	h->busy = true;
+	h->busy = false;
 	p = &k->holds[hold_bucket(pfn, k->hold_buckets)];
 	h->next = *p;
 	*p = h;
 	k->nr_holds++;
+	return h;
+}
+
+/* The lock is held, and released during the call. */
+static int hold_first(struct kmm *k, struct hold *h)
+{
+	int r;
+
+	h->busy = true;
 	pthread_mutex_unlock(&k->hold_lock);
-	r = hold_call(k, pfn, generation);
+	r = hold_call(k, h->pfn, h->generation);
 	pthread_mutex_lock(&k->hold_lock);
 	h->busy = false;
 	if (r == 0)
 		h->count = 1;
-	else
+	else if (!unanswered(r))
 		hold_remove(k, h);
 	pthread_cond_broadcast(&k->hold_done);
 	return r;
@@ -136,17 +171,24 @@ static int hold_first(struct kmm *k, uint32_t pfn, uint32_t generation)
 int hold_get(struct kmm *k, uint32_t pfn, uint32_t generation)
 {
 	struct hold *h;
-	int r = 0;
+	int r;
 
 	pthread_mutex_lock(&k->hold_lock);
-	h = hold_wait(k, pfn);
-	if (h && h->generation == generation) {
-		h->count++;
-	} else {
-		if (h) /* of an earlier life of the frame, which a sweep of the daemon ended */
-			hold_remove(k, h);
-		r = hold_first(k, pfn, generation);
+	r = hold_wait(k, pfn, &h);
+	if (r == 0 && h && h->generation != generation) {
+		/* of an earlier life of the frame, which a sweep of the daemon ended */
+		hold_remove(k, h);
+		h = NULL;
 	}
+	if (r == 0 && !h) {
+		h = hold_add(k, pfn, generation);
+		if (!h)
+			r = error_set(ENOMEM, "no memory to count a hold");
+	}
+	if (r == 0 && h->count > 0)
+		h->count++;
+	else if (r == 0)
+		r = hold_first(k, h);
 	pthread_mutex_unlock(&k->hold_lock);
 	return r;
 }
@@ -167,11 +209,13 @@ static int hold_none(struct kmm *k, uint32_t pfn)
 int hold_put(struct kmm *k, uint32_t pfn)
 {
 	struct hold *h;
-	int r = 0;
+	int r;
 
 	pthread_mutex_lock(&k->hold_lock);
-	h = hold_wait(k, pfn);
-	if (!h) {
+	r = hold_wait(k, pfn, &h);
+	if (r < 0) {
+		/* the call is over */
+	} else if (!h) {
 		r = hold_none(k, pfn);
 	} else if (h->count > 1) {
 		h->count--;
@@ -183,6 +227,8 @@ int hold_put(struct kmm *k, uint32_t pfn)
 		h->busy = false;
 		if (r == 0 || r == -ENOENT || r == -ESTALE || r == -EPERM)
 			hold_remove(k, h); /* the daemon has no such hold any more, either way */
+		else if (unanswered(r))
+			h->count = 0;
 		pthread_cond_broadcast(&k->hold_done);
 	}
 	pthread_mutex_unlock(&k->hold_lock);
@@ -195,7 +241,7 @@ int hold_repeated(struct kmm *k, uint32_t pfn)
 	int n = 0;
 
 	pthread_mutex_lock(&k->hold_lock);
-	h = hold_wait(k, pfn);
+	h = k->hold_buckets > 0 ? *hold_find(k, pfn) : NULL; /* a busy one is no second hold */
 	if (h && h->count > 1)
 		n = h->count - 1 < INT_MAX / 2 ? (int)(h->count - 1) : INT_MAX / 2;
 	pthread_mutex_unlock(&k->hold_lock);

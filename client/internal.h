@@ -9,8 +9,8 @@
  *   session.c keeper.c event.c        a session's life, its own thread, its events
  *   thread.c process.c error.c wait.c what a thread has; fork and descriptors; texts; futexes
  *
- * Locks, in the order in which they may be taken; none but section_lock (for GetSections) is held
- * while the daemon is waited for:
+ * Locks, in the order in which they may be taken; none but section_lock (for GetSections, and so
+ * never waited for by the keeper: call_wait_thread) is held while the daemon is waited for:
  *
  *   section_lock > slot.lock > channel.lock > magazine_lock, hold_lock, event_lock > process_lock
  *
@@ -95,6 +95,11 @@ void process_fd_close(struct process_fd *p);
 
 uint64_t process_now(void);        /* CLOCK_MONOTONIC, ns */
 uint64_t process_now_coarse(void); /* the same, a few ms behind, cheaper */
+/* UINT32_MAX: no limit. */
+static inline uint64_t deadline_in_ms(uint32_t ms)
+{
+	return ms == UINT32_MAX ? DEADLINE_NONE : process_now() + ms * UINT64_C(1000000);
+}
 
 /* Waits while *word == value, until the deadline or a wake-up. Spurious returns are allowed. */
 void futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline);
@@ -127,7 +132,8 @@ struct local_class {
  * frames.
  */
 struct thread_cache {
-	_Atomic(struct kmm *) session; /* NULL: closed, lost or forked. Cleared by others */
+	/* NULL: forked; a mark of thread.c: closed or lost, set by others. */
+	_Atomic(struct kmm *) session;
 	uint32_t id, frames;
 	owner_word_t *word;
 	page_desc_t *desc;
@@ -155,8 +161,11 @@ extern __thread struct thread_cache *thread_cache_current
 
 int thread_init(void); /* once a process */
 struct thread *thread_self(void); /* NULL: no memory */
-/* The calling thread's cache of k, made when there is none; NULL: no memory. */
+/* The calling thread's cache of k, made when there is none; NULL: no memory, or the session ended.
+ * Unmaps the thread's caches of sessions that ended: nothing up the stack may use one. */
 struct thread_cache *thread_cache_get(struct kmm *k);
+/* The same, but makes and unmaps nothing; NULL: none. */
+struct thread_cache *thread_cache_find(struct kmm *k);
 /* No thread's cache is k's any more. */
 void thread_cache_detach(struct kmm *k);
 /* Frees the calling thread's caches of no session. */
@@ -215,7 +224,8 @@ bool channel_broken(struct channel *c);
 int channel_submit(struct channel *c, struct call *call, uint8_t *frame, size_t body_size,
                    uint16_t method, uint64_t timeout_us);
 /* Sends a request that is not answered. What was sent may be lost when the channel breaks: the
- * keeper then has the daemon look at the words (session_untold). Negative: it is broken. */
+ * keeper then has the daemon look at the words (session_untold). -ENOBUFS: the daemon does not read,
+ * nothing was sent. Else negative: it is broken. */
 int channel_notify(struct channel *c, uint8_t *frame, size_t body_size, uint16_t method);
 /* Until the call is done: its error. -ETIMEDOUT: well past its deadline no answer came; the channel
  * is broken then. */
@@ -249,11 +259,15 @@ struct call_how {
 };
 /* The deadline by the thread's or session's timeout. */
 struct call_how call_begin(struct kmm *k, unsigned int flags);
+/* A short wait for another thread of the process, which may itself wait for the daemon; again and
+ * again until what is waited for is there. Never blocks the keeper, which reconnects instead.
+ * Negative: the call is over. */
+int call_wait_thread(struct kmm *k, const struct call_how *how);
 int call_unary(struct kmm *k, struct call_how *how, uint16_t method,
                const pb_msgdesc_t *request_type, const void *request,
                const pb_msgdesc_t *reply_type, void *reply, int fds[], size_t *nfds);
-/* Tells the daemon something without waiting for it: 0, or -EAGAIN when there is no connection at
- * hand. */
+/* Tells the daemon something without waiting for it: 0, -EAGAIN when there is no connection at hand,
+ * -ENOBUFS when the daemon does not read. */
 int call_notify(struct kmm *k, const struct call_how *how, uint16_t method,
                 const pb_msgdesc_t *type, const void *request);
 #define CALL(k, how, method, Type, request, reply)                                                \
@@ -278,7 +292,6 @@ struct slot {
 
 #define SLOTS_MAX 64u
 #define SPARE_MAX 4u
-#define GIVEN_MAX 16u
 #define EVENTS_MAX 32u
 
 struct event {
@@ -321,7 +334,7 @@ struct kmm {
 	/* exchange.c; magazine_lock */
 	pthread_mutex_t magazine_lock;
 	uint32_t spare[SPARE_MAX], nr_spare; /* empty magazines, LOADED by this session */
-	uint32_t given[GIVEN_MAX], nr_given; /* gives that were not answered */
+	_Atomic uint64_t *given; /* without the lock: a bit a magazine, gives that were not answered */
 
 	/* hold.c; hold_lock */
 	pthread_mutex_t hold_lock;
@@ -382,6 +395,8 @@ void keeper_stop(struct kmm *k);
 /* Connects the control connection again and resumes: 0, -ENOTRECOVERABLE, or why not. */
 int keeper_resume(struct kmm *k, uint64_t deadline);
 bool keeper_is_self(struct kmm *k);
+/* For the keeper inside a callback: notices that the connection ended. */
+void keeper_look(struct kmm *k);
 /* A unary call on the control connection, for the keeper or who stopped it. */
 int keeper_call(struct kmm *k, uint16_t method, const pb_msgdesc_t *type, const void *request,
                 uint64_t deadline);
@@ -524,8 +539,8 @@ int exchange_take(struct kmm *k, struct call_how *how, uint32_t gfp, unsigned in
 /* Gives rounds whose words are HELD or RETURNED by this session. Those whose word had changed are
  * moved to the front; returns how many. */
 uint32_t exchange_give(struct kmm *k, unsigned int order, struct round r[], uint32_t n);
-/* Repeats gives that were not answered. */
-void exchange_repeat(struct kmm *k, struct call_how *how);
+/* Repeats gives that were not answered: false when one is not answered again. */
+bool exchange_repeat(struct kmm *k, struct call_how *how);
 
 /* ---- share.c, hold.c ---- */
 

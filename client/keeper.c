@@ -31,9 +31,20 @@
 #define CATCH_UP_NS 1000000000u
 #define KEEPALIVE_DEFAULT_MS 10000u
 
+static void keeper_down(struct kmm *k, const char *why);
+
 bool keeper_is_self(struct kmm *k)
 {
 	return pthread_equal(k->keeper, pthread_self());
+}
+
+void keeper_look(struct kmm *k)
+{
+	struct pollfd p = { .fd = k->control_fd.fd };
+
+	if (session_state(k) == SESSION_UP && poll(&p, 1, 0) > 0 &&
+	    (p.revents & (POLLHUP | POLLERR)))
+		keeper_down(k, "the connection to the daemon ended");
 }
 
 static uint64_t keepalive_ns(struct kmm *k)
@@ -218,15 +229,18 @@ static void keeper_catch_up(struct kmm *k)
 	kmm_v1_CollectRequest q = kmm_v1_CollectRequest_init_zero;
 	kmm_v1_CollectReply p = kmm_v1_CollectReply_init_zero;
 	struct call_how how;
+	bool untold, told;
 
 	if (session_enter(k) < 0)
 		return;
 	how = call_begin(k, CALL_NOWAIT);
 	how.deadline = process_now() + CATCH_UP_NS; /* it has a connection to listen to */
-	exchange_repeat(k, &how);
 	/* acquire: pairs with the release in session_untold */
-	if (atomic_exchange_explicit(&k->untold, 0, memory_order_acquire) != 0 &&
-	    CALL(k, &how, ALLOCATOR_COLLECT, Collect, &q, &p) < 0)
+	untold = atomic_exchange_explicit(&k->untold, 0, memory_order_acquire) != 0;
+	told = exchange_repeat(k, &how);
+	if (untold && CALL(k, &how, ALLOCATOR_COLLECT, Collect, &q, &p) < 0)
+		told = false;
+	if (!told) /* again after a pause: nobody is woken */
 		atomic_store_explicit(&k->untold, 1, memory_order_release);
 	session_leave(k);
 }
@@ -254,9 +268,12 @@ static void keeper_listen(struct kmm *k)
 		{ .fd = k->control_fd.fd, .events = POLLIN },
 		{ .fd = k->wake_fd.fd, .events = POLLIN },
 	};
-	uint64_t count;
+	uint64_t count, pause = keepalive_ns(k);
 
-	if (poll(p, 2, (int)(keepalive_ns(k) / 1000000u)) > 0) {
+	/* relaxed: who sets it while this sleeps wakes it */
+	if (atomic_load_explicit(&k->untold, memory_order_relaxed) && pause > PAUSE_MAX_NS)
+		pause = PAUSE_MAX_NS;
+	if (poll(p, 2, (int)(pause / 1000000u)) > 0) {
 		if (p[1].revents && read(k->wake_fd.fd, &count, sizeof(count)) < 0)
 			count = 0; /* EAGAIN: another round has read it */
 		if (p[0].revents && control_read(k, 0, NULL) < 0) {

@@ -293,13 +293,16 @@ int page_free_tell(struct kmm *k, uint32_t pfn, unsigned int order, uint64_t wor
 	error_text_copy(text);
 	/* Where memory is short, what is freed is to be there for others on return; and who looks
 	 * at a kept block is to see that one holder less has it. */
-	if (!pressure(k) && !scarce(k) && !(word & OWNER_KEPT) &&
-	    call_notify(k, &how, kmm_v1_Method_ALLOCATOR_FREE_PAGES, kmm_v1_FreePagesRequest_fields,
-	                &q) == 0)
-		return 0;
-	if (session_state(k) == SESSION_UP)
+	if (!pressure(k) && !scarce(k) && !(word & OWNER_KEPT)) {
+		r = call_notify(k, &how, kmm_v1_Method_ALLOCATOR_FREE_PAGES,
+		                kmm_v1_FreePagesRequest_fields, &q);
+		if (r == 0)
+			return 0;
+	}
+	if (r != -ENOBUFS && session_state(k) == SESSION_UP)
 		r = CALL(k, &how, ALLOCATOR_FREE_PAGES, FreePages, &q, &p);
-	if (r != -EAGAIN && r != -ECANCELED && r != -ENOTRECOVERABLE)
+	if (r != -EAGAIN && r != -ENOBUFS && r != -ECANCELED && r != -ETIMEDOUT &&
+	    r != -ENOTRECOVERABLE)
 		return r;
 	error_text_put(text);
 	session_untold(k); /* the word says it; the daemon looks when it is back */

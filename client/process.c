@@ -42,7 +42,8 @@ static void fork_parent(void)
 	pthread_mutex_unlock(&process_lock);
 }
 
-static void fork_child(void)
+/* A child's clean start; process_lock is held, or of no meaning yet. */
+static void child_reset(void)
 {
 	_Atomic uint64_t *m = atomic_load_explicit(&mark, memory_order_relaxed);
 	struct process_fd *p;
@@ -55,7 +56,12 @@ static void fork_child(void)
 	thread_forget_in_child();
 	if (m)
 		atomic_store_explicit(m, ++mark_last, memory_order_relaxed);
-	pthread_mutex_init(&process_lock, NULL);
+}
+
+static void fork_child(void)
+{
+	child_reset();
+	pthread_mutex_unlock(&process_lock);
 }
 
 static int process_init_once(void)
@@ -92,7 +98,8 @@ int process_init(void)
 	/* A child that came into being without the handlers (clone) has an unset mark. */
 	if (atomic_load_explicit(&mark, memory_order_acquire) && process_mark() == 0) {
 		pthread_mutex_init(&init_lock, NULL);
-		fork_child();
+		pthread_mutex_init(&process_lock, NULL);
+		child_reset();
 	}
 	pthread_mutex_lock(&init_lock);
 	if (!initialised)

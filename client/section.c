@@ -26,16 +26,15 @@
 #define AHEAD 8u
 #define SECTIONS_REQUEST_MAX 16u
 
-static int section_fds(struct kmm *k, unsigned int flags, const uint32_t want[], uint32_t n,
+static int section_fds(struct kmm *k, struct call_how *how, const uint32_t want[], uint32_t n,
                        kmm_v1_GetSectionsReply *reply, int fds[FRAME_FDS_MAX], size_t *nfds)
 {
 	kmm_v1_GetSectionsRequest q = kmm_v1_GetSectionsRequest_init_zero;
-	struct call_how how = call_begin(k, flags);
 	int r;
 
 	memcpy(q.section, want, n * sizeof(want[0]));
 	q.section_count = (pb_size_t)n;
-	r = call_unary(k, &how, kmm_v1_Method_ALLOCATOR_GET_SECTIONS,
+	r = call_unary(k, how, kmm_v1_Method_ALLOCATOR_GET_SECTIONS,
 	               kmm_v1_GetSectionsRequest_fields, &q, kmm_v1_GetSectionsReply_fields, reply,
 	               fds, nfds);
 	if (r < 0)
@@ -76,7 +75,7 @@ static int section_place(struct kmm *k, uint32_t s, uint32_t backing, int fd)
 	return 0;
 }
 
-static int section_map_locked(struct kmm *k, uint32_t section, unsigned int flags)
+static int section_map_locked(struct kmm *k, uint32_t section, struct call_how *how)
 {
 	kmm_v1_GetSectionsReply reply = kmm_v1_GetSectionsReply_init_zero;
 	uint32_t want[SECTIONS_REQUEST_MAX] = { section }, n = 1, s;
@@ -88,7 +87,7 @@ static int section_map_locked(struct kmm *k, uint32_t section, unsigned int flag
 			if (section_is_direct(k, s) &&
 			    !atomic_load_explicit(&k->mapped[s], memory_order_relaxed))
 				want[n++] = s;
-	r = section_fds(k, flags, want, n, &reply, fds, &nfds);
+	r = section_fds(k, how, want, n, &reply, fds, &nfds);
 	if (r < 0)
 		return r;
 	for (i = 0; i < nfds; i++) {
@@ -106,6 +105,7 @@ static int section_map_locked(struct kmm *k, uint32_t section, unsigned int flag
 
 static int section_map_with(struct kmm *k, uint32_t section, unsigned int flags)
 {
+	struct call_how how = call_begin(k, flags);
 	int r;
 
 	switch (atomic_load_explicit(&k->control.section[section], memory_order_acquire)) {
@@ -117,10 +117,15 @@ static int section_map_with(struct kmm *k, uint32_t section, unsigned int flags)
 		return error_set(EPERM, "section %u has no memory of the session's domain",
 		                 section);
 	}
-	pthread_mutex_lock(&k->section_lock);
+	/* Who has it may wait for the daemon, which comes back through the keeper. */
+	while (pthread_mutex_trylock(&k->section_lock) != 0) {
+		r = call_wait_thread(k, &how);
+		if (r < 0)
+			return r;
+	}
 	r = atomic_load_explicit(&k->mapped[section], memory_order_relaxed)
 	            ? 0
-	            : section_map_locked(k, section, flags);
+	            : section_map_locked(k, section, &how);
 	pthread_mutex_unlock(&k->section_lock);
 	return r;
 }
@@ -148,10 +153,11 @@ int section_zero_high(struct kmm *k, uint32_t pfn, unsigned int order)
 	kmm_v1_GetSectionsReply reply = kmm_v1_GetSectionsReply_init_zero;
 	size_t section = (size_t)1 << k->section_shift, size = KMM_PAGE_SIZE << order, nfds = 0;
 	uint32_t s = pfn >> (k->section_shift - FRAME_SHIFT);
+	struct call_how how = call_begin(k, 0);
 	int fds[FRAME_FDS_MAX], r;
 	uint8_t *p;
 
-	r = section_fds(k, 0, &s, 1, &reply, fds, &nfds);
+	r = section_fds(k, &how, &s, 1, &reply, fds, &nfds);
 	if (r < 0)
 		return r;
 	if (nfds == 0)

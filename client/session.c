@@ -2,10 +2,10 @@
 /*
  * A session's life: opening, closing, and the small functions about it.
  *
- * kmm_open connects (to the address in the options, else $KMM_ADDRESS, the system's
- * socket, the user's), says
- * hello on the control connection, maps the domain's control memory that came with the answer, and
- * reserves a window as large as the pool, so that pool address and pointer differ by a constant.
+ * kmm_open connects (to the address in the options, else $KMM_ADDRESS, else the system's socket,
+ * else the user's), says hello on the control connection, maps the domain's control memory that came
+ * with the answer, and reserves a window as large as the pool, so that pool address and pointer
+ * differ by a constant.
  *
  * kmm_close turns the state to CLOSING, wakes whoever waits, waits until they have left, ends the
  * keeper, and then tells the daemon on the connection that the keeper had, so that all is free when
@@ -34,8 +34,7 @@ int session_check_present(struct kmm *k)
 		return error_set(EINVAL, "the session is NULL");
 	if (k->mark != process_mark())
 		return error_set(EOWNERDEAD, "the session belongs to the process that this one was "
-		                             "forked "
-		                             "from: open one of its own");
+		                             "forked from: open one of its own");
 	return 0;
 }
 
@@ -215,9 +214,7 @@ static int control_hello(struct kmm *k, const char *address, uint64_t deadline,
 /* Finds the daemon. */
 static int session_connect(struct kmm *k, const char *address, kmm_v1_HelloReply *reply, int fds[2])
 {
-	uint64_t deadline = k->timeout_ms == UINT32_MAX
-	                            ? DEADLINE_NONE
-	                            : process_now() + k->timeout_ms * UINT64_C(1000000);
+	uint64_t deadline = deadline_in_ms(k->timeout_ms);
 	const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
 	char own[sizeof(k->address)], text[ERROR_TEXT_MAX];
 	int r;
@@ -227,6 +224,8 @@ static int session_connect(struct kmm *k, const char *address, kmm_v1_HelloReply
 		if (address && !address[0])
 			address = NULL;
 	}
+	if (address && !address[0])
+		return error_set(EINVAL, "options.address is empty: NULL stands for the usual places");
 	if (address)
 		return control_hello(k, address, deadline, reply, fds);
 	error_text_copy(text);
@@ -303,13 +302,15 @@ static int session_map(struct kmm *k, const struct control_geometry *g, const in
 	if (r < 0)
 		return error_set(-r, "no memory for the session's records");
 	k->shared = p;
+	k->given = calloc((g->magazines + 63) / 64 + 1, sizeof(k->given[0]));
+	if (!k->given)
+		return error_set(ENOMEM, "no memory for the session's records");
 	r = shm_window_reserve(&p, k->window_size,
 	                       k->window_size >= GIB && section < GIB ? GIB : section);
 	if (r < 0)
 		return error_set(-r,
 		                 "the process has no room for a window of %zu MiB (is RLIMIT_AS "
-		                 "too "
-		                 "low?)",
+		                 "too low?)",
 		                 k->window_size >> 20);
 	k->window = p;
 	madvise(k->window, k->window_size, MADV_DONTFORK);
@@ -361,7 +362,9 @@ static void session_free(struct kmm *k, bool child)
 		process_fd_close(&k->wake_fd);
 		process_fd_close(&k->event_fd);
 	}
-	hold_free_all(k);
+	if (!child) /* the child's copy may be half changed */
+		hold_free_all(k);
+	free((void *)k->given);
 	free(k->control_in);
 	free(k);
 }
@@ -420,11 +423,10 @@ int kmm_open(struct kmm **ret, const struct kmm_options *opts)
 static int session_say_close(struct kmm *k, enum session_state before)
 {
 	kmm_v1_CloseRequest q = kmm_v1_CloseRequest_init_zero;
-	uint64_t now = process_now(), deadline, again = now + CLOSE_RECONNECT_NS;
+	uint64_t deadline = deadline_in_ms(k->timeout_ms);
+	uint64_t again = process_now() + CLOSE_RECONNECT_NS;
 	int r;
 
-	deadline = k->timeout_ms == UINT32_MAX ? DEADLINE_NONE
-	                                       : now + k->timeout_ms * UINT64_C(1000000);
 	if (before == SESSION_LOST)
 		return 0;
 	r = before == SESSION_UP ? 0 : -ECONNRESET;
@@ -472,9 +474,8 @@ int kmm_close(struct kmm *k)
 	session_free(k, false);
 	if (r < 0)
 		return error_set(EINPROGRESS, "the daemon is away: the session is closed here, and "
-		                              "what it "
-		                              "held is free when the daemon is back or this "
-		                              "process ends");
+		                              "what it held is free when the daemon is back or "
+		                              "this process ends");
 	return 0;
 }
 
@@ -499,8 +500,10 @@ int kmm_flush(struct kmm *k)
 		return r;
 	/* What other threads keep is stale now: their next claim of each fails. */
 	tc = thread_cache_get(k);
-	if (tc)
+	if (tc) {
 		local_forget(tc);
+		thread_cache_report(k, tc);
+	}
 	return 0;
 }
 

@@ -7,11 +7,14 @@
  * thread-local pointer; a mismatch of the session leads here.
  *
  * Lifetime. A cache belongs to its thread: only the thread unmaps it. Closing or losing a session
- * clears `session` in all of its caches (thread_cache_detach), which the owner notices at its next
- * slow path, and frees them then. A thread's end gives what it cached to the daemon, unless the
- * daemon is away: then the owner words, which say RETURNED, are enough.
+ * marks all of its caches (thread_cache_detach), which the owner notices when it next asks for one
+ * (thread_cache_get), and frees them then. Nobody asks while a function up the stack still uses
+ * one: whoever only wants to look uses thread_cache_find. A thread's end gives what it cached to
+ * the daemon, unless the daemon is away: then the owner words, which say RETURNED, are enough.
  *
- * The lists are guarded by the process lock.
+ * The lists are guarded by the process lock. A session's state is LOST or CLOSING before its caches
+ * are detached under that lock, and a cache is published under it only while the state is neither:
+ * so none escapes.
  */
 #include "client/internal.h"
 
@@ -19,6 +22,9 @@
 #include <sys/mman.h>
 
 static struct thread_cache no_cache; /* all zeroes, never written */
+/* The session of a cache whose session was closed or lost: equal to none, and to no NULL that a
+ * program passes by mistake. */
+#define DETACHED ((struct kmm *)(void *)&no_cache)
 __thread struct thread_cache *thread_cache_current = &no_cache;
 static __thread struct thread *self;
 
@@ -32,10 +38,19 @@ static void cache_unmap(struct thread_cache *tc)
 	munmap(tc, sizeof(*tc));
 }
 
+/* The session of a cache, NULL when it was closed or lost; process_lock is held, or it is k. */
+static struct kmm *cache_session(const struct thread_cache *tc)
+{
+	/* relaxed: a hint without the lock */
+	struct kmm *k = atomic_load_explicit(&tc->session, memory_order_relaxed);
+
+	return k == DETACHED ? NULL : k;
+}
+
 /* Takes a session of the list into use for the exit of a thread; process_lock is held. */
 static struct kmm *exit_enter(struct thread_cache *tc)
 {
-	struct kmm *k = atomic_load_explicit(&tc->session, memory_order_relaxed);
+	struct kmm *k = cache_session(tc);
 
 	if (k)
 		atomic_fetch_add_explicit(&k->inside, 1, memory_order_seq_cst);
@@ -52,14 +67,15 @@ static void thread_exit(void *arg)
 
 		pthread_mutex_lock(&process_lock);
 		k = exit_enter(tc);
+		t->caches = tc->next; /* before the flush: nobody else detaches it */
 		pthread_mutex_unlock(&process_lock);
-		if (k && k->mark == process_mark() && session_state(k) == SESSION_UP)
+		if (k && k->mark == process_mark() &&
+		    (session_state(k) == SESSION_UP || session_state(k) == SESSION_DOWN))
 			local_flush(k, tc);
-		pthread_mutex_lock(&process_lock);
-		t->caches = tc->next;
-		pthread_mutex_unlock(&process_lock);
 		if (k)
 			session_leave(k);
+		if (thread_cache_current == tc)
+			thread_cache_current = &no_cache;
 		cache_unmap(tc);
 	}
 	thread_cache_current = &no_cache;
@@ -122,7 +138,7 @@ void thread_reap(void)
 		return;
 	pthread_mutex_lock(&process_lock);
 	for (p = &t->caches; (tc = *p);) {
-		if (atomic_load_explicit(&tc->session, memory_order_relaxed)) {
+		if (cache_session(tc)) {
 			p = &tc->next;
 			continue;
 		}
@@ -158,6 +174,34 @@ static struct thread_cache *cache_new(struct kmm *k)
 	return tc;
 }
 
+/* Makes a cache the thread's, unless its session ended meanwhile. */
+static bool cache_publish(struct thread *t, struct thread_cache *tc, struct kmm *k)
+{
+	enum session_state state;
+
+	pthread_mutex_lock(&process_lock);
+	state = session_state(k);
+	if (state == SESSION_UP || state == SESSION_DOWN) {
+		tc->next = t->caches;
+		t->caches = tc;
+	}
+	pthread_mutex_unlock(&process_lock);
+	return state == SESSION_UP || state == SESSION_DOWN;
+}
+
+struct thread_cache *thread_cache_find(struct kmm *k)
+{
+	struct thread_cache *tc = thread_cache_current;
+
+	if (likely(atomic_load_explicit(&tc->session, memory_order_relaxed) == k))
+		return tc;
+	/* without the lock: only the thread itself changes its list */
+	for (tc = self ? self->caches : NULL; tc; tc = tc->next)
+		if (atomic_load_explicit(&tc->session, memory_order_relaxed) == k)
+			break;
+	return tc;
+}
+
 struct thread_cache *thread_cache_get(struct kmm *k)
 {
 	struct thread_cache *tc = thread_cache_current;
@@ -169,17 +213,15 @@ struct thread_cache *thread_cache_get(struct kmm *k)
 	if (!t)
 		return NULL;
 	thread_reap();
-	for (tc = t->caches; tc; tc = tc->next)
-		if (atomic_load_explicit(&tc->session, memory_order_relaxed) == k)
-			break;
+	tc = thread_cache_find(k);
 	if (!tc) {
 		tc = cache_new(k);
 		if (!tc)
 			return NULL;
-		pthread_mutex_lock(&process_lock);
-		tc->next = t->caches;
-		t->caches = tc;
-		pthread_mutex_unlock(&process_lock);
+		if (!cache_publish(t, tc, k)) {
+			cache_unmap(tc);
+			return NULL;
+		}
 	}
 	thread_cache_current = tc;
 	return tc;
@@ -194,7 +236,8 @@ void thread_cache_detach(struct kmm *k)
 	for (t = threads; t; t = t->next)
 		for (tc = t->caches; tc; tc = tc->next)
 			if (atomic_load_explicit(&tc->session, memory_order_relaxed) == k)
-				atomic_store_explicit(&tc->session, NULL, memory_order_relaxed);
+				atomic_store_explicit(&tc->session, DETACHED,
+				                      memory_order_relaxed);
 	pthread_mutex_unlock(&process_lock);
 }
 

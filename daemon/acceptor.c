@@ -10,6 +10,11 @@
  * process (SO_PEERPIDFD; on kernels without it pidfd_open). Rights follow from uid and gid alone;
  * the pidfd tells when the process ends.
  *
+ * Shares. Each connection costs two descriptors, so half of those that are free at the start is what
+ * all connections may have. A user may have no more than are left then for others: one alone gets
+ * half, a second one half of the rest, and so on, so that none keeps out those who come later. The
+ * counts live as long as the connections, which end on their reactors.
+ *
  * When descriptors run out, the oldest that wait go. With none waiting a spare descriptor is given up
  * for a moment to accept the connection and close it: otherwise the level-triggered poll would call
  * back without end.
@@ -21,9 +26,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -42,8 +49,10 @@
 #define WAITERS_MAX 256u
 #define WAIT_MS 5000u
 #define ACCEPTS_AT_ONCE 64
+#define SHARES_MAX 4096u /* users with connections */
 #define EVICT_AT_ONCE 16
 #define EMFILE_LOG_NS UINT64_C(10000000000)
+#define FDS_RESERVED 64u /* for the daemon itself, beyond what is open at the start */
 
 struct waiter {
 	struct reactor_work work; /* the hand-over */
@@ -66,13 +75,112 @@ struct acceptor {
 	TAILQ_HEAD(, waiter) waiters; /* oldest first */
 	uint32_t nr_waiters;
 	bool polling, stopped;
-	uint64_t emfile_logged_ns;
+	uint32_t budget; /* connections */
+	uint64_t emfile_logged_ns, share_logged_ns;
 	uid_t own_uid;
 	uid_t *admin;
 	size_t nr_admins;
 };
 
 static void acceptor_on_poll(uv_poll_t *poll, int status, int events);
+
+/* ---- shares ---- */
+
+struct share {
+	uid_t uid;
+	uint32_t n; /* 0: free for another user */
+};
+
+static pthread_mutex_t share_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct share share_table[SHARES_MAX]; /* guarded by it */
+static uint32_t share_used, share_total;     /* places ever used; the sum of all */
+
+/* NULL: it has none, or there is no place for one more. */
+static struct share *share_find(uid_t uid, bool make)
+{
+	struct share *empty = NULL;
+
+	for (uint32_t i = 0; i < share_used; i++) {
+		if (share_table[i].n && share_table[i].uid == uid)
+			return &share_table[i];
+		if (!share_table[i].n && !empty)
+			empty = &share_table[i];
+	}
+	if (!empty && make && share_used < SHARES_MAX)
+		empty = &share_table[share_used++];
+	if (!empty || !make)
+		return NULL;
+	empty->uid = uid;
+	return empty;
+}
+
+bool acceptor_share_take(struct peer *peer, uint32_t budget, uint32_t *mine, uint32_t *all)
+{
+	struct share *s;
+	bool may;
+
+	pthread_mutex_lock(&share_lock);
+	s = share_find(peer->uid, true);
+	*mine = s ? s->n : 0;
+	*all = share_total;
+	may = s && share_total < budget && s->n < budget - share_total;
+	if (may) {
+		s->n++;
+		share_total++;
+		peer->counted = true;
+	}
+	pthread_mutex_unlock(&share_lock);
+	return may;
+}
+
+void acceptor_peer_release(struct peer *peer)
+{
+	struct share *s;
+
+	if (peer->pidfd >= 0)
+		close(peer->pidfd);
+	peer->pidfd = -1;
+	if (!peer->counted)
+		return;
+	peer->counted = false;
+	pthread_mutex_lock(&share_lock);
+	s = share_find(peer->uid, false);
+	if (s) {
+		s->n--;
+		share_total--;
+	}
+	pthread_mutex_unlock(&share_lock);
+}
+
+/* What the limit of open files leaves for connections. */
+static uint32_t acceptor_budget(const struct acceptor *a)
+{
+	struct rlimit l;
+	/* The lowest free number at the start: about as many are in use. */
+	uint64_t used = FDS_RESERVED + (a->spare_fd > 0 ? (uint64_t)a->spare_fd : 0);
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur / 2 > UINT32_MAX)
+		return UINT32_MAX;
+	return l.rlim_cur > used + 2 ? (uint32_t)((l.rlim_cur - used) / 2) : 1;
+}
+
+static bool acceptor_admit_share(struct acceptor *a, struct peer *peer)
+{
+	uint64_t now;
+	uint32_t mine, all;
+
+	if (acceptor_share_take(peer, a->budget, &mine, &all))
+		return true;
+	now = uv_hrtime();
+	if (!a->share_logged_ns || now - a->share_logged_ns >= EMFILE_LOG_NS) {
+		a->share_logged_ns = now;
+		log_warning("a connection of user %u was refused: the user has %u, all have %u, of "
+		            "%u that the limit of open files allows; one may have no more than it "
+		            "leaves to others",
+		            peer->uid, mine, all, a->budget);
+	}
+	return false;
+}
 
 /* ---- who it is ---- */
 
@@ -86,30 +194,43 @@ static bool peer_is_admin(const struct acceptor *a, uid_t uid)
 	return false;
 }
 
-static int peer_pidfd(int fd, pid_t pid)
+/* 0, *ret -1 when there is none to be had; or the errno of a lack that passes: without its pidfd
+ * the session would never end by itself. */
+static int peer_pidfd(int fd, pid_t pid, int *ret)
 {
-	int pidfd = -1;
+	int pidfd = -1, e = 0;
 	socklen_t n = sizeof(pidfd);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &n) == 0)
-		return pidfd;
-	if (errno != ENOPROTOOPT || pid <= 0)
-		return -1;
-	return (int)syscall(SYS_pidfd_open, pid, 0);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &n) < 0) {
+		e = errno;
+		pidfd = -1;
+		if (e == ENOPROTOOPT && pid > 0) {
+			pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+			e = pidfd < 0 ? errno : 0;
+		}
+	}
+	if (e == EMFILE || e == ENFILE || e == ENOMEM)
+		return -e;
+	*ret = pidfd;
+	return 0;
 }
 
 static int peer_identify(const struct acceptor *a, int fd, struct peer *peer)
 {
 	struct ucred cred;
 	socklen_t n = sizeof(cred);
+	int pidfd = -1, r;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0)
 		return -errno;
+	r = peer_pidfd(fd, cred.pid, &pidfd);
+	if (r < 0)
+		return r;
 	*peer = (struct peer){
 	        .pid = cred.pid,
 	        .uid = cred.uid,
 	        .gid = cred.gid,
-	        .pidfd = peer_pidfd(fd, cred.pid),
+	        .pidfd = pidfd,
 	        .admin = peer_is_admin(a, cred.uid),
 	};
 	return 0;
@@ -148,8 +269,7 @@ static void waiter_run_handover(struct reactor *r, struct reactor_work *work)
 
 	if (r->stopping) {
 		close(w->fd);
-		if (w->peer.pidfd >= 0)
-			close(w->peer.pidfd);
+		acceptor_peer_release(&w->peer);
 	} else {
 		e = channel_open(r, w->fd, &w->peer, w->head, w->n);
 		if (e)
@@ -168,8 +288,7 @@ static void waiter_on_closed(uv_handle_t *handle)
 		return;
 	}
 	close(w->fd);
-	if (w->peer.pidfd >= 0)
-		close(w->peer.pidfd);
+	acceptor_peer_release(&w->peer);
 	free(w);
 }
 
@@ -248,13 +367,18 @@ static void acceptor_admit(struct acceptor *a, int fd)
 		close(fd);
 		return;
 	}
+	if (!acceptor_admit_share(a, &w->peer)) {
+		acceptor_peer_release(&w->peer);
+		free(w);
+		close(fd);
+		return;
+	}
 	w->acceptor = a;
 	w->fd = fd;
 	w->since_ms = uv_now(&a->kmmd->main->loop);
 	if (uv_poll_init(&a->kmmd->main->loop, &w->poll, fd)) {
 		close(fd);
-		if (w->peer.pidfd >= 0)
-			close(w->peer.pidfd);
+		acceptor_peer_release(&w->peer);
 		free(w);
 		return;
 	}
@@ -344,6 +468,7 @@ int acceptor_new(struct acceptor **ret, struct kmmd *kmmd, const struct listener
 		return r;
 	}
 	a->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	a->budget = acceptor_budget(a);
 	uv_timer_init(loop, &a->timer);
 	a->poll.data = a->timer.data = a;
 	uv_timer_start(&a->timer, acceptor_on_timer, 1000, 1000);

@@ -26,10 +26,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/acceptor.h"
 #include "daemon/channel_private.h"
 #include "daemon/log.h"
 #include "daemon/rpc.h"
 #include "daemon/session.h"
+#include "proto/kmm.pb-c.h"
 
 #define READ_RETRIES 4           /* past ECONNRESET */
 #define DRAIN_MAX (16u << 16)    /* input thrown away at a protocol error */
@@ -47,6 +49,12 @@ void channel_unref(struct channel *c)
 		free(c);
 }
 
+/* It has neither joined a session nor asked for anything else. */
+static bool channel_is_silent(const struct channel *c)
+{
+	return !c->session && !c->spoken;
+}
+
 /* Polls for what matters now. */
 static void channel_update_events(struct channel *c)
 {
@@ -58,11 +66,15 @@ static void channel_update_events(struct channel *c)
 		events |= UV_READABLE;
 	if (c->blocked)
 		events |= UV_WRITABLE;
-	if (c->stalled_ns) {
+	if (c->stalled_ns)
 		channel_arm(c, c->stalled_ns + CHANNEL_STALL_NS);
-		if (c->fd_blocked)
-			channel_arm(c, uv_hrtime() + CHANNEL_FD_RETRY_MS * UINT64_C(1000000));
+	if (c->fd_blocked) {
+		if (!c->fd_retry_ms)
+			c->fd_retry_ms = CHANNEL_FD_RETRY_MS;
+		channel_arm(c, uv_hrtime() + c->fd_retry_ms * UINT64_C(1000000));
 	}
+	if (channel_is_silent(c))
+		channel_arm(c, c->hello_by_ns);
 	if (events == c->events)
 		return;
 	c->events = events;
@@ -113,6 +125,9 @@ static void channel_consume(struct channel *c, const uint8_t *data, size_t n)
 		}
 		if (n - at < FRAME_HEADER_SIZE + f.length)
 			break;
+		if (f.kind == FRAME_REQUEST && f.code != KMM__V1__METHOD__ALLOCATOR_HELLO &&
+		    rpc_method_find(f.code))
+			c->spoken = true;
 		rpc_dispatch(c, &f, data + at + FRAME_HEADER_SIZE);
 		at += FRAME_HEADER_SIZE + f.length;
 	}
@@ -233,6 +248,10 @@ static void channel_on_timer(uv_timer_t *timer)
 		channel_arm(c, next);
 	if (!c->closed && c->stalled_ns && now - c->stalled_ns >= CHANNEL_STALL_NS)
 		channel_close(c, "the client does not read its replies");
+	if (!c->closed && channel_is_silent(c) && now >= c->hello_by_ns)
+		channel_close(c, "it asked for nothing");
+	if (c->fd_retry_ms && c->fd_retry_ms < CHANNEL_FD_RETRY_MAX_MS)
+		c->fd_retry_ms *= 2;
 	channel_serve_end(c);
 }
 
@@ -263,8 +282,15 @@ void channel_flush_dirty(struct reactor *r)
 
 void channel_tick(struct reactor *r)
 {
-	for (struct channel *c = r->channels; c; c = c->next)
+	uint64_t now = uv_hrtime();
+	struct channel *next;
+
+	for (struct channel *c = r->channels; c; c = next) {
+		next = c->next;
 		channel_output_note_read(c);
+		if (c->out.fds_unread && now - c->out.fds_since_ns >= CHANNEL_STALL_NS)
+			channel_close(c, "the client does not take the descriptors that it was sent");
+	}
 }
 
 void channel_close_all(struct reactor *r, const char *why)
@@ -281,13 +307,6 @@ static void channel_on_closed(uv_handle_t *handle)
 	channel_unref(handle->data);
 }
 
-static void peer_release(struct peer *peer)
-{
-	if (peer->pidfd >= 0)
-		close(peer->pidfd);
-	peer->pidfd = -1;
-}
-
 int channel_open(struct reactor *r, int fd, const struct peer *peer, const uint8_t *head, size_t n)
 {
 	struct channel *c = calloc(1, sizeof(*c));
@@ -299,6 +318,7 @@ int channel_open(struct reactor *r, int fd, const struct peer *peer, const uint8
 	c->reactor = r;
 	c->fd = fd;
 	c->peer = p;
+	c->hello_by_ns = uv_hrtime() + CHANNEL_HELLO_NS;
 	e = uv_poll_init(&r->loop, &c->poll, fd);
 	if (e)
 		goto failed;
@@ -319,7 +339,7 @@ int channel_open(struct reactor *r, int fd, const struct peer *peer, const uint8
 failed:
 	free(c);
 	close(fd);
-	peer_release(&p);
+	acceptor_peer_release(&p);
 	return e;
 }
 
@@ -355,7 +375,7 @@ void channel_close(struct channel *c, const char *why)
 	free(c->stash);
 	c->stash = NULL;
 	c->stash_size = 0;
-	peer_release(&c->peer);
+	acceptor_peer_release(&c->peer);
 	rpc_channel_closed(c);
 	c->session = NULL;
 	if (s)

@@ -26,6 +26,7 @@ struct peer {
 	uid_t uid;
 	gid_t gid;
 	int pidfd; /* -1: the kernel gives none; owned by whoever holds the struct */
+	bool counted; /* in its user's share of connections; acceptor_peer_release() */
 	bool admin; /* root, the daemon's user, or listed */
 };
 

@@ -15,7 +15,8 @@
  * before such a frame, and the next one begins with it and its descriptors. Descriptors that the
  * peer has not read count against this process system-wide, so at most CHANNEL_FDS_UNREAD_MAX are
  * under way a channel and a quarter of the limit of open files in all: the next frame with some
- * waits until SIOCOUTQ says that everything was read.
+ * waits until SIOCOUTQ says that they were read. Who leaves descriptors unread for as long as an
+ * output may stall is closed (channel_tick); who waits because others do is not counted as stalled.
  */
 #include <errno.h>
 #include <linux/sockios.h>
@@ -201,26 +202,32 @@ void channel_output_note_read(struct channel *c)
 {
 	int unread = 0;
 
-	if (!c->out.fds_unread || ioctl(c->fd, SIOCOUTQ, &unread) < 0 || unread)
+	if (!c->out.fds_unread || ioctl(c->fd, SIOCOUTQ, &unread) < 0)
+		return;
+	/* It counts at least the bytes that are unread: if less than what was sent behind the last
+	 * descriptors, those were read. */
+	if (unread > 0 && (uint64_t)unread >= c->out.sent - c->out.fds_end)
 		return;
 	atomic_fetch_sub_explicit(&output_fds_unread, c->out.fds_unread, memory_order_relaxed);
 	c->out.fds_unread = 0;
 	c->reactor->fds_unread--;
 }
 
-static bool output_fds_may_go(struct channel *c, uint32_t n)
+/* 0; -EUSERS: this peer has to read first; -EBUSY: others have. */
+static int output_fds_may_go(struct channel *c, uint32_t n)
 {
 	struct rlimit limit;
 
 	channel_output_note_read(c);
 	if (c->out.fds_unread && c->out.fds_unread + n > CHANNEL_FDS_UNREAD_MAX)
-		return false;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return true;
+		return -EUSERS;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || n > limit.rlim_cur / 4)
+		return 0;
 	/* relaxed: see output_fds_unread */
 	return atomic_load_explicit(&output_fds_unread, memory_order_relaxed) + n <=
-	               limit.rlim_cur / 4 ||
-	       n > limit.rlim_cur / 4;
+	                       limit.rlim_cur / 4 ?
+	               0 :
+	               -EBUSY;
 }
 
 /* The part of the queue from its front, at most `length` bytes of it. */
@@ -267,8 +274,9 @@ static ssize_t output_send_some(struct channel *c)
 	ssize_t n;
 
 	if (f && f->at == o->sent) {
-		if (!output_fds_may_go(c, f->n))
-			return -ETOOMANYREFS;
+		n = output_fds_may_go(c, f->n);
+		if (n < 0)
+			return n;
 		if (o->fds_count > 1)
 			end = o->fds[(o->fds_first + 1) % CHANNEL_FD_FRAMES_MAX].at;
 		n = fdpass_send(c->fd, iov, output_iov(o, end - o->sent, iov), f->fd, f->n);
@@ -276,8 +284,11 @@ static ssize_t output_send_some(struct channel *c)
 			return n;
 		o->fds_first = (o->fds_first + 1) % CHANNEL_FD_FRAMES_MAX;
 		o->fds_count--;
-		if (!o->fds_unread)
+		if (!o->fds_unread) {
 			c->reactor->fds_unread++;
+			o->fds_since_ns = uv_hrtime();
+		}
+		o->fds_end = o->sent + (uint64_t)n;
 		o->fds_unread += f->n;
 		atomic_fetch_add_explicit(&output_fds_unread, f->n, memory_order_relaxed);
 		return n;
@@ -296,6 +307,30 @@ static ssize_t output_send_some(struct channel *c)
 	return n < 0 ? -errno : n;
 }
 
+/* 0: it is to be tried again. The peer is to blame for a full socket and for its own unread
+ * descriptors, not for what the system lacks or others hold. */
+static int output_blocked(struct channel *c, int e)
+{
+	switch (e) {
+	case -EAGAIN:
+	case -EUSERS:
+		if (!c->stalled_ns)
+			c->stalled_ns = uv_hrtime();
+		break;
+	case -EBUSY:
+	case -ETOOMANYREFS:
+	case -ENOBUFS:
+	case -ENOMEM:
+		c->stalled_ns = 0;
+		break;
+	default:
+		return e;
+	}
+	c->blocked = e == -EAGAIN;
+	c->fd_blocked = e != -EAGAIN;
+	return 0;
+}
+
 int channel_output_send(struct channel *c)
 {
 	c->fd_blocked = false;
@@ -304,16 +339,10 @@ int channel_output_send(struct channel *c)
 
 		if (n == -EINTR)
 			continue;
-		if (n == -ETOOMANYREFS || n == -EAGAIN || n == -ENOBUFS || n == -ENOMEM) {
-			if (!c->stalled_ns)
-				c->stalled_ns = uv_hrtime();
-			c->blocked = n == -EAGAIN;
-			c->fd_blocked = n != -EAGAIN;
-			return 0;
-		}
 		if (n < 0)
-			return (int)n;
+			return output_blocked(c, (int)n);
 		c->stalled_ns = 0;
+		c->fd_retry_ms = 0;
 		output_sent(c, (size_t)n);
 	}
 	c->blocked = false;

@@ -21,7 +21,9 @@ struct rpc_pending;
 #define CHANNEL_CHUNKS_REACTOR 1024u    /* all channels of a reactor, first chunks not counted */
 #define CHANNEL_FD_FRAMES_MAX 16u       /* frames with descriptors that wait */
 #define CHANNEL_FDS_UNREAD_MAX 16u      /* descriptors sent and perhaps not read yet, a channel */
-#define CHANNEL_FD_RETRY_MS 2
+#define CHANNEL_FD_RETRY_MS 2           /* doubled each time */
+#define CHANNEL_FD_RETRY_MAX_MS 100
+#define CHANNEL_HELLO_NS UINT64_C(5000000000) /* without a session or any other call */
 #define CHANNEL_STALL_NS UINT64_C(30000000000)
 
 /* The largest piece of input that waits: a read on top of an unfinished frame. */
@@ -56,6 +58,8 @@ struct channel_output {
 	struct channel_fd_frame *fds;  /* ring of CHANNEL_FD_FRAMES_MAX; NULL until it is needed */
 	uint32_t fds_first, fds_count;
 	uint32_t fds_unread;
+	uint64_t fds_end;      /* offset behind the last frame sent with some */
+	uint64_t fds_since_ns; /* when fds_unread left 0 */
 };
 
 struct channel {
@@ -74,6 +78,9 @@ struct channel {
 	bool blocked;    /* the socket took no more */
 	bool fd_blocked; /* descriptors wait until the peer has read earlier ones */
 	bool ending;     /* only what is queued is still sent */
+	bool spoken;     /* it asked for something other than a session */
+	uint32_t fd_retry_ms; /* while fd_blocked */
+	uint64_t hello_by_ns; /* the end of a connection that says nothing */
 	uint64_t paused_ns;  /* when the stash was read */
 	uint64_t stalled_ns; /* last progress of a blocked output */
 	uint64_t timer_ns;   /* when the timer will fire; 0: not armed */
@@ -95,7 +102,8 @@ void channel_protocol_error(struct channel *c, int errno_value, const char *text
 /* The timer fires then, or earlier. */
 void channel_arm(struct channel *c, uint64_t at_ns);
 void channel_flush_dirty(struct reactor *r);
-/* Once a second: notes what peers have read. */
+/* Once a second while descriptors are unread: notes what peers have read, and closes the channels
+ * of those who leave them there. */
 void channel_tick(struct reactor *r);
 
 /* ---- channel_output.c ---- */

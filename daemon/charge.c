@@ -78,6 +78,24 @@ void charge_move(struct domain *d, pfn_t pfn, uint32_t to)
 	}
 }
 
+void charge_inherit(struct domain *d, pfn_t pfn, const struct mm_block *b, uint32_t heir)
+{
+	struct session *s = session_by_id(d->kmmd->sessions, heir);
+	int64_t frames = INT64_C(1) << b->order;
+
+	/* Who ends has its entry among the holders still, and names the next heir when it goes. */
+	if (!s || b->tag == heir || !session_enter(s))
+		return;
+	grant_note_section(d, s, pfn);
+	atomic_fetch_add_explicit(&s->charge, frames, memory_order_relaxed);
+	/* Once: another tag means that the block was freed, or was settled by somebody else. */
+	if (mm_block_retag(d->mm, pfn, b->tag, heir))
+		charge_drop(d, b->tag, (uint64_t)frames);
+	else
+		charge_return(s, (uint64_t)frames);
+	session_leave(s);
+}
+
 const char *charge_text(const struct session *s, uint32_t order)
 {
 	return grant_text("the session holds %" PRId64 " of the %" PRIu64 " pages it may; %u more "

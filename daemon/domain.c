@@ -25,8 +25,21 @@
 #include "daemon/pool.h"
 #include "daemon/pressure.h"
 #include "daemon/wait_queue.h"
+#include "shm/guard.h"
 
 #define DOMAIN_DAMAGE_LINES 100u
+
+/* The words' mapping was patched (shm/guard.h): this process reads zeroes where members read and
+ * write something else, so nothing is exchanged there any more. */
+static void check_spoiled(struct domain *d)
+{
+	/* relaxed: one writer; see grant_check_domain() */
+	if (atomic_load_explicit(&d->spoiled, memory_order_relaxed) ||
+	    !guard_spoiled(d->control.word))
+		return;
+	atomic_store_explicit(&d->spoiled, true, memory_order_relaxed);
+	domain_damage(d, "a member has spoiled its control memory; nothing more is granted");
+}
 
 void domain_tick(struct domain *d)
 {
@@ -35,6 +48,7 @@ void domain_tick(struct domain *d)
 	uint32_t left = atomic_load_explicit(scarce, memory_order_relaxed);
 
 	mm_tick(d->zones);
+	check_spoiled(d);
 	if (left)
 		atomic_store_explicit(scarce, left - 1, memory_order_relaxed);
 }

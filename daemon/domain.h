@@ -32,6 +32,7 @@ struct domain {
 	struct pressure *pressure; /* what happens while somebody waits */
 	unsigned int granule_shift;
 	_Atomic uint32_t damaged; /* words that made no sense */
+	_Atomic bool spoiled;     /* a hole was punched into the words: nothing is granted */
 };
 
 /* Tells the sessions, once they are taken over, what they have: charges, sections, magazines,
@@ -44,10 +45,10 @@ void domain_account_sessions(struct domain *d);
 int domain_new(struct domain **ret, struct kmmd *kmmd);
 struct domain *domain_free(struct domain *d);
 
-/* A word, a magazine or a table says what cannot be: the domain is marked damaged, the text goes to
- * the log (the first ones of many). Any thread. */
 /* Once a second, on one reactor. */
 void domain_tick(struct domain *d);
+/* A word, a magazine or a table says what cannot be: the domain is marked damaged, the text goes to
+ * the log (the first ones of many). Any thread. */
 void domain_damage(struct domain *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 static inline uint32_t domain_granule(const struct domain *d, pfn_t pfn)

@@ -239,10 +239,13 @@ static int take_from_zones(struct domain *d, struct session *s, const struct mm_
 	return 0;
 }
 
-static int take_check(const struct mm_request *r, int *class, const char **why)
+static int take_check(const struct domain *d, const struct mm_request *r, int *class,
+                      const char **why)
 {
-	int rc = grant_check(r, why);
+	int rc = grant_check_domain(d, why);
 
+	if (!rc)
+		rc = grant_check(r, why);
 	if (rc)
 		return rc;
 	*class = page_class(r->order, gfp_migratetype(r->gfp));
@@ -262,7 +265,7 @@ int exchange_take_waiting(struct domain *d, struct session *s, uint32_t node, gf
 	struct mm_request r = {
 		.gfp = gfp, .order = order, .cpu = MM_CPU_NONE, .tag = s->id, .node = node
 	};
-	int class, rc = take_check(&r, &class, why);
+	int class, rc = take_check(d, &r, &class, why);
 
 	return rc ? rc : take_from_zones(d, s, &r, rounds, ret, n, why);
 }
@@ -271,7 +274,7 @@ int exchange_take(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, 
                   uint32_t rounds, magazine_id_t *ret, uint32_t *n, const char **why)
 {
 	struct mm_request r = { .gfp = gfp, .order = order, .cpu = cpu, .tag = s->id };
-	int class, rc = take_check(&r, &class, why);
+	int class, rc = take_check(d, &r, &class, why);
 	uint32_t got;
 
 	if (rc)

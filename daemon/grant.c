@@ -122,7 +122,7 @@ enum grant_back grant_take_back(struct grant_batch *batch, pfn_t pfn, uint64_t w
 		case HOLDER_NONE:
 			return GRANT_BACK_CHANGED;
 		case HOLDER_LEFT:
-			charge_move(d, pfn, heir);
+			charge_inherit(d, pfn, &b, heir);
 			return GRANT_BACK_KEPT;
 		case HOLDER_FREED:
 			break;
@@ -134,6 +134,16 @@ enum grant_back grant_take_back(struct grant_batch *batch, pfn_t pfn, uint64_t w
 }
 
 /* ---- offering ---- */
+
+int grant_check_domain(const struct domain *d, const char **why)
+{
+	/* relaxed: set once, by domain_tick(), for good */
+	if (!atomic_load_explicit(&d->spoiled, memory_order_relaxed))
+		return 0;
+	*why = "the domain's control memory was spoiled by a member: nothing more is granted from "
+	       "it; restart the daemon with a new pool";
+	return -EIO;
+}
 
 int grant_check(const struct mm_request *r, const char **why)
 {
@@ -206,8 +216,10 @@ int grant_alloc_near(struct domain *d, struct session *s, uint32_t cpu, uint32_t
 		.gfp = gfp, .order = order, .cpu = cpu, .tag = s->id, .node = node
 	};
 	pfn_t pfn;
-	int rc = grant_check(&r, why);
+	int rc = grant_check_domain(d, why);
 
+	if (!rc)
+		rc = grant_check(&r, why);
 	if (rc)
 		return rc;
 	if (!charge_reserve(s, order, 1)) {

@@ -29,9 +29,11 @@ void grant_batch_init(struct grant_batch *b, struct domain *d, uint32_t cpu);
 void grant_batch_add(struct grant_batch *b, pfn_t pfn, uint32_t order);
 void grant_batch_flush(struct grant_batch *b);
 
-/* Legal for clients? -EPERM, -EINVAL with *why. */
 /* A request found no memory: for a second or two who frees waits for the daemon. */
 void grant_note_scarce(struct domain *d);
+/* -EIO with *why: nothing is granted from the domain any more, its words cannot be trusted. */
+int grant_check_domain(const struct domain *d, const char **why);
+/* Legal for clients? -EPERM, -EINVAL with *why. */
 int grant_check(const struct mm_request *r, const char **why);
 /* The descriptor of an allocated block. */
 uint64_t grant_descriptor(const struct mm_block *b, bool cacheable);
@@ -71,6 +73,9 @@ void charge_return(struct session *s, uint64_t frames);
 void charge_drop(struct domain *d, uint32_t tag, uint64_t frames);
 /* The block at pfn is charged to `to` (0: nobody) from now on. */
 void charge_move(struct domain *d, pfn_t pfn, uint32_t to);
+/* The same for a holder who was not entered, of the block that was b: nothing when the holder ends,
+ * or when b.tag is not charged for it any more. */
+void charge_inherit(struct domain *d, pfn_t pfn, const struct mm_block *b, uint32_t heir);
 const char *charge_text(const struct session *s, uint32_t order);
 
 #endif

@@ -155,7 +155,7 @@ struct holder_table *holder_table_free(struct holder_table *t)
 }
 
 int holder_add(struct holder_table *t, uint32_t session, uint32_t granule, owner_word_t *word,
-               uint32_t generation, bool *added)
+               uint32_t generation, bool room, bool *added)
 {
 	LOCK_SCOPED(&t->lock);
 	uint64_t w = owner_load(word);
@@ -171,6 +171,8 @@ int holder_add(struct holder_table *t, uint32_t session, uint32_t granule, owner
 		have = false;
 	}
 	if (!have) {
+		if (!room)
+			return -EDQUOT;
 		i = t->free;
 		if (i == HOLDER_END)
 			return -ENOSPC;

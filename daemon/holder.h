@@ -22,9 +22,10 @@ int holder_table_new(struct holder_table **ret, struct holder_record *record, ui
 struct holder_table *holder_table_free(struct holder_table *t);
 
 /* Adds the session to the thing's holders and sets KEPT. *added is false when it was one already.
- * -ESTALE: the word is not HELD at that generation; -ENOSPC: the table is full. */
+ * room: the session may have one more. -ESTALE: the word is not HELD at that generation; -EDQUOT:
+ * it would be one more and there is no room; -ENOSPC: the table is full. */
 int holder_add(struct holder_table *t, uint32_t session, uint32_t granule, owner_word_t *word,
-               uint32_t generation, bool *added);
+               uint32_t generation, bool room, bool *added);
 
 enum holder_result {
 	HOLDER_NONE,  /* there is nothing to do: no such holder, or the word moved on */

@@ -8,7 +8,8 @@
  * The end is the reverse, with one difficulty: reactors, worker and main loop post work to each
  * other. So the acceptor stops first, then the reactors' threads; then the main thread runs what is
  * left in all mailboxes and waits for the worker, again and again until nobody has anything; only
- * then is anything freed. Sessions are not ended by it: with a manager that keeps the memory their
+ * then is anything freed, the sessions last, since items of the main loop's mailbox lie in them.
+ * Sessions are not ended by it: with a manager that keeps the memory their
  * processes go on with the next daemon.
  *
  * Exit status: 0 stopped; 1 failed; 2 wrong command line or configuration; 3 the pool that was
@@ -229,14 +230,16 @@ static void main_settle(struct kmmd *k)
 {
 	bool again;
 
+	/* The loop first: a process that is seen to have ended gives the worker a sweep, which posts to
+	 * this loop. Once the worker is idle and every mailbox empty, nothing is on its way. */
 	do {
 		again = false;
+		uv_run(&k->main->loop, UV_RUN_NOWAIT);
 		if (k->worker)
 			worker_wait_idle(k->worker);
 		for (uint32_t i = 0; i < k->nr_reactors; i++)
 			again |= reactor_pump(k->reactors[i]);
 		again |= reactor_pump(k->main);
-		uv_run(&k->main->loop, UV_RUN_NOWAIT);
 	} while (again);
 }
 
@@ -252,13 +255,20 @@ static void main_stop(struct daemon_main *m)
 		reactor_join(k->reactors[i]);
 	if (k->main)
 		main_settle(k);
-	k->worker = worker_free(k->worker);
-	k->sessions = session_table_free(k->sessions);
+	session_table_stop(k->sessions);
 	for (uint32_t i = 0; i < k->nr_reactors; i++)
 		k->reactors[i] = reactor_free(k->reactors[i]);
+	/* The last channels may have ended sessions: their sweeps need the domain. */
+	do {
+		if (k->worker)
+			worker_wait_idle(k->worker);
+	} while (k->main && reactor_pump(k->main));
+	k->worker = worker_free(k->worker);
 	free(k->reactors);
 	k->domain = domain_free(k->domain);
+	/* Runs what is left in the mailbox and the close callbacks: both lie in sessions. */
 	k->main = reactor_free(k->main);
+	k->sessions = session_table_free(k->sessions);
 	k->acceptor = acceptor_free(k->acceptor);
 	listener_close(&m->listener);
 	k->pool = pool_close(k->pool);

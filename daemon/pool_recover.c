@@ -144,15 +144,17 @@ static void superblock_check(struct report *rep, const struct superblock *sb, ui
 		report(rep, "the superblock names backing %u", sb->backing);
 }
 
-/* Removes an incomplete pool from the store and from here. */
-static int store_drop(struct fdstore *store)
+/* Removes an incomplete pool from the store and from here. `top`, the superblock's section, which
+ * was taken, goes last: whoever dies on the way leaves it to tell the next start what the others
+ * are. The store sees the removals in their order; the barrier says that it has seen all. */
+static int store_drop(struct fdstore *store, const char *top)
 {
 	size_t i = 0;
+	int r;
 
 	while (i < fdstore_left(store)) {
 		char name[32];
 		const char *n = fdstore_name(store, i);
-		int r;
 
 		if (!name_is_pool(n)) {
 			i++;
@@ -164,7 +166,8 @@ static int store_drop(struct fdstore *store)
 		if (r < 0)
 			return r;
 	}
-	return fdstore_barrier(store);
+	r = fdstore_remove(store, top);
+	return r < 0 ? r : fdstore_barrier(store);
 }
 
 static void fd_take(struct report *rep, struct fdstore *store, const char *name, int *fd,
@@ -440,8 +443,6 @@ int pool_recover(struct pool **ret, const struct options *o, struct fdstore *sto
 	close(fd);
 	log_notice("an earlier start died before its pool was complete; it is dropped and a new one "
 	           "is made");
-	r = fdstore_remove(store, name);
-	if (r == 0)
-		r = store_drop(store);
+	r = store_drop(store, name);
 	return r < 0 ? r : 1;
 }

@@ -87,7 +87,6 @@ struct rpc_pending {
 	uint64_t deadline_ns;
 	void (*resume)(struct rpc_pending *p);
 	void (*cancel)(struct rpc_pending *p, int reason);
-	bool posted;
 	bool cancelled; /* cancel ran, and left it to resume */
 };
 

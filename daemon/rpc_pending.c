@@ -136,7 +136,6 @@ int rpc_suspend(struct rpc_call *call, struct rpc_pending *p, void (*resume)(str
 
 void rpc_pending_post(struct rpc_pending *p)
 {
-	p->posted = true;
 	reactor_post(p->reactor, &p->work);
 }
 

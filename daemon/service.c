@@ -5,11 +5,20 @@
  * Jobs. A call that takes longer than a reactor may be busy is suspended; the worker does the work
  * and posts; the reply is made on the call's reactor. A deadline or a cancel that comes meanwhile
  * is noted and becomes the answer, so the object always lives until its work is done.
+ *
+ * One worker serves all: a session has at most JOBS_MAX calls in its queue, and a connection one
+ * look at all owner words under way, also one that was cancelled and is not done yet.
  */
 #include "daemon/service.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+#include "daemon/channel_private.h"
+#include "daemon/session.h"
+#include "proto/kmm.pb-c.h"
+
+#define JOBS_MAX 4u
 
 void service_refuse(struct rpc_call *call, int rc, const char *why)
 {
@@ -19,6 +28,40 @@ void service_refuse(struct rpc_call *call, int rc, const char *why)
 void service_pending_refuse(struct rpc_pending *p, int rc, const char *why)
 {
 	rpc_pending_fail(p, rpc_status_of(-rc), -rc, "%s", why);
+}
+
+bool service_job_enter(struct session *s)
+{
+	/* relaxed: a count checked against a limit, nothing is published by it */
+	if (atomic_fetch_add_explicit(&s->jobs, 1, memory_order_relaxed) < JOBS_MAX)
+		return true;
+	atomic_fetch_sub_explicit(&s->jobs, 1, memory_order_relaxed);
+	return false;
+}
+
+void service_job_leave(struct session *s)
+{
+	atomic_fetch_sub_explicit(&s->jobs, 1, memory_order_relaxed);
+}
+
+static bool census_among(const struct rpc_pending *p)
+{
+	for (; p; p = p->next)
+		if (p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_SESSIONS ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_SESSION ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_POOL)
+			return true;
+	return false;
+}
+
+bool service_census_admit(struct rpc_call *call)
+{
+	if (!census_among(call->channel->pending) && !census_among(call->channel->orphans))
+		return true;
+	service_refuse(call, -EDQUOT,
+	               "a GetPool, ListSessions or GetSession of this connection is under way "
+	               "already, one at a time is allowed");
+	return false;
 }
 
 static struct service_job *job_of(struct rpc_pending *p)
@@ -41,6 +84,8 @@ static void job_run(struct worker_job *job)
 	struct service_job *j = (struct service_job *)((char *)job -
 	                                               offsetof(struct service_job, job));
 
+	if (j->pending.session)
+		service_job_leave(j->pending.session);
 	j->work(j);
 }
 
@@ -64,9 +109,14 @@ void service_job_start(struct rpc_call *call, struct service_job *j,
 
 void service_job_submit(struct service_job *j, void (*work)(struct service_job *))
 {
+	if (j->pending.session && !service_job_enter(j->pending.session)) {
+		j->cancelled = EDQUOT;
+		service_job_done(j);
+		return;
+	}
 	j->work = work;
 	j->job.run = job_run;
-	worker_submit(j->kmmd->worker, &j->job);
+	worker_submit_later(j->kmmd->worker, &j->job);
 }
 
 void service_job_done(struct service_job *j)
@@ -79,8 +129,8 @@ bool service_job_cancelled(struct service_job *j)
 	if (!j->cancelled)
 		return false;
 	service_pending_refuse(&j->pending, -j->cancelled,
-	                       j->cancelled == ETIMEDOUT ?
-	                               "the deadline passed before it was done" :
-	                               "the call was cancelled");
+	                       j->cancelled == EDQUOT    ? SERVICE_JOBS_TEXT :
+	                       j->cancelled == ETIMEDOUT ? "the deadline passed before it was done" :
+	                                                   "the call was cancelled");
 	return true;
 }

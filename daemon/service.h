@@ -33,6 +33,13 @@ bool service_job_suspend(struct rpc_call *call, struct service_job *j,
                          void (*reply)(struct service_job *));
 /* After service_job_suspend(). */
 void service_job_submit(struct service_job *j, void (*work)(struct service_job *));
+/* One more of the session's calls in the worker's queue; false: there are enough. Paired when it
+ * leaves the queue. */
+bool service_job_enter(struct session *s);
+void service_job_leave(struct session *s);
+#define SERVICE_JOBS_TEXT "four calls of this session wait for the worker already; try again later"
+/* Only one look at all owner words may be under way on a connection; false: refused. */
+bool service_census_admit(struct rpc_call *call);
 void service_job_done(struct service_job *j);
 /* In reply(): the call was cancelled and is answered so. */
 bool service_job_cancelled(struct service_job *j);

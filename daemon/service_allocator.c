@@ -196,16 +196,14 @@ static void close_reply(struct service_job *j)
 
 static void handle_close(struct rpc_call *call, const ProtobufCMessage *request)
 {
-	Kmm__V1__CloseReply reply = KMM__V1__CLOSE_REPLY__INIT;
+	/* Also one that has ended, but may not be swept yet: the channel keeps its id from others. */
+	struct session *s = channel_session(call->channel);
 	struct close_call *c;
 
 	(void)request;
-	if (!call->session) {
-		if (channel_session(call->channel))
-			rpc_reply(call, &reply.base); /* it has ended already */
-		else
-			rpc_fail(call, STATUS_FAILED_PRECONDITION, EPROTO,
-			         "this connection has no session to close");
+	if (!s) {
+		rpc_fail(call, STATUS_FAILED_PRECONDITION, EPROTO,
+		         "this connection has no session to close");
 		return;
 	}
 	c = calloc(1, sizeof(*c));
@@ -216,8 +214,10 @@ static void handle_close(struct rpc_call *call, const ProtobufCMessage *request)
 	c->wait.done = close_swept;
 	if (!service_job_suspend(call, &c->job, close_reply))
 		return;
-	session_end_wait(call->session, &c->wait);
-	session_end(call->session);
+	if (!session_end_wait(s, &c->wait))
+		service_job_done(&c->job);
+	else
+		session_end(s);
 }
 
 /* ---- the table ---- */

@@ -118,9 +118,12 @@ static void pool_reply(struct service_job *j)
 
 static void handle_get_pool(struct rpc_call *call, const ProtobufCMessage *request)
 {
-	struct pool_call *c = calloc(1, sizeof(*c));
+	struct pool_call *c;
 
 	(void)request;
+	if (!service_census_admit(call))
+		return;
+	c = calloc(1, sizeof(*c));
 	if (c)
 		service_job_start(call, &c->job, pool_work, pool_reply);
 	else

@@ -82,13 +82,21 @@ static bool exchange_check(struct rpc_call *call, const Kmm__V1__ExchangeRequest
 	return false;
 }
 
+#define BAD_ROUNDS_LOGGED 100u /* lines a session */
+
 static void report_bad_rounds(struct session *s, uint32_t m, uint32_t accepted, uint32_t listed)
 {
 	const char *text = grant_text("magazine %u listed %u blocks, of which %u were not this "
 	                              "session's to give back (freed twice?); they were left alone",
 	                              m, listed, listed - accepted);
+	/* relaxed: a counter for reports */
+	uint32_t n = atomic_fetch_add_explicit(&s->bad_rounds, 1, memory_order_relaxed);
 
-	log_warning("session %u (%s): %s", s->id, s->name, text);
+	if (n < BAD_ROUNDS_LOGGED)
+		log_warning("session %u (%s): %s%s", s->id, s->name, text,
+		            n + 1 < BAD_ROUNDS_LOGGED ?
+		                    "" :
+		                    "; what follows of this kind is counted, not logged");
 	session_event(s, KMM__V1__EVENT__KIND__BAD_FREE, text);
 }
 

@@ -116,6 +116,8 @@ void service_list_sessions(struct rpc_call *call, const ProtobufCMessage *reques
 
 	if (!service_domain_known(call, q->domain))
 		return;
+	if (!service_census_admit(call))
+		return;
 	size = session_table_size(call->kmmd->sessions);
 	c = calloc(1, sizeof(*c) + size * sizeof(c->count[0]));
 	if (!c) {
@@ -176,6 +178,8 @@ void service_get_session(struct rpc_call *call, const ProtobufCMessage *request)
 		         "there is no session %u; kmmctl sessions lists them", q->session);
 		return;
 	}
+	if (!service_census_admit(call))
+		return;
 	c = calloc(1, sizeof(*c));
 	if (!c) {
 		service_refuse(call, -ENOMEM, "the daemon is out of memory");

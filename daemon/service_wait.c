@@ -77,22 +77,22 @@ static int try_entered(struct wait_call *k, uint32_t cpu, uint32_t rounds)
 	return rc;
 }
 
-static int try_once(struct wait_call *k, uint32_t cpu, uint32_t rounds)
+static int gone(struct wait_call *k)
 {
-	int rc;
-
-	if (!session_enter(k->s)) {
-		snprintf(k->why, sizeof(k->why), "the session has ended");
-		return -ECANCELED;
-	}
-	rc = try_entered(k, cpu, rounds);
-	session_leave(k->s);
-	return rc;
+	snprintf(k->why, sizeof(k->why), "the session has ended");
+	return -ECANCELED;
 }
 
 static int waiter_try(struct waiter *w)
 {
-	return try_once(of_waiter(w), MM_CPU_NONE, 1);
+	struct wait_call *k = of_waiter(w);
+	int rc;
+
+	if (!session_enter(k->s))
+		return gone(k);
+	rc = try_entered(k, MM_CPU_NONE, 1);
+	session_leave(k->s);
+	return rc;
 }
 
 static void waiter_wake(struct waiter *w, int result)
@@ -190,10 +190,9 @@ static void queue(struct wait_call *k)
 	atomic_fetch_add_explicit(&k->s->parked, 1, memory_order_relaxed);
 	if (wait_queue_add(k->d->waiters, &k->waiter) < 0) {
 		atomic_fetch_sub_explicit(&k->s->parked, 1, memory_order_relaxed);
-		snprintf(k->why, sizeof(k->why),
-		         "requests of %u different kinds wait for memory already; try again later",
-		         WAIT_CLASSES_MAX);
-		finish(k, -EDQUOT);
+		snprintf(k->why, sizeof(k->why), "nothing of order %u is to be waited for",
+		         k->want.order);
+		finish(k, -EINVAL);
 		return;
 	}
 	wait_queue_kick(k->d->waiters);
@@ -206,6 +205,36 @@ static bool may_wait(const struct wait_call *k)
 
 static void settle(struct wait_call *k);
 
+/* After settling. The session is entered until the request is tried and, if need be, in the queue:
+ * a session that ends cancels what it finds there, and nothing comes behind that. */
+static void resume_settled(struct wait_call *k, uint32_t cpu)
+{
+	struct mm_request r = { .gfp = k->want.gfp,
+		                .order = k->want.order,
+		                .cpu = cpu,
+		                .tag = k->s->id };
+	int rc;
+
+	if (!session_enter(k->s)) {
+		finish(k, gone(k));
+		return;
+	}
+	/* Those who wait already come first. */
+	if (may_wait(k) && wait_queue_waiting(k->d->waiters))
+		rc = -ENOMEM;
+	else
+		rc = try_entered(k, cpu, k->want.rounds);
+	if (rc == -ENOMEM && may_wait(k) && mm_request_possible(k->d->zones, &r)) {
+		struct session *s = k->s;
+
+		queue(k); /* k may be gone */
+		session_leave(s);
+		return;
+	}
+	session_leave(k->s);
+	finish(k, rc);
+}
+
 static void wait_resume(struct rpc_pending *p)
 {
 	struct wait_call *k = (struct wait_call *)p;
@@ -215,17 +244,12 @@ static void wait_resume(struct rpc_pending *p)
 		finish(k, k->phase == WAIT_SETTLING ? -k->cancelled : rc);
 		return;
 	}
-	if (k->phase == WAIT_SETTLING) {
-		rc = try_once(k, p->reactor->index, k->want.rounds);
-		if (rc == -ENOMEM && may_wait(k)) {
-			queue(k);
-			return;
-		}
-	} else if (rc == -EDQUOT && !k->settled) {
+	if (k->phase == WAIT_SETTLING)
+		resume_settled(k, p->reactor->index);
+	else if (rc == -EDQUOT && !k->settled)
 		settle(k);
-		return;
-	}
-	finish(k, rc);
+	else
+		finish(k, rc);
 }
 
 static void wait_cancel(struct rpc_pending *p, int reason)
@@ -247,6 +271,7 @@ static void settle_run(struct worker_job *job)
 	struct wait_call *k = (struct wait_call *)((char *)job -
 	                                           offsetof(struct wait_call, settle));
 
+	service_job_leave(k->s);
 	if (k->want.gfp & __GFP_NORETRY) {
 		exchange_drain(k->d, MM_CPU_NONE);
 		grant_collect(k->d, NULL, MM_CPU_NONE);
@@ -261,10 +286,15 @@ static void settle_run(struct worker_job *job)
 
 static void settle(struct wait_call *k)
 {
+	if (!service_job_enter(k->s)) {
+		snprintf(k->why, sizeof(k->why), "%s", SERVICE_JOBS_TEXT);
+		finish(k, -EDQUOT);
+		return;
+	}
 	k->phase = WAIT_SETTLING;
 	k->settled = true;
 	k->settle.run = settle_run;
-	worker_submit(k->d->kmmd->worker, &k->settle);
+	worker_submit_later(k->d->kmmd->worker, &k->settle);
 }
 
 /* ---- from the handlers ---- */

@@ -110,16 +110,25 @@ static void grace_closed(uv_handle_t *handle)
 	free(handle);
 }
 
-struct session_table *session_table_free(struct session_table *t)
+void session_table_stop(struct session_table *t)
 {
 	uint32_t id;
 
 	if (!t)
-		return NULL;
+		return;
 	for (id = 0; id < t->size; id++)
 		session_watch_drop(&t->session[id]);
 	if (t->grace)
 		uv_close((uv_handle_t *)t->grace, grace_closed);
+	t->grace = NULL;
+	if (t->retry_ready)
+		uv_close((uv_handle_t *)&t->retry, NULL);
+	t->retry_ready = false;
+}
+
+struct session_table *session_table_free(struct session_table *t)
+{
+	session_table_stop(t);
 	free(t);
 	return NULL;
 }
@@ -177,12 +186,14 @@ static void session_init(struct session *s, const struct session_peer *peer, con
 	s->pidfd = peer->pidfd;
 	s->pages_max = s->kmmd->options->pages_max;
 	s->proven_dead = false;
+	s->swept = false;
 	s->last_error[0] = '\0';
 	copy_name(s->name, name);
 	/* relaxed: the release of the state publishes all. `charge` is left as it is: it is 0, or
 	 * becomes 0 when the last free of the life before is through. */
 	atomic_store_explicit(&s->calls, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->refused, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->bad_rounds, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->holds, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->magazines, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->sweep_started, 0, memory_order_relaxed);

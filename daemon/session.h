@@ -65,17 +65,21 @@ struct session {
 	_Atomic int64_t charge;         /* frames granted and not given back */
 	_Atomic uint32_t calls_in_flight, holds, parked;
 	_Atomic uint64_t calls, refused;
+	_Atomic uint32_t bad_rounds; /* magazines with blocks that were not its own */
+	_Atomic uint32_t jobs;       /* its calls in the worker's queue */
 	_Atomic uint64_t
 		granted_from[CONTROL_SECTIONS_MAX / 64]; /* sections that the daemon offered from */
 	_Atomic uint32_t magazines;                      /* lent to it */
 	/* guarded by the table's lock */
 	struct event_stream *events; /* its Events calls */
 	struct session_end_wait *waits;
+	bool swept; /* its waits were told */
 	char last_error[256];
 	uint32_t next_free;
 	/* of the main loop */
 	uv_poll_t *watch; /* on the pidfd */
 	bool proven_dead; /* at the start; swept when the grace period ends */
+	bool watch_retry; /* its process could not be watched: looked at once a second */
 	/* its end */
 	_Atomic uint32_t sweep_started, withdraw_queued;
 	struct worker_job sweep, withdraw;
@@ -83,6 +87,9 @@ struct session {
 };
 
 int session_table_new(struct session_table **ret, struct kmmd *kmmd);
+/* At the daemon's end, on the main thread: no process is watched any more. The main loop still has
+ * to run (reactor_free) before session_table_free(), which comes last. */
+void session_table_stop(struct session_table *t);
 struct session_table *session_table_free(struct session_table *t);
 /* After a restart: every record that is not free becomes a session again, DETACHED; those proven
  * dead (pid and start time) are swept when the grace period ends, the living get their pidfd
@@ -113,12 +120,13 @@ struct session_end_wait {
 	struct session_end_wait *next;
 	void (*done)(struct session_end_wait *w); /* on the worker, when it is swept */
 };
-/* The session is entered. */
-void session_end_wait(struct session *s, struct session_end_wait *w);
+/* The session is entered, or a channel is in it. False: it is swept already, done() does not
+ * run. */
+bool session_end_wait(struct session *s, struct session_end_wait *w);
 /* False: done() runs or has run. */
 bool session_end_unwait(struct session *s, struct session_end_wait *w);
-/* SIGKILL for its process, through the pidfd; the session is entered. -ESRCH: it has none or it
- * is dead already; -EPERM. */
+/* SIGKILL for its process, through the pidfd; the session is entered. A DETACHED session without a
+ * pidfd is ended. -ESRCH: it has no pidfd, or the process is dead already; -EPERM. */
 int session_kill(struct session *s);
 
 /* Remembered for kmmctl session ID and counted. */

@@ -59,7 +59,7 @@ static void withdraw_submit(struct session *s)
 	worker_submit(s->kmmd->worker, &s->withdraw);
 }
 
-static void end_from(struct session *s, bool live_too);
+static bool end_from(struct session *s, bool live_too);
 
 void session_channel_closed(struct session *s, bool control)
 {
@@ -91,13 +91,20 @@ void session_channel_closed(struct session *s, bool control)
 
 /* ---- the end ---- */
 
-static void end_from(struct session *s, bool live_too)
+/* Whether it was this call that ended it. Counted in, so that nobody sweeps before the record says
+ * so; whoever leaves last starts the sweep. */
+static bool end_from(struct session *s, bool live_too)
 {
-	uint32_t state = atomic_load_explicit(&s->state, memory_order_seq_cst);
+	uint32_t state;
 
+	/* seq_cst: see session.c */
+	atomic_fetch_add_explicit(&s->inside, 1, memory_order_seq_cst);
+	state = atomic_load_explicit(&s->state, memory_order_seq_cst);
 	do {
-		if (state != SESSION_DETACHED && !(live_too && state == SESSION_LIVE))
-			return;
+		if (state != SESSION_DETACHED && !(live_too && state == SESSION_LIVE)) {
+			session_leave(s);
+			return false;
+		}
 	} while (!atomic_compare_exchange_weak_explicit(
 		&s->state, &state, SESSION_SWEEPING, memory_order_seq_cst, memory_order_seq_cst));
 	/* release: for the next daemon, should this one die before the sweep ends */
@@ -106,7 +113,13 @@ static void end_from(struct session *s, bool live_too)
 	                                                        << SESSION_RECORD_DOMAIN_SHIFT,
 	                      memory_order_release);
 	wait_queue_cancel(s->kmmd->domain->waiters, s, -ECANCELED);
-	session_sweep_try(s);
+	session_leave(s);
+	return true;
+}
+
+bool session_end_detached(struct session *s)
+{
+	return end_from(s, false);
 }
 
 void session_end(struct session *s)
@@ -134,6 +147,7 @@ static void tell_waits(struct session *s)
 	lock_acquire(&s->table->lock);
 	w = s->waits;
 	s->waits = NULL;
+	s->swept = true;
 	lock_release(&s->table->lock);
 	for (; w; w = next) {
 		next = w->next;
@@ -159,12 +173,15 @@ void session_sweep_run(struct worker_job *job)
 	session_unwatch(s);
 }
 
-void session_end_wait(struct session *s, struct session_end_wait *w)
+bool session_end_wait(struct session *s, struct session_end_wait *w)
 {
-	lock_acquire(&s->table->lock);
+	LOCK_SCOPED(&s->table->lock);
+
+	if (s->swept)
+		return false;
 	w->next = s->waits;
 	s->waits = w;
-	lock_release(&s->table->lock);
+	return true;
 }
 
 bool session_end_unwait(struct session *s, struct session_end_wait *w)

@@ -14,7 +14,10 @@
 struct session_table {
 	struct kmmd *kmmd;
 	uint32_t size;
-	uv_timer_t *grace; /* main loop */
+	/* of the main loop */
+	uv_timer_t *grace;
+	uv_timer_t retry; /* while some pidfd cannot be watched */
+	bool retry_ready;
 	struct reactor_work grace_work;
 	struct lock lock;
 	/* guarded by lock */
@@ -43,6 +46,8 @@ void session_push_free(struct session_table *t, struct session *s);
 
 void session_sweep_run(struct worker_job *job);
 void session_withdraw_run(struct worker_job *job);
+/* Ends it if it is DETACHED; whether that was so. The session is entered. */
+bool session_end_detached(struct session *s);
 /* Starts the sweep of a SWEEPING session when nobody is inside. */
 void session_sweep_try(struct session *s);
 /* GONE becomes FREE when nothing names it any more. */
@@ -58,10 +63,10 @@ void session_watch_run(struct reactor *r, struct reactor_work *w);
 void session_unwatch_run(struct reactor *r, struct reactor_work *w);
 /* At the daemon's end, on the main thread. */
 void session_watch_drop(struct session *s);
-/* Field 22 of /proc/PID/stat; 0: there is no such process. */
+/* Field 22 of /proc/PID/stat; 0: it cannot be read. */
 uint64_t session_start_time(pid_t pid);
-/* A pidfd of the process if it is still the one that started then; -1: it is not. -2: it is there
- * but no pidfd can be had. */
+/* A pidfd of the process unless it is proven to be another than the one that started then (0: not
+ * known); -1: it is proven, or it has ended. -2: no pidfd can be had. */
 int session_process_open(pid_t pid, uint64_t start_time);
 
 #endif

@@ -4,8 +4,11 @@
  *
  * A pidfd becomes readable when its process has ended, whatever happens to sockets that children
  * inherited; the main loop polls all of them. After a restart a pidfd is opened anew from the
- * recorded process number, and is that process's only if /proc says the same start time while the
- * pidfd is held.
+ * recorded process number, and is another's if /proc says another start time while the pidfd is
+ * held; a /proc that says nothing proves nothing.
+ *
+ * A pidfd that the loop cannot take (no memory, no room for the watch) is looked at once a second
+ * until it can.
  *
  * Watching and unwatching are items of the main loop's mailbox; they run in the order of posting,
  * and the second frees what the first made.
@@ -22,6 +25,8 @@
 
 #include "daemon/log.h"
 #include "daemon/session_private.h"
+
+#define WATCH_RETRY_MS 1000
 
 struct watch {
 	uv_poll_t poll; /* first: it is what session.watch points to */
@@ -51,9 +56,16 @@ uint64_t session_start_time(pid_t pid)
 	return p ? strtoull(p, NULL, 10) : 0;
 }
 
+static bool process_ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
 int session_process_open(pid_t pid, uint64_t start_time)
 {
-	struct pollfd dead;
+	uint64_t now;
 	int fd;
 
 	if (pid <= 0)
@@ -61,8 +73,8 @@ int session_process_open(pid_t pid, uint64_t start_time)
 	fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (fd < 0)
 		return errno == ESRCH ? -1 : -2;
-	dead = (struct pollfd){ .fd = fd, .events = POLLIN };
-	if ((start_time && session_start_time(pid) != start_time) || poll(&dead, 1, 0) > 0) {
+	now = session_start_time(pid);
+	if ((start_time && now && now != start_time) || process_ended(fd)) {
 		close(fd);
 		return -1;
 	}
@@ -76,8 +88,9 @@ int session_kill(struct session *s)
 	lock_acquire(&s->table->lock);
 	pidfd = s->pidfd; /* stays open while the session is entered */
 	lock_release(&s->table->lock);
+	/* Nothing else would ever end one that is away. */
 	if (pidfd < 0)
-		return -ESRCH;
+		return session_end_detached(s) ? 0 : -ESRCH;
 	if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0)
 		return -errno;
 	return 0;
@@ -103,29 +116,75 @@ static void on_process_end(uv_poll_t *poll, int status, int events)
 	session_end(s);
 }
 
-void session_watch_run(struct reactor *r, struct reactor_work *work)
+static int watch_try(uv_loop_t *loop, struct session *s)
 {
-	struct session *s = (struct session *)((char *)work - offsetof(struct session, watch_work));
 	struct watch *w = calloc(1, sizeof(*w));
 	int e;
 
-	if (!w) {
-		log_error("session %u: no memory to watch its process; it is ended", s->id);
-		session_end(s);
-		return;
-	}
+	if (!w)
+		return UV_ENOMEM;
 	w->pidfd = s->pidfd;
-	e = uv_poll_init(&r->loop, &w->poll, w->pidfd);
+	e = uv_poll_init(loop, &w->poll, w->pidfd);
 	if (e) {
-		log_error("session %u: its process cannot be watched (%s); it is ended", s->id,
-		          uv_strerror(e));
 		free(w);
-		session_end(s);
-		return;
+		return e;
 	}
 	w->poll.data = s;
 	s->watch = &w->poll;
 	uv_poll_start(&w->poll, UV_READABLE, on_process_end);
+	return 0;
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	struct session_table *t = timer->data;
+	uint32_t id, left = 0;
+
+	for (id = 1; id < t->size; id++) {
+		struct session *s = &t->session[id];
+
+		if (!s->watch_retry)
+			continue;
+		if (process_ended(s->pidfd)) {
+			s->watch_retry = false;
+			session_end(s);
+		} else if (watch_try(timer->loop, s) == 0) {
+			s->watch_retry = false;
+		} else {
+			left++;
+		}
+	}
+	if (!left)
+		uv_timer_stop(timer);
+}
+
+static void retry_later(uv_loop_t *loop, struct session *s)
+{
+	struct session_table *t = s->table;
+
+	s->watch_retry = true;
+	if (!t->retry_ready) {
+		uv_timer_init(loop, &t->retry);
+		t->retry.data = t;
+		t->retry_ready = true;
+	}
+	if (!uv_is_active((uv_handle_t *)&t->retry))
+		uv_timer_start(&t->retry, on_retry, WATCH_RETRY_MS, WATCH_RETRY_MS);
+}
+
+void session_watch_run(struct reactor *r, struct reactor_work *work)
+{
+	struct session *s = (struct session *)((char *)work - offsetof(struct session, watch_work));
+	int e;
+
+	if (s->pidfd < 0)
+		return; /* the daemon stops */
+	e = watch_try(&r->loop, s);
+	if (!e)
+		return;
+	log_error("session %u: its process cannot be watched (%s); it is looked at once a second",
+	          s->id, uv_strerror(e));
+	retry_later(&r->loop, s);
 }
 
 void session_unwatch_run(struct reactor *r, struct reactor_work *work)
@@ -141,6 +200,7 @@ void session_unwatch_run(struct reactor *r, struct reactor_work *work)
 		close(s->pidfd);
 	}
 	s->watch = NULL;
+	s->watch_retry = false;
 	s->pidfd = -1;
 	/* release: what it was is over; pairs with session_release() */
 	atomic_store_explicit(&s->state, SESSION_GONE, memory_order_release);
@@ -154,6 +214,7 @@ void session_watch_drop(struct session *s)
 	else if (s->pidfd >= 0)
 		close(s->pidfd);
 	s->watch = NULL;
+	s->watch_retry = false;
 	s->pidfd = -1;
 }
 

@@ -3,7 +3,8 @@
  * Blocks that pass from one session to another through the daemon, or that several hold.
  *
  * Sending is one exchange of the owner word, generation and flags kept, so a handle made before
- * stays valid for the receiver. The receiver is charged before and the section noted for its sweep;
+ * stays valid for the receiver. Whose block it is is looked at first, so that a foreign one costs
+ * the receiver nothing; its quota is tested then and the section noted for its sweep;
  * whichever of the two dies at whatever point, the word says whose block it is.
  *
  * Holding adds an entry to the holder table (holder.c); who leaves last frees. A block that its
@@ -26,6 +27,29 @@ static int check_frame(const struct domain *d, pfn_t pfn, const char **why)
 	return -EINVAL;
 }
 
+enum send_state {
+	SEND_MAY,
+	SEND_DONE, /* before */
+};
+
+/* enum send_state, or a refusal. */
+static int send_judge(uint64_t w, const struct session *from, pfn_t pfn, uint64_t generation,
+                      const struct session *to, const char **why)
+{
+	if ((uint32_t)owner_generation(w) != (uint32_t)generation) {
+		*why = grant_text("the block at frame %u was freed or adopted", pfn);
+		return -ESTALE;
+	}
+	if (owner_is(w, OWNER_HELD, to->id))
+		return SEND_DONE;
+	if (owner_is(w, OWNER_HELD, from->id))
+		return SEND_MAY;
+	*why = grant_text("the block at frame %u is not this session's to send; its owner word "
+	                  "names %u",
+	                  pfn, owner_id(w));
+	return -EPERM;
+}
+
 int grant_send(struct domain *d, struct session *from, pfn_t pfn, uint64_t generation,
                struct session *to, const char **why)
 {
@@ -40,35 +64,25 @@ int grant_send(struct domain *d, struct session *from, pfn_t pfn, uint64_t gener
 		*why = grant_text("no block is granted at frame %u", pfn);
 		return -ENOENT;
 	}
+	rc = send_judge(w, from, pfn, generation, to, why);
+	if (rc < 0)
+		return rc;
 	/* Charged first; it costs nothing when the receiver is charged already. */
-	if (b.tag != to->id && !charge_reserve(to, b.order, 1)) {
+	if (rc == SEND_MAY && b.tag != to->id && !charge_reserve(to, b.order, 1)) {
 		*why = grant_text("the receiver, session %u, may hold %" PRIu64
 		                  " pages and would exceed "
 		                  "them by this block of order %u",
 		                  to->id, to->pages_max, b.order);
 		return -EDQUOT;
 	}
-	if (b.tag != to->id)
+	if (rc == SEND_MAY && b.tag != to->id)
 		charge_return(to, UINT64_C(1) << b.order);
 	grant_note_section(d, to, pfn);
-	for (;;) {
-		if (owner_is(w, OWNER_HELD, to->id) &&
-		    (uint32_t)owner_generation(w) == (uint32_t)generation)
-			break; /* done before */
-		if ((uint32_t)owner_generation(w) != (uint32_t)generation) {
-			*why = grant_text("the block at frame %u was freed or adopted", pfn);
-			return -ESTALE;
-		}
-		if (!owner_is(w, OWNER_HELD, from->id)) {
-			*why = grant_text(
-				"the block at frame %u is not this session's to send; its owner "
-				"word names %u",
-				pfn, owner_id(w));
-			return -EPERM;
-		}
-		if (owner_cas(&d->control.word[pfn], &w, owner_moved(w, OWNER_HELD, to->id)))
-			break;
-	}
+	while (rc == SEND_MAY &&
+	       !owner_cas(&d->control.word[pfn], &w, owner_moved(w, OWNER_HELD, to->id)))
+		rc = send_judge(w, from, pfn, generation, to, why);
+	if (rc < 0)
+		return rc;
 	charge_move(d, pfn, to->id);
 	return 0;
 }
@@ -77,7 +91,7 @@ int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t g
                const char **why)
 {
 	uint32_t limit = d->kmmd->options->holders_session_max;
-	bool added;
+	bool added, room;
 	pfn_t pfn;
 	int rc;
 
@@ -85,20 +99,21 @@ int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t g
 		*why = grant_text("granule %u is not the first of a frame of the pool", granule);
 		return -EINVAL;
 	}
-	/* relaxed: a counter that limits */
-	if (atomic_fetch_add_explicit(&s->holds, 1, memory_order_relaxed) >= limit) {
-		atomic_fetch_sub_explicit(&s->holds, 1, memory_order_relaxed);
-		*why = grant_text(
-			"the session holds %u blocks of others, the most it may; put some back",
-			limit);
-		return -EDQUOT;
-	}
-	rc = holder_add(d->holders, s->id, granule, &d->control.word[pfn], generation, &added);
+	/* relaxed: a counter that limits. At the limit what is held already may be held again. */
+	room = atomic_fetch_add_explicit(&s->holds, 1, memory_order_relaxed) < limit;
+	rc = holder_add(d->holders, s->id, granule, &d->control.word[pfn], generation, room,
+	                &added);
 	if (!rc && added)
 		return 0;
 	atomic_fetch_sub_explicit(&s->holds, 1, memory_order_relaxed);
 	if (!rc)
 		return 0;
+	if (rc == -EDQUOT) {
+		*why = grant_text(
+			"the session holds %u blocks of others, the most it may; put some back",
+			limit);
+		return -EDQUOT;
+	}
 	if (rc == -ENOSPC) {
 		*why = grant_text("all %u entries for holders are in use; put some back, or raise "
 		                  "holders_max",
@@ -115,6 +130,8 @@ int grant_release(struct domain *d, struct session *s, uint32_t cpu, uint32_t gr
 {
 	struct grant_batch batch;
 	enum holder_result result;
+	struct mm_block b;
+	bool is_block;
 	uint32_t heir;
 	pfn_t pfn;
 
@@ -122,13 +139,14 @@ int grant_release(struct domain *d, struct session *s, uint32_t cpu, uint32_t gr
 		*why = grant_text("granule %u is not the first of a frame of the pool", granule);
 		return -EINVAL;
 	}
+	is_block = mm_block_get(d->mm, pfn, &b);
 	result = holder_remove(d->holders, s->id, granule, &d->control.word[pfn], &heir);
 	if (result == HOLDER_NONE)
 		return 0;
 	atomic_fetch_sub_explicit(&s->holds, 1, memory_order_relaxed);
 	if (result == HOLDER_LEFT) {
-		if (heir)
-			charge_move(d, pfn, heir);
+		if (heir && is_block)
+			charge_inherit(d, pfn, &b, heir);
 		return 0;
 	}
 	grant_batch_init(&batch, d, cpu);

@@ -127,6 +127,8 @@ static void sweep_holds(struct walk *k)
 {
 	struct domain *d = k->d;
 	uint32_t cursor = 0, granule, heir;
+	struct mm_block b;
+	bool is_block;
 	pfn_t pfn;
 
 	while (holder_next_of(d->holders, k->s->id, &cursor, &granule)) {
@@ -135,13 +137,14 @@ static void sweep_holds(struct walk *k)
 			              granule);
 			continue;
 		}
+		is_block = mm_block_get(d->mm, pfn, &b);
 		switch (holder_remove(d->holders, k->s->id, granule, &d->control.word[pfn],
 		                      &heir)) {
 		case HOLDER_NONE:
 			break;
 		case HOLDER_LEFT:
-			if (heir)
-				charge_move(d, pfn, heir);
+			if (heir && is_block)
+				charge_inherit(d, pfn, &b, heir);
 			break;
 		case HOLDER_FREED:
 			grant_leave(&k->batch, pfn);

@@ -14,7 +14,11 @@
  *
  * When a class fails it is out for this round, and with it every class of the same flags and a
  * larger order. So a round costs O(classes) for each request served plus O(classes) in all, however
- * many wait, and the number of classes is limited.
+ * many wait.
+ *
+ * There is a class for every combination that can be asked for, at a place computed from it, so
+ * that nobody's kinds of requests keep out another's; `active` lists those where somebody waits.
+ * What was never waited for is memory never touched.
  *
  * No wakeup is lost: wait_queue_add() counts the request before the caller's kick tries it under
  * the zones' locks, and who frees looks at the count after having held such a lock.
@@ -29,14 +33,21 @@
 
 #include "mm/lock.h"
 
-/* What the allocator looks at when it chooses from where to take. */
-#define WAIT_GFP (GFP_ZONEMASK | GFP_MOVABLE_MASK | __GFP_HIGH | __GFP_NOMEMALLOC | __GFP_THISNODE)
+/* What the allocator looks at when it chooses from where to take, for requests that may wait and
+ * have no __GFP_MEMALLOC. */
+#define WAIT_GFP (GFP_ZONEMASK | GFP_MOVABLE_MASK | __GFP_HIGH | __GFP_THISNODE)
+#define WAIT_CHOICES 64u /* of the flags without __GFP_THISNODE: six adjacent bits */
+_Static_assert((WAIT_GFP & ~__GFP_THISNODE) == WAIT_CHOICES - 1, "they are an index");
+/* by node wanted (none, or one of MAX_NODES), flags, order */
+#define WAIT_CLASSES ((1 + MAX_NODES) * WAIT_CHOICES * NR_PAGE_ORDERS)
+_Static_assert(WAIT_CLASSES <= UINT16_MAX, "entries of active");
 
 struct wait_class {
 	gfp_t gfp;
 	uint32_t order;
 	uint32_t node;               /* with __GFP_THISNODE, else 0 */
 	struct waiter *first, *last; /* NULL: the class is unused */
+	uint32_t at;                 /* in active, while used */
 	bool failed;                 /* in this round */
 };
 
@@ -47,7 +58,9 @@ struct wait_queue {
 	struct lock lock;
 	/* guarded by lock */
 	uint64_t sequence;
-	struct wait_class class[WAIT_CLASSES_MAX];
+	uint32_t nr_active;
+	uint16_t active[WAIT_CLASSES];
+	struct wait_class class[WAIT_CLASSES];
 };
 
 int wait_queue_new(struct wait_queue **ret, const struct wait_queue_ops *ops, void *ctx)
@@ -83,6 +96,12 @@ static void unlink_waiter(struct wait_queue *q, struct waiter *w)
 	*(w->next ? &w->next->prev : &c->last) = w->prev;
 	w->next = w->prev = NULL;
 	w->queued = false;
+	if (!c->first) {
+		uint16_t moved = q->active[--q->nr_active];
+
+		q->active[c->at] = moved;
+		q->class[moved].at = c->at;
+	}
 	if (atomic_fetch_sub_explicit(&q->waiting, 1, memory_order_seq_cst) == 1)
 		q->ops->end(q->ctx);
 }
@@ -92,27 +111,27 @@ static uint32_t class_node(const struct waiter *w)
 	return w->gfp & __GFP_THISNODE ? w->node : 0;
 }
 
+static uint32_t class_index(const struct waiter *w)
+{
+	uint32_t row = w->gfp & __GFP_THISNODE ? 1 + w->node : 0;
+
+	return (row * WAIT_CHOICES + (w->gfp & (WAIT_CHOICES - 1))) * NR_PAGE_ORDERS + w->order;
+}
+
 int wait_queue_add(struct wait_queue *q, struct waiter *w)
 {
-	LOCK_SCOPED(&q->lock);
-	gfp_t gfp = w->gfp & WAIT_GFP;
-	struct wait_class *c, *unused = NULL;
-	uint32_t node = class_node(w), i;
+	struct wait_class *c;
 
-	for (i = 0; i < WAIT_CLASSES_MAX; i++) {
-		c = &q->class[i];
-		if (c->first && c->gfp == gfp && c->order == w->order && c->node == node)
-			break;
-		if (!c->first && !unused)
-			unused = c;
-	}
-	if (i == WAIT_CLASSES_MAX) {
-		if (!unused)
-			return -EDQUOT;
-		c = unused;
-		c->gfp = gfp;
+	if (w->order >= NR_PAGE_ORDERS || w->node >= MAX_NODES)
+		return -EINVAL;
+	LOCK_SCOPED(&q->lock);
+	c = &q->class[class_index(w)];
+	if (!c->first) {
+		c->gfp = w->gfp & WAIT_GFP;
 		c->order = w->order;
-		c->node = node;
+		c->node = class_node(w);
+		c->at = q->nr_active;
+		q->active[q->nr_active++] = (uint16_t)(c - q->class);
 	}
 	w->class = (uint32_t)(c - q->class);
 	w->sequence = ++q->sequence;
@@ -141,10 +160,10 @@ static struct wait_class *oldest_class(struct wait_queue *q)
 	struct wait_class *best = NULL;
 	uint32_t i;
 
-	for (i = 0; i < WAIT_CLASSES_MAX; i++) {
-		struct wait_class *c = &q->class[i];
+	for (i = 0; i < q->nr_active; i++) {
+		struct wait_class *c = &q->class[q->active[i]];
 
-		if (c->first && !c->failed && (!best || c->first->sequence < best->first->sequence))
+		if (!c->failed && (!best || c->first->sequence < best->first->sequence))
 			best = c;
 	}
 	return best;
@@ -154,10 +173,12 @@ static void fail_class(struct wait_queue *q, const struct wait_class *failed)
 {
 	uint32_t i;
 
-	for (i = 0; i < WAIT_CLASSES_MAX; i++)
-		if (q->class[i].gfp == failed->gfp && q->class[i].node == failed->node &&
-		    q->class[i].order >= failed->order)
-			q->class[i].failed = true;
+	for (i = 0; i < q->nr_active; i++) {
+		struct wait_class *c = &q->class[q->active[i]];
+
+		if (c->gfp == failed->gfp && c->node == failed->node && c->order >= failed->order)
+			c->failed = true;
+	}
 }
 
 void wait_queue_kick(struct wait_queue *q)
@@ -166,8 +187,8 @@ void wait_queue_kick(struct wait_queue *q)
 	struct wait_class *c;
 	uint32_t i;
 
-	for (i = 0; i < WAIT_CLASSES_MAX; i++)
-		q->class[i].failed = false;
+	for (i = 0; i < q->nr_active; i++)
+		q->class[q->active[i]].failed = false;
 	while ((c = oldest_class(q))) {
 		struct waiter *w = c->first;
 		int result = w->try(w);
@@ -186,10 +207,11 @@ uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result)
 	LOCK_SCOPED(&q->lock);
 	uint32_t i, n = 0;
 
-	for (i = 0; i < WAIT_CLASSES_MAX; i++) {
+	/* backwards: an emptied class's place is taken by the last one's */
+	for (i = q->nr_active; i-- > 0;) {
 		struct waiter *w, *next;
 
-		for (w = q->class[i].first; w; w = next) {
+		for (w = q->class[q->active[i]].first; w; w = next) {
 			next = w->next;
 			if (w->whose != whose)
 				continue;
@@ -207,8 +229,8 @@ uint32_t wait_queue_count_of(struct wait_queue *q, const void *whose)
 	const struct waiter *w;
 	uint32_t i, n = 0;
 
-	for (i = 0; i < WAIT_CLASSES_MAX; i++)
-		for (w = q->class[i].first; w; w = w->next)
+	for (i = 0; i < q->nr_active; i++)
+		for (w = q->class[q->active[i]].first; w; w = w->next)
 			n += w->whose == whose;
 	return n;
 }
@@ -221,12 +243,12 @@ size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx)
 	size_t findings = 0;
 	char text[120];
 
-	for (i = 0; i < WAIT_CLASSES_MAX; i++) {
-		const struct wait_class *c = &q->class[i];
+	for (i = 0; i < q->nr_active; i++) {
+		const struct wait_class *c = &q->class[q->active[i]];
 
 		for (prev = NULL, w = c->first; w; prev = w, w = w->next) {
 			n++;
-			if (w->prev == prev && w->queued && w->class == i && w->order == c->order &&
+			if (w->prev == prev && w->queued && w->class == q->active[i] && w->order == c->order &&
 			    (w->gfp & WAIT_GFP) == c->gfp && class_node(w) == c->node &&
 			    (!prev || prev->sequence < w->sequence))
 				continue;
@@ -235,8 +257,9 @@ size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx)
 			report(ctx, text);
 			findings++;
 		}
-		if (c->last != prev) {
-			snprintf(text, sizeof(text), "wait queue: class %u ends wrongly", i);
+		if (!prev || c->last != prev || c->at != i) {
+			snprintf(text, sizeof(text), "wait queue: class %u ends wrongly",
+			         q->active[i]);
 			report(ctx, text);
 			findings++;
 		}

@@ -11,8 +11,6 @@
 
 #include "mm/mm.h"
 
-#define WAIT_CLASSES_MAX 64u
-
 struct wait_queue;
 
 /* One waiting request; embedded in its service's object. */
@@ -41,8 +39,7 @@ struct wait_queue_ops {
 int wait_queue_new(struct wait_queue **ret, const struct wait_queue_ops *ops, void *ctx);
 struct wait_queue *wait_queue_free(struct wait_queue *q);
 
-/* Queues w behind all others; wait_queue_kick() must follow. -EDQUOT: WAIT_CLASSES_MAX kinds of
- * requests (flags and order) wait already. */
+/* Queues w behind all others; wait_queue_kick() must follow. -EINVAL: no such order or node. */
 int wait_queue_add(struct wait_queue *q, struct waiter *w);
 /* False: it left already, wake() ran. */
 bool wait_queue_remove(struct wait_queue *q, struct waiter *w);

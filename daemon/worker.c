@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The worker: a queue of jobs under a mutex and one thread that runs them in order.
+ * The worker: two queues of jobs under a mutex and one thread that runs each in order, the later one
+ * only while the first is empty. What clients ask for is later, so that however much they ask, the
+ * end of a session, which gives memory back, waits for no more than the job that runs.
  *
  * `running` covers the time between taking a job and its return, so that worker_wait_idle() means
  * what it says. A job may be submitted again from inside its own run: it left the queue before.
@@ -13,14 +15,31 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+struct worker_queue {
+	struct worker_job *first, **last;
+};
+
 struct worker {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t work, idle;
 	/* guarded by lock */
-	struct worker_job *first, **last;
+	struct worker_queue queue[2]; /* first, later */
 	bool running, stopping;
 };
+
+static struct worker_job *worker_next(struct worker *w)
+{
+	struct worker_queue *q = w->queue[0].first ? &w->queue[0] : &w->queue[1];
+	struct worker_job *job = q->first;
+
+	if (!job)
+		return NULL;
+	q->first = job->next;
+	if (!q->first)
+		q->last = &q->first;
+	return job;
+}
 
 static void *worker_main(void *arg)
 {
@@ -29,7 +48,7 @@ static void *worker_main(void *arg)
 	pthread_setname_np(pthread_self(), "kmmd-worker");
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
-		struct worker_job *job = w->first;
+		struct worker_job *job = worker_next(w);
 
 		if (!job) {
 			pthread_cond_broadcast(&w->idle);
@@ -38,9 +57,6 @@ static void *worker_main(void *arg)
 			pthread_cond_wait(&w->work, &w->lock);
 			continue;
 		}
-		w->first = job->next;
-		if (!w->first)
-			w->last = &w->first;
 		w->running = true;
 		pthread_mutex_unlock(&w->lock);
 		job->run(job);
@@ -62,7 +78,8 @@ int worker_new(struct worker **ret)
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->work, NULL);
 	pthread_cond_init(&w->idle, NULL);
-	w->last = &w->first;
+	for (int i = 0; i < 2; i++)
+		w->queue[i].last = &w->queue[i].first;
 	/* Signals are the main loop's. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -79,7 +96,7 @@ int worker_new(struct worker **ret)
 void worker_wait_idle(struct worker *w)
 {
 	pthread_mutex_lock(&w->lock);
-	while (w->first || w->running)
+	while (w->queue[0].first || w->queue[1].first || w->running)
 		pthread_cond_wait(&w->idle, &w->lock);
 	pthread_mutex_unlock(&w->lock);
 }
@@ -100,12 +117,22 @@ struct worker *worker_free(struct worker *w)
 	return NULL;
 }
 
-void worker_submit(struct worker *w, struct worker_job *job)
+static void submit(struct worker *w, struct worker_queue *q, struct worker_job *job)
 {
 	job->next = NULL;
 	pthread_mutex_lock(&w->lock);
-	*w->last = job;
-	w->last = &job->next;
+	*q->last = job;
+	q->last = &job->next;
 	pthread_cond_signal(&w->work);
 	pthread_mutex_unlock(&w->lock);
+}
+
+void worker_submit(struct worker *w, struct worker_job *job)
+{
+	submit(w, &w->queue[0], job);
+}
+
+void worker_submit_later(struct worker *w, struct worker_job *job)
+{
+	submit(w, &w->queue[1], job);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The worker: one thread for work that takes longer than a reactor may be busy. Jobs run in order
- * of submission; a job is a struct inside its sender's object. Results go back by reactor_post.
+ * of submission, the later ones when no others wait; a job is a struct inside its sender's object. Results go back by reactor_post.
  */
 #ifndef DAEMON_WORKER_H
 #define DAEMON_WORKER_H
@@ -16,6 +16,8 @@ struct worker_job {
 int worker_new(struct worker **ret);
 struct worker *worker_free(struct worker *w); /* runs what is queued, then joins */
 void worker_submit(struct worker *w, struct worker_job *job); /* any thread */
+/* The same for what clients ask for: behind all of worker_submit(). */
+void worker_submit_later(struct worker *w, struct worker_job *job);
 /* Returns when nothing is queued and nothing runs: the end of the daemon. */
 void worker_wait_idle(struct worker *w);
 

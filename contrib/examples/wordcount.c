@@ -215,7 +215,8 @@ static void file_hand_out(struct kmm *k, int fd, int jobs)
 	bool in_word = false;
 
 	for (;;) {
-		unsigned int order = left < (KMM_PAGE_SIZE << BLOCK_ORDER) ? order_for(left) : BLOCK_ORDER;
+		unsigned int order =
+			left < (KMM_PAGE_SIZE << BLOCK_ORDER) ? order_for(left) : BLOCK_ORDER;
 		struct kmm_page *page = kmm_alloc_pages(k, KMM_GFP_KERNEL, order);
 		struct job job;
 
@@ -248,20 +249,22 @@ static void file_hand_out(struct kmm *k, int fd, int jobs)
 static void __attribute__((noreturn)) usage(int status)
 {
 	fprintf(status ? stderr : stdout,
-	        "usage: %s [--workers N] [--socket PATH] [--hold] [FILE]\n"
-	        "Counts the words of FILE (or of standard input) in pages of a kmmd pool.\n"
-	        "  --workers N    processes that count, 1 to %d (default 4)\n"
-	        "  --socket PATH  the daemon's socket (default: as kmm_open says)\n"
-	        "  --hold         keep all blocks until standard input ends\n",
-	        program, WORKERS_MAX);
+		"usage: %s [--workers N] [--socket PATH] [--hold] [FILE]\n"
+		"Counts the words of FILE (or of standard input) in pages of a kmmd pool.\n"
+		"  --workers N    processes that count, 1 to %d (default 4)\n"
+		"  --socket PATH  the daemon's socket (default: as kmm_open says)\n"
+		"  --hold         keep all blocks until standard input ends\n",
+		program, WORKERS_MAX);
 	exit(status);
 }
 
 int main(int argc, char *argv[])
 {
 	static const struct option options[] = {
-		{ "workers", required_argument, NULL, 'w' }, { "socket", required_argument, NULL, 's' },
-		{ "hold", no_argument, NULL, 'h' },          { "help", no_argument, NULL, '?' + 128 },
+		{ "workers", required_argument, NULL, 'w' },
+		{ "socket", required_argument, NULL, 's' },
+		{ "hold", no_argument, NULL, 'h' },
+		{ "help", no_argument, NULL, '?' + 128 },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct result sum = { 0, 0, 0 }, one;
@@ -276,7 +279,8 @@ int main(int argc, char *argv[])
 		case 'w':
 			workers = strtol(optarg, &end, 10);
 			if (*end || workers < 1 || workers > WORKERS_MAX)
-				die("--workers %s: a number from 1 to %d is wanted", optarg, WORKERS_MAX);
+				die("--workers %s: a number from 1 to %d is wanted", optarg,
+				    WORKERS_MAX);
 			break;
 		case 's':
 			address = optarg;
@@ -331,7 +335,7 @@ int main(int argc, char *argv[])
 	printf("%llu %s\n", (unsigned long long)sum.words, name); /* as wc -w prints it */
 	fflush(stdout);
 	fprintf(stderr, "%llu bytes in %llu blocks, counted by %ld processes\n",
-	        (unsigned long long)sum.bytes, (unsigned long long)sum.blocks, workers);
+		(unsigned long long)sum.bytes, (unsigned long long)sum.blocks, workers);
 	if (hold) {
 		char c;
 

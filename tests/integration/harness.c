@@ -29,7 +29,7 @@
 void must_fail(const char *file, int line, const char *condition)
 {
 	fprintf(stderr, "%s:%d: not so in process %d: %s (errno %d, %s; library: %s)\n", file, line,
-	        (int)getpid(), condition, errno, strerror(errno), kmm_error_text());
+		(int)getpid(), condition, errno, strerror(errno), kmm_error_text());
 	_exit(1);
 }
 
@@ -48,7 +48,8 @@ void wait_step(struct wait *w, const char *file, int line, const char *condition
 	if (!w->deadline_ns)
 		w->deadline_ns = now_ns() + PATIENCE_S * 1000000000ull;
 	if (now_ns() > w->deadline_ns) {
-		fprintf(stderr, "%s:%d: waited %d s in vain for: %s\n", file, line, PATIENCE_S, condition);
+		fprintf(stderr, "%s:%d: waited %d s in vain for: %s\n", file, line, PATIENCE_S,
+			condition);
 		_exit(1);
 	}
 	nanosleep(&nap, NULL);
@@ -106,7 +107,8 @@ void daemon_wait_serving(const struct daemon *d)
 
 	for (;;) {
 		if (waitpid(d->pid, &status, WNOHANG) == d->pid) {
-			fprintf(stderr, "the daemon ended while it was waited for, status 0x%x\n", status);
+			fprintf(stderr, "the daemon ended while it was waited for, status 0x%x\n",
+				status);
 			_exit(1);
 		}
 		if (daemon_accepts(d) && daemon_ctl(d, NULL, health) == 0)
@@ -290,7 +292,8 @@ int daemon_ctl(const struct daemon *d, char **out, const char *const args[])
 
 char *daemon_zone_frames(const struct daemon *d)
 {
-	static const char *const drop[] = { "drop-caches", NULL }, *const info[] = { "buddyinfo", NULL };
+	static const char *const drop[] = { "drop-caches", NULL }, *const info[] = { "buddyinfo",
+										     NULL };
 	char *text, *result = NULL, *line, *next;
 	size_t size = 0;
 	FILE *f = open_memstream(&result, &size);

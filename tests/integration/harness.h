@@ -7,14 +7,15 @@
  *           │ commands over a socketpair   ├──> kmmd (own directory, own socket)
  *      peer process ── kmm_* ──────────────┘
  *
- * A peer is a forked process with a session of its own. The test calls peer_do(), which runs one
+ * A peer (peer.c) is a process with a session of its own. The test calls peer_do(), which runs one
  * kmm_ function over there and hands back its result, so a test between two processes reads from
  * top to bottom like one within one process. Blocks are named by pfn or by handle.
  *
  * Everything here ends the process with a message when the surroundings fail (no daemon, no fork);
  * what a test wants to know it asserts itself.
  *
- * The programs are found through the environment: KMMD and KMMCTL, by default ./kmmd and ./kmmctl.
+ * The programs are found through the environment: KMMD, KMMCTL and KMM_BUILDDIR, by default ./kmmd,
+ * ./kmmctl and the working directory.
  */
 #ifndef TESTS_INTEGRATION_HARNESS_H
 #define TESTS_INTEGRATION_HARNESS_H
@@ -26,17 +27,16 @@
 #include <sys/types.h>
 
 /* Ends the process, wherever it runs (libcheck's assertions belong to the test process alone). */
-#define must(condition)                                                                             \
-	((condition) ? (void)0 : must_fail(__FILE__, __LINE__, #condition))
+#define must(condition) ((condition) ? (void)0 : must_fail(__FILE__, __LINE__, #condition))
 void must_fail(const char *file, int line, const char *condition) __attribute__((noreturn));
 
 /* Until the condition holds; ends the process when it does not within a minute. For states of
  * other processes that send no event. */
-#define wait_until(condition)                                                                       \
-	do {                                                                                        \
-		struct wait w_ = { 0 };                                                                   \
-		while (!(condition))                                                                      \
-			wait_step(&w_, __FILE__, __LINE__, #condition);                                         \
+#define wait_until(condition)                                           \
+	do {                                                            \
+		struct wait w_ = { 0 };                                 \
+		while (!(condition))                                    \
+			wait_step(&w_, __FILE__, __LINE__, #condition); \
 	} while (0)
 struct wait {
 	uint64_t deadline_ns;
@@ -122,6 +122,12 @@ enum peer_op {
 	PEER_TIMEOUT,    /* ms                    r */
 	PEER_CLOSE,      /*                       r; the session ends, the process waits */
 	PEER_EXIT,       /* by peer_exit() alone */
+};
+
+#define PEER_FD 3
+
+struct peer_command {
+	uint64_t op, a, b, c;
 };
 
 struct peer {

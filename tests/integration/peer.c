@@ -1,22 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Peers: processes with a session of their own that run one kmm_ function for each message on
- * their socketpair and send its result back (harness.h).
+ * A peer (harness.h): a process with a session of its own that runs one kmm_ function for each
+ * command on descriptor 3 and sends back what it returned. Its argument is the daemon's socket.
  */
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/integration/harness.h"
-
-struct command {
-	uint64_t op, a, b, c;
-};
 
 /* What EXHAUST got. */
 struct hoard {
@@ -84,7 +75,7 @@ static int64_t cache_blocks(struct kmm *k, unsigned order, size_t n)
 	return r;
 }
 
-static int64_t run(struct kmm *k, struct hoard *h, const struct command *c)
+static int64_t run(struct kmm *k, struct hoard *h, const struct peer_command *c)
 {
 	unsigned b = (unsigned)c->b;
 
@@ -141,104 +132,27 @@ static int64_t run(struct kmm *k, struct hoard *h, const struct command *c)
 	must(!"an operation that exists");
 }
 
-static void serve(int fd, const struct daemon *d)
+int main(int argc, char *argv[])
 {
+	struct kmm_options o = { .size = sizeof(o), .address = argv[1] };
 	struct hoard h = { NULL, 0, 0, 0 };
-	struct kmm *k = session_start(d);
-	struct command c;
+	struct peer_command c;
 	bool open = true;
+	struct kmm *k;
 	ssize_t n;
 
-	while ((n = read(fd, &c, sizeof(c))) == (ssize_t)sizeof(c)) {
+	must(argc == 2);
+	must(kmm_open(&k, &o) == 0);
+	while ((n = read(PEER_FD, &c, sizeof(c))) == (ssize_t)sizeof(c)) {
 		int64_t value = run(k, &h, &c);
 
 		if (c.op == PEER_CLOSE)
 			open = false;
-		must(write(fd, &value, sizeof(value)) == (ssize_t)sizeof(value));
+		must(write(PEER_FD, &value, sizeof(value)) == (ssize_t)sizeof(value));
 	}
 	must(n == 0);
 	if (open)
 		must(kmm_close(k) == 0);
 	free(h.page);
-	_exit(0);
-}
-
-void peer_start(struct peer *p, const struct daemon *d)
-{
-	pid_t parent = getpid();
-	int fd[2];
-
-	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) == 0);
-	p->pid = fork();
-	must(p->pid >= 0);
-	if (p->pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-		close(fd[0]);
-		serve(fd[1], d);
-	}
-	close(fd[1]);
-	p->fd = fd[0];
-	p->session = (kmm_session_id_t)peer_do(p, PEER_ID, 0, 0, 0);
-}
-
-void peer_begin(struct peer *p, enum peer_op op, uint64_t a, uint64_t b, uint64_t c)
-{
-	struct command m = { op, a, b, c };
-
-	must(send(p->fd, &m, sizeof(m), MSG_NOSIGNAL) == (ssize_t)sizeof(m));
-}
-
-int64_t peer_end(struct peer *p)
-{
-	int64_t value;
-
-	must(read(p->fd, &value, sizeof(value)) == (ssize_t)sizeof(value));
-	return value;
-}
-
-int64_t peer_do(struct peer *p, enum peer_op op, uint64_t a, uint64_t b, uint64_t c)
-{
-	peer_begin(p, op, a, b, c);
-	return peer_end(p);
-}
-
-bool peer_has_answered(struct peer *p)
-{
-	struct pollfd f = { .fd = p->fd, .events = POLLIN };
-
-	return poll(&f, 1, 0) == 1;
-}
-
-static int peer_reap(struct peer *p)
-{
-	int status;
-
-	while (waitpid(p->pid, &status, 0) < 0)
-		must(errno == EINTR);
-	close(p->fd);
-	p->pid = 0;
-	return status;
-}
-
-void peer_kill(struct peer *p)
-{
-	int status;
-
-	kill(p->pid, SIGKILL);
-	status = peer_reap(p);
-	must(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-}
-
-void peer_stop(struct peer *p)
-{
-	shutdown(p->fd, SHUT_WR);
-	must(peer_reap(p) == 0);
-}
-
-void peer_exit(struct peer *p)
-{
-	peer_begin(p, PEER_EXIT, 0, 0, 0);
-	must(peer_reap(p) == 0);
+	return 0;
 }

@@ -49,7 +49,7 @@ START_TEST(every_order)
 	ck_assert_ptr_eq(kmm_virt_to_page(k, p), page);
 	/* an address inside names its own frame */
 	ck_assert_uint_eq(kmm_page_to_pfn(k, kmm_virt_to_page(k, p + (KMM_PAGE_SIZE << order) - 1)),
-	                  pfn + (1u << order) - 1);
+			  pfn + (1u << order) - 1);
 	block_fill(p, order, pfn);
 	ck_assert(block_check(p, order, pfn));
 	ck_assert_int_eq(kmm_free_pages(k, page, order), 0);
@@ -105,7 +105,8 @@ START_TEST(flags_that_are_refused)
 		ck_assert_msg(errno == refused[i].error, "row %zu: errno %d", i, errno);
 		ck_assert_str_ne(kmm_error_text(), "");
 		errno = 0;
-		ck_assert_uint_eq(kmm_alloc_pages_bulk(k, refused[i].gfp, refused[i].order, 1, &page), 0);
+		ck_assert_uint_eq(
+			kmm_alloc_pages_bulk(k, refused[i].gfp, refused[i].order, 1, &page), 0);
 		ck_assert_msg(errno == refused[i].error, "row %zu, bulk: errno %d", i, errno);
 	}
 	errno = 0;
@@ -118,24 +119,38 @@ END_TEST
 START_TEST(flags_that_are_served)
 {
 	static const kmm_gfp_t served[] = {
-		KMM_GFP_KERNEL, KMM_GFP_ATOMIC, KMM_GFP_NOWAIT, KMM_GFP_NOIO, KMM_GFP_NOFS, KMM_GFP_USER,
-		KMM_GFP_HIGHUSER, KMM_GFP_HIGHUSER_MOVABLE, KMM_GFP_KERNEL | KMM_GFP_DMA,
-		KMM_GFP_KERNEL | KMM_GFP_DMA32, KMM_GFP_KERNEL | KMM_GFP_MOVABLE,
-		KMM_GFP_KERNEL | KMM_GFP_RECLAIMABLE, KMM_GFP_KERNEL | KMM_GFP_COMP,
-		KMM_GFP_KERNEL | KMM_GFP_NORETRY, KMM_GFP_KERNEL | KMM_GFP_RETRY_MAYFAIL,
-		KMM_GFP_KERNEL | KMM_GFP_NOFAIL, KMM_GFP_KERNEL | KMM_GFP_NOMEMALLOC,
-		KMM_GFP_KERNEL | KMM_GFP_THISNODE, KMM_GFP_KERNEL | KMM_GFP_ACCOUNT,
-		KMM_GFP_KERNEL | KMM_GFP_WRITE | KMM_GFP_NOWARN, 0,
+		KMM_GFP_KERNEL,
+		KMM_GFP_ATOMIC,
+		KMM_GFP_NOWAIT,
+		KMM_GFP_NOIO,
+		KMM_GFP_NOFS,
+		KMM_GFP_USER,
+		KMM_GFP_HIGHUSER,
+		KMM_GFP_HIGHUSER_MOVABLE,
+		KMM_GFP_KERNEL | KMM_GFP_DMA,
+		KMM_GFP_KERNEL | KMM_GFP_DMA32,
+		KMM_GFP_KERNEL | KMM_GFP_MOVABLE,
+		KMM_GFP_KERNEL | KMM_GFP_RECLAIMABLE,
+		KMM_GFP_KERNEL | KMM_GFP_COMP,
+		KMM_GFP_KERNEL | KMM_GFP_NORETRY,
+		KMM_GFP_KERNEL | KMM_GFP_RETRY_MAYFAIL,
+		KMM_GFP_KERNEL | KMM_GFP_NOFAIL,
+		KMM_GFP_KERNEL | KMM_GFP_NOMEMALLOC,
+		KMM_GFP_KERNEL | KMM_GFP_THISNODE,
+		KMM_GFP_KERNEL | KMM_GFP_ACCOUNT,
+		KMM_GFP_KERNEL | KMM_GFP_WRITE | KMM_GFP_NOWARN,
+		0,
 	};
 
 	for (size_t i = 0; i < sizeof(served) / sizeof(served[0]); i++)
 		for (unsigned order = 0; order <= KMM_MAX_ORDER; order++) {
 			struct kmm_page *page = kmm_alloc_pages(k, served[i], order);
 
-			ck_assert_msg(page != NULL, "row %zu, order %u: errno %d, %s", i, order, errno,
-			              kmm_error_text());
+			ck_assert_msg(page != NULL, "row %zu, order %u: errno %d, %s", i, order,
+				      errno, kmm_error_text());
 			if (served[i] & KMM_GFP_DMA)
-				ck_assert_uint_lt(kmm_page_to_pfn(k, page), (16u << 20) / KMM_PAGE_SIZE);
+				ck_assert_uint_lt(kmm_page_to_pfn(k, page),
+						  (16u << 20) / KMM_PAGE_SIZE);
 			ck_assert_int_eq(kmm_free_pages(k, page, order), 0);
 		}
 }
@@ -166,7 +181,8 @@ END_TEST
 START_TEST(pfns_that_are_not_ours)
 {
 	errno = 0;
-	ck_assert_ptr_null(kmm_pfn_to_page(k, (64u << 20) / KMM_PAGE_SIZE - 1)); /* the superblock */
+	ck_assert_ptr_null(
+		kmm_pfn_to_page(k, (64u << 20) / KMM_PAGE_SIZE - 1)); /* the superblock */
 	ck_assert_int_eq(errno, EPERM);
 	errno = 0;
 	ck_assert_ptr_null(kmm_pfn_to_page(k, UINT64_MAX - 1));

@@ -2,9 +2,9 @@
 /*
  * Requests that wait for memory, and quotas, through a real daemon.
  *
- * Each test lets one peer take all that a request may have, starts a request that has to wait, looks
- * in kmmctl until the daemon says that it is parked, and then lets memory come in one of the ways
- * there are.
+ * Each test lets one peer take all that a request may have, starts a request that has to wait,
+ * looks in kmmctl until the daemon says that it is parked, and then lets memory come in one of the
+ * ways there are.
  */
 #include <check.h>
 #include <errno.h>
@@ -250,11 +250,12 @@ END_TEST
 
 static void setup_quota(void)
 {
-	const char *const args[] = { "--config", d.config, "--pool-size", "64M", "--backing", "4k", NULL };
+	const char *const args[] = { "--config",  d.config, "--pool-size", "64M",
+				     "--backing", "4k",     NULL };
 
 	daemon_prepare(&d);
 	daemon_configure(&d, "[pool]\ndma_size = 0\n"
-	                     "[limits]\npages = 1024\nholders_per_session = 8\n");
+			     "[limits]\npages = 1024\nholders_per_session = 8\n");
 	daemon_launch(&d, args);
 	peer_start(&rich, &d);
 	peer_start(&poor, &d);
@@ -343,7 +344,8 @@ START_TEST(impossible_requests_fail_at_once)
 		ck_assert_ptr_null(kmm_alloc_pages(k, KMM_GFP_KERNEL | KMM_GFP_DMA, order));
 		ck_assert_int_eq(errno, ENOMEM);
 		errno = 0;
-		ck_assert_uint_eq(kmm_alloc_pages_bulk(k, KMM_GFP_KERNEL | KMM_GFP_DMA, order, 2, page), 0);
+		ck_assert_uint_eq(
+			kmm_alloc_pages_bulk(k, KMM_GFP_KERNEL | KMM_GFP_DMA, order, 2, page), 0);
 		ck_assert_int_eq(errno, ENOMEM);
 	}
 	ck_assert_int_eq(daemon_session_number(&d, kmm_session_id(k), "parked"), 0);

@@ -103,15 +103,18 @@ END_TEST
 
 START_TEST(handles_that_never_were)
 {
-	static const kmm_handle_t wrong[] = { 0, 1, 0x100000000, UINT64_MAX, 0x1ffffffff, 0x12345678 };
+	static const kmm_handle_t wrong[] = {
+		0, 1, 0x100000000, UINT64_MAX, 0x1ffffffff, 0x12345678
+	};
 	void *p = block_new(3, 1);
 	int on_the_stack;
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		errno = 0;
 		ck_assert_ptr_null(kmm_pointer(k, wrong[i]));
-		ck_assert_msg(errno == ESTALE || errno == ENOENT || errno == EINVAL || errno == EPERM,
-		              "handle %zu: errno %d", i, errno);
+		ck_assert_msg(errno == ESTALE || errno == ENOENT || errno == EINVAL ||
+				      errno == EPERM,
+			      "handle %zu: errno %d", i, errno);
 		errno = 0;
 		ck_assert_ptr_null(kmm_adopt(k, wrong[i]));
 		ck_assert_int_ne(errno, 0);

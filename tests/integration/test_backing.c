@@ -31,7 +31,7 @@ static long smaps_number(const void *p, const char *key)
 			from = x;
 			to = y;
 		} else if (from <= at && at < to && strncmp(line, key, strlen(key)) == 0 &&
-		           line[strlen(key)] == ':') {
+			   line[strlen(key)] == ':') {
 			value = strtol(line + strlen(key) + 1, NULL, 10);
 		}
 	}
@@ -56,8 +56,10 @@ static long huge_pages_free(void)
 static void need_huge_pages(void)
 {
 	ck_assert_msg(huge_pages_free() >= 40,
-	              "%ld huge pages are free, 40 are needed: sysctl vm.nr_hugepages=64 (quickstart check "
-	              "does that)", huge_pages_free());
+		      "%ld huge pages are free, 40 are needed: sysctl vm.nr_hugepages=64 "
+		      "(quickstart check "
+		      "does that)",
+		      huge_pages_free());
 }
 
 static void start(struct daemon *d, const char *backing)
@@ -98,7 +100,8 @@ static void check_pages(const struct daemon *d, long page_kb, bool pmd_mapped)
 	ck_assert_int_ge(blocks, 20);
 	page = kmm_alloc_pages(k, KMM_GFP_NOWAIT, 0);
 	if (page)
-		ck_assert_int_eq(smaps_number(kmm_page_address(k, page), "KernelPageSize"), page_kb);
+		ck_assert_int_eq(smaps_number(kmm_page_address(k, page), "KernelPageSize"),
+				 page_kb);
 	ck_assert_int_eq(kmm_close(k), 0);
 }
 
@@ -150,7 +153,8 @@ END_TEST
 /* A pool taken over by the next daemon still lies on the same pages. */
 START_TEST(hugetlb_after_a_kill)
 {
-	const char *const args[] = { "--pool-size", "64M", "--backing", "hugetlb", "--supervise", NULL };
+	const char *const args[] = { "--pool-size", "64M",         "--backing",
+				     "hugetlb",     "--supervise", NULL };
 	struct daemon d;
 	struct kmm *k;
 	void *p;
@@ -191,8 +195,8 @@ static char *refusal(const char *size, const char *backing, const struct daemon 
 		dup2(fd[1], STDERR_FILENO);
 		close(fd[0]);
 		close(fd[1]);
-		execl(daemon ? daemon : "./kmmd", "kmmd", "--socket", d->socket, "--pool-size", size,
-		      "--backing", backing, NULL);
+		execl(daemon ? daemon : "./kmmd", "kmmd", "--socket", d->socket, "--pool-size",
+		      size, "--backing", backing, NULL);
 		_exit(127);
 	}
 	close(fd[1]);
@@ -202,7 +206,7 @@ static char *refusal(const char *size, const char *backing, const struct daemon 
 	close(fd[0]);
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != 127,
-	              "status 0x%x, %s", status, text);
+		      "status 0x%x, %s", status, text);
 	return text;
 }
 
@@ -213,8 +217,7 @@ START_TEST(a_pool_that_does_not_fit_is_refused_with_the_numbers)
 
 	daemon_prepare(&d);
 	text = refusal("1T", "4k", &d);
-	ck_assert_msg(strstr(text, "1.00 TiB of memory are needed"),
-	              "it says: %s", text);
+	ck_assert_msg(strstr(text, "1.00 TiB of memory are needed"), "it says: %s", text);
 	text = refusal("512G", "hugetlb", &d);
 	ck_assert_msg(strstr(text, "262144") || strstr(text, "512"), "it says: %s", text);
 	ck_assert_ptr_nonnull(strstr(text, "huge"));

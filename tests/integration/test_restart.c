@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The daemon is killed under its supervisor while clients hold memory: what they hold, their
- * handles, sessions and holds are as before, waiting calls go on, events tell of it, and a pool that
- * is truly gone is never mistaken for the old one.
+ * handles, sessions and holds are as before, waiting calls go on, events tell of it, and a pool
+ * that is truly gone is never mistaken for the old one.
  */
 #include <check.h>
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/integration/harness.h"
@@ -76,7 +77,8 @@ START_TEST(what_clients_hold_is_as_before)
 		handle[order] = kmm_handle(k, p[order]);
 		pfn[order] = peer_do(&a, PEER_ALLOC, KMM_GFP_KERNEL, order, 0);
 		ck_assert_int_ge(pfn[order], 0);
-		ck_assert_int_eq(peer_do(&a, PEER_FILL, (uint64_t)pfn[order], order, 100 + order), 0);
+		ck_assert_int_eq(peer_do(&a, PEER_FILL, (uint64_t)pfn[order], order, 100 + order),
+				 0);
 		theirs[order] = peer_do(&a, PEER_HANDLE, (uint64_t)pfn[order], 0, 0);
 	}
 	for (int round = 0; round < 3; round++) {
@@ -85,11 +87,14 @@ START_TEST(what_clients_hold_is_as_before)
 		for (unsigned order = 0; order < N; order++) {
 			ck_assert(block_check(p[order], order, order));
 			ck_assert_int_eq(kmm_page_count(k, kmm_virt_to_page(k, p[order])), 1);
-			ck_assert_int_eq(kmm_page_order(k, kmm_virt_to_page(k, p[order])), (int)order);
+			ck_assert_int_eq(kmm_page_order(k, kmm_virt_to_page(k, p[order])),
+					 (int)order);
 			ck_assert_uint_eq(kmm_handle(k, p[order]), handle[order]);
 			ck_assert_int_eq(peer_do(&b, PEER_POINTER, handle[order], 0, 0),
-			                 (int64_t)pfn_of(p[order]));
-			ck_assert_int_eq(peer_do(&a, PEER_CHECK, (uint64_t)pfn[order], order, 100 + order), 1);
+					 (int64_t)pfn_of(p[order]));
+			ck_assert_int_eq(
+				peer_do(&a, PEER_CHECK, (uint64_t)pfn[order], order, 100 + order),
+				1);
 		}
 		/* a new grant is none of the old ones */
 		for (int i = 0; i < 50; i++) {
@@ -104,9 +109,12 @@ START_TEST(what_clients_hold_is_as_before)
 	ck_assert_int_eq(peer_do(&a, PEER_ID, 0, 0, 0), a.session);
 	for (unsigned order = 0; order < N; order++) {
 		ck_assert(block_check(p[order], order, order));
-		ck_assert_int_eq((int64_t)pfn_of(kmm_adopt(k, (kmm_handle_t)theirs[order])), pfn[order]);
-		ck_assert_int_eq(kmm_free_pages(k, kmm_pfn_to_page(k, (uint64_t)pfn[order]), order), 0);
-		ck_assert_int_eq(peer_do(&b, PEER_ADOPT, handle[order], 0, 0), (int64_t)pfn_of(p[order]));
+		ck_assert_int_eq((int64_t)pfn_of(kmm_adopt(k, (kmm_handle_t)theirs[order])),
+				 pfn[order]);
+		ck_assert_int_eq(kmm_free_pages(k, kmm_pfn_to_page(k, (uint64_t)pfn[order]), order),
+				 0);
+		ck_assert_int_eq(peer_do(&b, PEER_ADOPT, handle[order], 0, 0),
+				 (int64_t)pfn_of(p[order]));
 		ck_assert_int_eq(peer_do(&b, PEER_FREE, pfn_of(p[order]), order, 0), 0);
 	}
 }
@@ -114,7 +122,8 @@ END_TEST
 
 START_TEST(holds_are_as_before)
 {
-	void *p = kmm_get_free_pages(k, KMM_GFP_KERNEL, 4), *q = kmm_get_free_pages(k, KMM_GFP_KERNEL, 0);
+	void *p = kmm_get_free_pages(k, KMM_GFP_KERNEL, 4),
+	     *q = kmm_get_free_pages(k, KMM_GFP_KERNEL, 0);
 	struct kmm_page *page = kmm_virt_to_page(k, p);
 	uint64_t pfn = pfn_of(p), other = pfn_of(q);
 
@@ -274,6 +283,63 @@ START_TEST(events_from_the_library_s_thread)
 }
 END_TEST
 
+/* While one thread waits for the daemon to map a section, the callback asks for one, too. */
+struct untouched {
+	struct kmm_page *page;
+	void *seen, *by_thread;
+	unsigned int down;
+};
+
+static void *touch(void *arg)
+{
+	struct untouched *u = arg;
+
+	u->by_thread = kmm_page_address(k, u->page);
+	return NULL;
+}
+
+static void touch_when_down(struct kmm *session, enum kmm_event event, void *arg)
+{
+	struct untouched *u = arg;
+	struct timespec t = { .tv_nsec = 50000000 };
+
+	if (event != KMM_EVENT_DOWN || u->down)
+		return;
+	nanosleep(&t, NULL); /* the other thread is likely to be first */
+	u->seen = kmm_page_address(session, u->page);
+	__atomic_store_n(&u->down, 1, __ATOMIC_SEQ_CST);
+}
+
+START_TEST(a_callback_may_want_what_another_waits_for)
+{
+	pid_t supervisor = d.pid;
+	struct untouched u = { 0 };
+	kmm_handle_t handle;
+	pthread_t t;
+	int64_t pfn = 0;
+
+	/* a block in a section that this session has not looked at yet: the last of the pool */
+	pfn = peer_do(&a, PEER_ALLOC, KMM_GFP_KERNEL, 10, 0);
+	ck_assert_int_ge(pfn, 0);
+	handle = (kmm_handle_t)peer_do(&a, PEER_HANDLE, (uint64_t)pfn, 0, 0);
+	ck_assert_uint_ne(handle, 0);
+	u.page = kmm_pfn_to_page(k, (uint64_t)pfn);
+	ck_assert_ptr_nonnull(u.page);
+	ck_assert_int_eq(kmm_on_event(k, touch_when_down, &u), 0);
+	kill(supervisor, SIGSTOP);
+	daemon_kill(&d);
+	ck_assert_int_eq(pthread_create(&t, NULL, touch, &u), 0);
+	usleep(200000); /* both wait by now; the test passes in any order */
+	kill(supervisor, SIGCONT);
+	ck_assert_int_eq(pthread_join(t, NULL), 0);
+	wait_until(__atomic_load_n(&u.down, __ATOMIC_SEQ_CST) == 1);
+	ck_assert_ptr_nonnull(u.by_thread);
+	ck_assert_ptr_eq(u.seen, u.by_thread);
+	ck_assert_int_eq(kmm_on_event(k, NULL, NULL), 0);
+	daemon_wait_serving(&d);
+}
+END_TEST
+
 START_TEST(events_by_dispatch)
 {
 	struct seen s = { 0 };
@@ -373,6 +439,7 @@ int main(void)
 	tcase_add_test(t, parked_calls_are_parked_again);
 	tcase_add_test(t, the_dead_are_swept_after_a_restart);
 	tcase_add_test(t, events_from_the_library_s_thread);
+	tcase_add_test(t, a_callback_may_want_what_another_waits_for);
 	tcase_add_test(t, events_by_dispatch);
 	tcase_add_test(t, a_lost_pool_is_never_taken_for_the_old);
 	tcase_add_test(t, the_supervisor_ends_the_pool);

@@ -38,14 +38,14 @@
 
 struct shared {
 	_Atomic uint64_t board[BOARD]; /* relaxed: handles are only numbers */
-	_Atomic uint64_t done[3];      /* allocated, adopted, held: to see that the test does its work */
+	_Atomic uint64_t done[3]; /* allocated, adopted, held: to see that the test does its work */
 };
 
 struct block {
-	void *address; /* NULL: none */
+	void *address;       /* NULL: none */
 	kmm_handle_t handle; /* not 0: shown on the board, so others may have adopted it */
 	unsigned order;
-	bool held;     /* by kmm_get_handle, not owned */
+	bool held; /* by kmm_get_handle, not owned */
 };
 
 struct client {
@@ -68,8 +68,13 @@ static void mark(const struct client *c, const struct block *b)
 static void allocate(struct client *c, struct block *b)
 {
 	static const kmm_gfp_t gfp[] = {
-		KMM_GFP_KERNEL, KMM_GFP_NOWAIT, KMM_GFP_ATOMIC, KMM_GFP_KERNEL | KMM_GFP_MOVABLE,
-		KMM_GFP_KERNEL | KMM_GFP_ZERO, KMM_GFP_KERNEL | KMM_GFP_DMA, KMM_GFP_NOWAIT | KMM_GFP_RECLAIMABLE,
+		KMM_GFP_KERNEL,
+		KMM_GFP_NOWAIT,
+		KMM_GFP_ATOMIC,
+		KMM_GFP_KERNEL | KMM_GFP_MOVABLE,
+		KMM_GFP_KERNEL | KMM_GFP_ZERO,
+		KMM_GFP_KERNEL | KMM_GFP_DMA,
+		KMM_GFP_NOWAIT | KMM_GFP_RECLAIMABLE,
 	};
 	static const unsigned char order[] = { 0, 0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 9 };
 
@@ -117,7 +122,8 @@ static void release(struct client *c, struct block *b)
 			must(errno == ESTALE || errno == EBUSY);
 			if (errno == ESTALE)
 				return;
-			/* held by others, so still ours, unless they let go and it is adopted right now */
+			/* held by others, so still ours, unless they let go and it is adopted right
+			 * now */
 			r = kmm_free_page_addr(c->k, p, b->order);
 			must(r == 0 || r == -ESTALE || r == -EPERM || r == -ENOENT);
 			return;
@@ -140,7 +146,7 @@ static void show(struct client *c, struct block *b)
 static void take(struct client *c, struct block *b)
 {
 	kmm_handle_t handle =
-	        atomic_load_explicit(&c->shared->board[draw(c, BOARD)], memory_order_relaxed);
+		atomic_load_explicit(&c->shared->board[draw(c, BOARD)], memory_order_relaxed);
 	bool adopt = draw(c, 2);
 	void *p;
 
@@ -184,7 +190,8 @@ static void step(struct client *c)
 		release(c, b);
 }
 
-static void __attribute__((noreturn)) client_run(const struct daemon *d, struct shared *s, unsigned seed)
+static void __attribute__((noreturn))
+client_run(const struct daemon *d, struct shared *s, unsigned seed)
 {
 	struct client c = { .shared = s, .seed = seed };
 
@@ -247,9 +254,11 @@ static unsigned number_from(const char *variable, unsigned fallback)
 
 int main(void)
 {
-	unsigned seed = number_from("KMM_TEST_SEED", 1), kills = number_from("KMM_TEST_KILLS", KILLS), fds;
+	unsigned seed = number_from("KMM_TEST_SEED", 1),
+		 kills = number_from("KMM_TEST_KILLS", KILLS), fds;
 	struct victim victim[AT_ONCE] = { { 0 } };
-	struct shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *s =
+		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	char *before, *after;
 	struct daemon d;
 
@@ -257,7 +266,8 @@ int main(void)
 	daemon_start(&d, NULL);
 	before = daemon_zone_frames(&d);
 	fds = daemon_count_fds(&d);
-	printf("seed %u, %u clients; at the start %u descriptors and\n%s", seed, kills, fds, before);
+	printf("seed %u, %u clients; at the start %u descriptors and\n%s", seed, kills, fds,
+	       before);
 	fflush(stdout);
 	for (unsigned killed = 0, started = 0; killed < kills;) {
 		struct victim *next = NULL;

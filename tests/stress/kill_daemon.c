@@ -12,8 +12,8 @@
  *
  * Nothing may be lost: a pattern that is not there any more, a free or an adoption that is refused.
  * Nothing may be doubled: a block granted to two is written by two, and one of them sees it. At the
- * end the clients stand still and the daemon's account of each is compared with its own; then all is
- * freed and every zone is as at the start.
+ * end the clients stand still and the daemon's account of each is compared with its own; then all
+ * is freed and every zone is as at the start.
  *
  * One kill in eight falls into the recovery from the kill before.
  */
@@ -54,7 +54,7 @@ struct box {
 enum phase { PHASE_RUN, PHASE_DRAIN, PHASE_STAND, PHASE_END };
 
 struct shared {
-	_Atomic unsigned phase; /* of the parent; release, acquire */
+	_Atomic unsigned phase;            /* of the parent; release, acquire */
 	_Atomic unsigned reached[CLIENTS]; /* the phase that the client is in */
 	_Atomic uint64_t steps[CLIENTS];   /* relaxed counters */
 	_Atomic uint64_t frames[CLIENTS];  /* that the client owns, by its own account */
@@ -242,7 +242,8 @@ static void client_run(const struct daemon *d, struct shared *s, unsigned id)
 	/* DRAIN: nothing is given any more; STAND: every box is empty */
 	atomic_store_explicit(&s->reached[id], PHASE_DRAIN, memory_order_release);
 	for (unsigned i = 0; i < CLIENTS; i++)
-		wait_until(atomic_load_explicit(&s->reached[i], memory_order_acquire) >= PHASE_DRAIN);
+		wait_until(atomic_load_explicit(&s->reached[i], memory_order_acquire) >=
+			   PHASE_DRAIN);
 	while (!receive(&c))
 		for (size_t i = 0; i < BLOCKS / 2; i++)
 			if (c.block[i].page)
@@ -327,7 +328,8 @@ int main(void)
 	const char *const args[] = { "--pool-size", "128M", NULL };
 	const char *text = getenv("KMM_TEST_KILLS");
 	unsigned seed = 1, kills = text ? (unsigned)strtoul(text, NULL, 10) : KILLS;
-	struct shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *s =
+		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	char *before, *after;
 	struct daemon d;
 
@@ -354,7 +356,8 @@ int main(void)
 	atomic_store_explicit(&s->phase, PHASE_DRAIN, memory_order_release);
 	for (unsigned i = 0; i < CLIENTS; i++)
 		wait_until((clients_live(),
-		            atomic_load_explicit(&s->reached[i], memory_order_acquire) >= PHASE_STAND));
+			    atomic_load_explicit(&s->reached[i], memory_order_acquire) >=
+				    PHASE_STAND));
 	must(daemon_is_clean(&d));
 	compare_accounts(&d, s);
 	atomic_store_explicit(&s->phase, PHASE_END, memory_order_release);

@@ -27,6 +27,7 @@ enum method {
 	UNASKED,    /* a reply to a call that nobody made */
 	HANG_UP,
 	SILENCE,
+	STALL, /* as a notification: the peer reads no more for a while */
 };
 
 static struct kmm k;
@@ -46,6 +47,8 @@ int connect_socket(struct process_fd *p, const char *address, uint64_t deadline)
 	p->fd = fd[0];
 	peer_fd = fd[1];
 	setsockopt(fd[0], SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_usec = 20000 },
+	           sizeof(struct timeval));
+	setsockopt(fd[0], SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){ .tv_usec = 20000 },
 	           sizeof(struct timeval));
 	return 0;
 }
@@ -107,6 +110,7 @@ static void peer_answer(uint32_t call, uint64_t number)
 static uint32_t later_call, parked[256], nr_parked;
 static uint64_t later_number;
 static _Atomic uint32_t notified;
+static _Atomic bool stalled, stalling; /* the peer shall not read; it does not */
 
 static bool peer_serve(const struct frame *f, uint64_t number)
 {
@@ -114,6 +118,12 @@ static bool peer_serve(const struct frame *f, uint64_t number)
 	uint32_t i;
 	int fd[2];
 
+	if (f->kind == FRAME_NOTIFY && f->code == STALL) {
+		atomic_store(&stalling, true);
+		while (atomic_load(&stalled))
+			sched_yield();
+		return true;
+	}
 	if (f->kind == FRAME_NOTIFY) {
 		ck_assert_uint_eq(f->call, 0);
 		notified++;
@@ -159,6 +169,7 @@ static bool peer_serve(const struct frame *f, uint64_t number)
 		return true;
 	case HANG_UP:
 		return false;
+	case STALL:
 	case SILENCE:
 		return true;
 	}
@@ -406,6 +417,48 @@ START_TEST(notifications_are_sent_and_not_answered)
 }
 END_TEST
 
+static void stall(uint8_t *frame)
+{
+	atomic_store(&stalled, true);
+	ck_assert_int_eq(channel_notify(channel, frame, 8, STALL), 0);
+	while (!atomic_load(&stalling))
+		sched_yield();
+}
+
+/* A daemon that does not read holds nobody up: what does not fit is left to the session, the rest
+ * arrives whole. */
+START_TEST(notifications_do_not_wait_for_a_daemon_that_does_not_read)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + 8] = { 0 };
+	uint32_t sent = 0;
+	struct call call;
+
+	stall(frame);
+	while (channel_notify(channel, frame, 8, ANSWER) == 0)
+		sent++;
+	ck_assert_int_eq(channel_notify(channel, frame, 8, ANSWER), -ENOBUFS);
+	ck_assert(!channel_broken(channel));
+	atomic_store(&stalled, false);
+	ck_assert_int_eq(call_it(&call, ANSWER, 1, DEADLINE_NONE), 0);
+	ck_assert_uint_eq(notified, sent);
+}
+END_TEST
+
+/* A call to it ends at its deadline though it could not be sent. */
+START_TEST(a_call_that_does_not_fit_the_socket_ends_at_its_deadline)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + 8] = { 0 };
+	struct call call;
+
+	stall(frame);
+	while (channel_notify(channel, frame, 8, ANSWER) == 0)
+		;
+	ck_assert_int_eq(call_it(&call, ANSWER, 1, process_now()), -ETIMEDOUT);
+	ck_assert(channel_broken(channel));
+	atomic_store(&stalled, false);
+}
+END_TEST
+
 START_TEST(an_overdue_call_breaks_it)
 {
 	struct parked_call p;
@@ -436,6 +489,8 @@ int main(void)
 	tcase_add_test(t, too_long_a_reply_is_an_error_of_its_call);
 	tcase_add_loop_test(t, a_break_ends_all_calls, 0, sizeof(breaks) / sizeof(breaks[0]));
 	tcase_add_test(t, notifications_are_sent_and_not_answered);
+	tcase_add_test(t, notifications_do_not_wait_for_a_daemon_that_does_not_read);
+	tcase_add_test(t, a_call_that_does_not_fit_the_socket_ends_at_its_deadline);
 	tcase_add_test(t, an_overdue_call_breaks_it);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

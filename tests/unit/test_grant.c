@@ -101,6 +101,25 @@ START_TEST(alloc_is_refused)
 }
 END_TEST
 
+START_TEST(a_spoiled_domain_grants_nothing)
+{
+	struct session *s = td_session(&t, "a");
+	pfn_t pfn = td_alloc(&t, s, GFP_KERNEL, 0), none = 7;
+	const char *why = NULL;
+	magazine_id_t m;
+	uint32_t n;
+
+	atomic_store(&t.d->spoiled, true);
+	ck_assert_int_eq(grant_alloc(t.d, s, 0, GFP_KERNEL, 0, &none, &why), -EIO);
+	ck_assert_ptr_nonnull(strstr(why, "spoiled"));
+	ck_assert_uint_eq(none, 7);
+	ck_assert_int_eq(exchange_take(t.d, s, 0, GFP_KERNEL, 0, 4, &m, &n, &why), -EIO);
+	ck_assert_int_eq(charge(s), 1);
+	ck_assert_int_eq(td_free(&t, s, pfn, 0), 0);
+	ck_assert_uint_eq(td_free_frames(&t), all_free);
+}
+END_TEST
+
 START_TEST(exhaustion_rolls_back)
 {
 	struct session *s = td_session(&t, "a");
@@ -452,6 +471,7 @@ int main(void)
 	tcase_add_test(c, alloc_and_free);
 	tcase_add_test(c, free_is_refused);
 	tcase_add_test(c, alloc_is_refused);
+	tcase_add_test(c, a_spoiled_domain_grants_nothing);
 	tcase_add_test(c, exhaustion_rolls_back);
 	tcase_add_test(c, withdrawn_offer_cannot_be_claimed);
 	tcase_add_test(c, collect_takes_what_is_cached);

@@ -56,7 +56,7 @@ static bool add(uint32_t session)
 {
 	bool added = false;
 
-	ck_assert_int_eq(holder_add(t, session, GRANULE, &word, 3, &added), 0);
+	ck_assert_int_eq(holder_add(t, session, GRANULE, &word, 3, true, &added), 0);
 	check();
 	return added;
 }
@@ -87,9 +87,9 @@ START_TEST(only_what_lives)
 {
 	bool added = true;
 
-	ck_assert_int_eq(holder_add(t, 1, GRANULE, &word, 4, &added), -ESTALE);
+	ck_assert_int_eq(holder_add(t, 1, GRANULE, &word, 4, true, &added), -ESTALE);
 	owner_store(&word, owner_moved(owner_load(&word), OWNER_RETURNED, OWNER));
-	ck_assert_int_eq(holder_add(t, 1, GRANULE, &word, 3, &added), -ESTALE);
+	ck_assert_int_eq(holder_add(t, 1, GRANULE, &word, 3, true, &added), -ESTALE);
 	ck_assert(added); /* untouched */
 	ck_assert_uint_eq(holder_count_of(t, 1), 0);
 }
@@ -138,7 +138,7 @@ START_TEST(entries_of_an_earlier_life)
 
 	add(1);
 	owner_store(&word, held(OWNER, 4));
-	ck_assert_int_eq(holder_add(t, 1, GRANULE, &word, 4, &added), 0);
+	ck_assert_int_eq(holder_add(t, 1, GRANULE, &word, 4, true, &added), 0);
 	ck_assert(added);
 	ck_assert_uint_eq(holder_count(t, GRANULE, 3), 0);
 	ck_assert_uint_eq(holder_count(t, GRANULE, 4), 1);
@@ -156,11 +156,15 @@ START_TEST(the_table_is_full)
 
 	for (i = 1; i <= RECORDS; i++)
 		ck_assert(add(i));
-	ck_assert_int_eq(holder_add(t, RECORDS + 1, GRANULE, &word, 3, &added), -ENOSPC);
-	ck_assert_int_eq(holder_add(t, 1, GRANULE, &word, 3, &added), 0);
+	ck_assert_int_eq(holder_add(t, RECORDS + 1, GRANULE, &word, 3, true, &added), -ENOSPC);
+	ck_assert_int_eq(holder_add(t, 1, GRANULE, &word, 3, true, &added), 0);
 	ck_assert(!added);
 	ck_assert_int_eq(holder_remove(t, 7, GRANULE, &word, &heir), HOLDER_LEFT);
-	ck_assert_int_eq(holder_add(t, RECORDS + 1, GRANULE, &word, 3, &added), 0);
+	/* without room for the session: what it has, no more */
+	ck_assert_int_eq(holder_add(t, RECORDS + 1, GRANULE, &word, 3, false, &added), -EDQUOT);
+	ck_assert_int_eq(holder_add(t, 1, GRANULE, &word, 3, false, &added), 0);
+	ck_assert(!added);
+	ck_assert_int_eq(holder_add(t, RECORDS + 1, GRANULE, &word, 3, true, &added), 0);
 	ck_assert(added);
 }
 END_TEST
@@ -216,7 +220,7 @@ START_TEST(random_operations)
 		uint32_t s = 1 + (uint32_t)rand() % SESSIONS, x = (uint32_t)rand() % THINGS;
 
 		if (rand() % 2) {
-			ck_assert_int_eq(holder_add(t, s, x * 512, &thing[x], 1, &added), 0);
+			ck_assert_int_eq(holder_add(t, s, x * 512, &thing[x], 1, true, &added), 0);
 			ck_assert_int_eq(added, !model[s][x]);
 			model[s][x] = true;
 		} else {

@@ -26,6 +26,7 @@ struct manager {
 	struct supervise_store store;
 	struct supervise_news news; /* of the last start */
 	size_t kill_at;   /* kill the start once the store holds so many; 0: never */
+	size_t kill_below; /* kill it once the store holds fewer than so many; 0: never */
 	char log[8192];   /* of the last start */
 };
 
@@ -47,12 +48,12 @@ static inline void manager_serve(struct manager *m, pid_t pid)
 	struct supervise_news news;
 
 	poll(&p, 1, 5);
-	if (m->kill_at && m->store.nr >= m->kill_at) {
+	if ((m->kill_at && m->store.nr >= m->kill_at) || m->store.nr < m->kill_below) {
 		kill(pid, SIGKILL); /* it waits for the barrier, which nobody answers any more */
 		return;
 	}
 	/* one by one, so that the kill comes exactly at its place */
-	m->store.batch = m->kill_at ? 1 : SUPERVISE_BATCH_ALL;
+	m->store.batch = m->kill_at || m->kill_below ? 1 : SUPERVISE_BATCH_ALL;
 	supervise_store_receive(&m->store, pid, &news);
 	m->news.ready |= news.ready;
 	m->news.stopping |= news.stopping;
@@ -84,7 +85,7 @@ static inline int manager_start(struct manager *m, int (*fn)(void *arg), void *a
 		if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
 			abort();
 	} while (info.si_pid == 0);
-	if (!m->kill_at)
+	if (!m->kill_at && !m->kill_below)
 		manager_serve(m, pid);
 	if (waitpid(pid, &status, 0) != pid)
 		abort();

@@ -246,6 +246,27 @@ START_TEST(a_start_that_dies_halfway_leaves_nothing_behind)
 }
 END_TEST
 
+/* The superblock's section outlives all others, so that the next start goes on with the dropping. */
+START_TEST(a_dropping_that_dies_halfway_is_gone_on_with)
+{
+	size_t below;
+
+	manager.kill_at = KEPT - 1;
+	ck_assert_int_eq(start(NULL), -SIGKILL);
+	manager.kill_at = 0;
+	for (below = KEPT - 1; below >= 2; below -= below > 4 ? 4 : 1) {
+		manager.kill_below = below;
+		ck_assert_int_eq(start(NULL), -SIGKILL);
+		ck_assert_uint_eq(manager.store.nr, below - 1);
+		manager_find(&manager, "m15");
+	}
+	manager.kill_below = 0;
+	START_OK(look_new);
+	ck_assert_uint_eq(manager.store.nr, KEPT);
+	START_OK(look_again);
+}
+END_TEST
+
 /* ---- what recovery refuses ---- */
 
 START_TEST(a_lost_descriptor_is_refused)
@@ -652,6 +673,7 @@ int main(void)
 	tcase_add_test(t, auto_takes_huge_pages_when_all_fit);
 	tcase_add_test(t, without_a_manager_the_pool_ends_with_the_process);
 	tcase_add_test(t, a_start_that_dies_halfway_leaves_nothing_behind);
+	tcase_add_test(t, a_dropping_that_dies_halfway_is_gone_on_with);
 	tcase_add_loop_test(t, a_lost_descriptor_is_refused, 0, 6);
 	tcase_add_test(t, a_lost_last_section_of_several_is_refused);
 	tcase_add_test(t, a_spoiled_superblock_is_refused);

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <uv.h>
 
+#include "daemon/acceptor.h"
+#include "daemon/channel.h"
 #include "daemon/kmmd.h"
 #include "daemon/options.h"
 #include "daemon/reactor.h"
@@ -143,6 +145,76 @@ START_TEST(jobs_run_in_order_of_submission)
 }
 END_TEST
 
+/* ---- what clients ask for comes behind the rest ---- */
+
+static atomic_bool gate;
+
+static void wait_at_gate(struct worker_job *job)
+{
+	(void)job;
+	while (!atomic_load(&gate))
+		sched_yield();
+}
+
+START_TEST(later_jobs_run_behind_all_others)
+{
+	static struct numbered_job job[4];
+	struct worker_job first = {NULL, wait_at_gate};
+	struct worker *w;
+
+	jobs_run = 0;
+	atomic_store(&gate, false);
+	ck_assert_int_eq(worker_new(&w), 0);
+	worker_submit(w, &first);
+	for (uint32_t i = 0; i < 4; i++)
+		job[i] = (struct numbered_job){{NULL, run_job}, i};
+	worker_submit_later(w, &job[2].job);
+	worker_submit(w, &job[0].job);
+	worker_submit_later(w, &job[3].job);
+	worker_submit(w, &job[1].job);
+	atomic_store(&gate, true);
+	worker_wait_idle(w);
+	ck_assert_uint_eq(jobs_run, 4);
+	worker_free(w);
+}
+END_TEST
+
+/* ---- users' shares of the connections ---- */
+
+START_TEST(one_user_leaves_connections_to_others)
+{
+	struct peer a[8], b = {.uid = 2, .pidfd = -1}, c = {.uid = 3, .pidfd = -1};
+	uint32_t mine, all;
+
+	for (int i = 0; i < 8; i++)
+		a[i] = (struct peer){.uid = 1, .pidfd = -1};
+	for (int i = 0; i < 4; i++)
+		ck_assert(acceptor_share_take(&a[i], 8, &mine, &all));
+	ck_assert(!acceptor_share_take(&a[4], 8, &mine, &all));
+	ck_assert_uint_eq(mine, 4);
+	ck_assert_uint_eq(all, 4);
+	ck_assert(acceptor_share_take(&b, 8, &mine, &all));
+	ck_assert(acceptor_share_take(&c, 8, &mine, &all));
+	acceptor_peer_release(&a[4]); /* never counted */
+	ck_assert(!acceptor_share_take(&a[4], 8, &mine, &all));
+	ck_assert_uint_eq(mine, 4);
+	ck_assert_uint_eq(all, 6);
+	for (int i = 0; i < 3; i++)
+		acceptor_peer_release(&a[i]);
+	acceptor_peer_release(&a[0]); /* once */
+	ck_assert(acceptor_share_take(&a[4], 8, &mine, &all));
+	ck_assert_uint_eq(mine, 1);
+	ck_assert_uint_eq(all, 3);
+	acceptor_peer_release(&a[3]);
+	acceptor_peer_release(&a[4]);
+	acceptor_peer_release(&b);
+	acceptor_peer_release(&c);
+	ck_assert(acceptor_share_take(&b, 1, &mine, &all));
+	ck_assert_uint_eq(all, 0);
+	acceptor_peer_release(&b);
+}
+END_TEST
+
 /* ---- broadcast ---- */
 
 static atomic_uint seen[REACTORS], seen_all, done_all;
@@ -251,6 +323,8 @@ int main(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, items_of_one_sender_run_in_order_and_none_is_lost);
 	tcase_add_test(tcase, jobs_run_in_order_of_submission);
+	tcase_add_test(tcase, later_jobs_run_behind_all_others);
+	tcase_add_test(tcase, one_user_leaves_connections_to_others);
 	tcase_add_test(tcase, broadcast_runs_on_each_and_then_ends);
 	tcase_add_test(tcase, all_stand_still_at_a_rendezvous);
 	suite_add_tcase(suite, tcase);

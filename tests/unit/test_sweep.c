@@ -8,6 +8,7 @@
 #include "tests/unit/test_domain.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 static struct test_domain t;
 static uint64_t all_free;
@@ -35,6 +36,14 @@ static int64_t charge(const struct session *s)
 	return atomic_load(&s->charge);
 }
 
+static int ends;
+
+static void note_end(struct session_end_wait *w)
+{
+	(void)w;
+	ends++;
+}
+
 /* ---- sharing ---- */
 
 START_TEST(send_moves_the_charge)
@@ -46,6 +55,9 @@ START_TEST(send_moves_the_charge)
 
 	b->pages_max = 1;
 	ck_assert_int_eq(grant_send(t.d, a, pfn, g, b, &why), -EDQUOT);
+	/* whose it is comes before the quota */
+	ck_assert_int_eq(grant_send(t.d, td_session(&t, "d"), pfn, g, b, &why), -EPERM);
+	ck_assert_int_eq(grant_send(t.d, a, pfn, g + 1, b, &why), -ESTALE);
 	ck_assert(owner_is(owner_load(td_word(&t, pfn)), OWNER_HELD, a->id));
 	b->pages_max = 0;
 	ck_assert_int_eq(grant_send(t.d, b, pfn, g, a, &why), 0); /* a has it: as if done */
@@ -100,15 +112,90 @@ START_TEST(holders_keep_a_block)
 }
 END_TEST
 
+START_TEST(an_ending_holder_inherits_nothing)
+{
+	struct session *a = td_session(&t, "a"), *b = td_session(&t, "b"), *c = td_session(&t, "c");
+	pfn_t pfn = td_alloc(&t, a, GFP_KERNEL, 0);
+	uint32_t g = td_generation(&t, pfn), granule = domain_granule(t.d, pfn);
+	const char *why;
+
+	ck_assert_int_eq(grant_hold(t.d, b, granule, g, &why), 0);
+	ck_assert(session_enter(b));
+	session_end(b);
+	/* b is the heir, but it ends: a is charged until the sweep of b names the next */
+	ck_assert_int_eq(td_free(&t, a, pfn, 0), 0);
+	ck_assert_int_eq(charge(a), 1);
+	ck_assert_int_eq(charge(b), 0);
+	ck_assert_int_eq(grant_hold(t.d, c, granule, g, &why), 0);
+	session_leave(b);
+	ck_assert_int_eq(charge(a), 0);
+	ck_assert_int_eq(charge(c), 1);
+	td_check(&t);
+	session_end(c);
+	ck_assert_uint_eq(td_free_frames(&t), all_free);
+}
+END_TEST
+
+START_TEST(ends_are_told_once)
+{
+	struct session *s = td_session(&t, "a");
+	struct session_end_wait early = { .done = note_end }, inside = { .done = note_end }, late;
+
+	ends = 0;
+	ck_assert(session_end_wait(s, &early));
+	ck_assert(session_enter(s));
+	session_end(s);
+	ck_assert(session_end_wait(s, &inside)); /* ended, not swept */
+	ck_assert_int_eq(ends, 0);
+	session_leave(s);
+	ck_assert_int_eq(ends, 2);
+	ck_assert(!session_end_wait(s, &late));
+}
+END_TEST
+
+START_TEST(killing_without_a_process)
+{
+	struct session *s = td_session(&t, "a");
+
+	td_alloc(&t, s, GFP_KERNEL, 0);
+	ck_assert(session_enter(s));
+	ck_assert_int_eq(session_kill(s), -ESRCH);
+	atomic_store(&s->state, SESSION_DETACHED);
+	ck_assert_int_eq(session_kill(s), 0);
+	ck_assert_uint_eq(atomic_load(&s->state), SESSION_SWEEPING);
+	session_leave(s);
+	ck_assert_uint_eq(atomic_load(&s->state), SESSION_FREE);
+	ck_assert_uint_eq(td_free_frames(&t), all_free);
+}
+END_TEST
+
+START_TEST(what_proves_a_death)
+{
+	uint64_t start = session_start_time(getpid());
+	int fd;
+
+	ck_assert_uint_ne(start, 0);
+	fd = session_process_open(getpid(), start);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	fd = session_process_open(getpid(), 0); /* not known: not proven */
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	ck_assert_int_eq(session_process_open(getpid(), start + 1), -1);
+}
+END_TEST
+
 START_TEST(hold_limits)
 {
 	struct session *a = td_session(&t, "a"), *b = td_session(&t, "b");
+	pfn_t held = PFN_NONE;
 	const char *why;
 	uint32_t i;
 
 	for (i = 0; i < TD_HOLDERS - 1; i++) {
 		pfn_t pfn = td_alloc(&t, a, GFP_KERNEL, 0);
 
+		held = pfn;
 		ck_assert_int_eq(
 			grant_hold(t.d, b, domain_granule(t.d, pfn), td_generation(&t, pfn), &why),
 			0);
@@ -119,6 +206,11 @@ START_TEST(hold_limits)
 		                    td_generation(&t, pfn), &why);
 
 		ck_assert_int_eq(rc, i ? 0 : -EDQUOT);
+		/* at the limit, what it holds already */
+		ck_assert_int_eq(grant_hold(t.d, b, domain_granule(t.d, held),
+		                            td_generation(&t, held), &why),
+		                 0);
+		ck_assert_uint_eq(atomic_load(&b->holds), TD_HOLDERS - 1);
 	}
 	{
 		pfn_t pfn = td_alloc(&t, a, GFP_KERNEL, 0);
@@ -419,7 +511,11 @@ int main(void)
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, send_moves_the_charge);
 	tcase_add_test(c, holders_keep_a_block);
+	tcase_add_test(c, an_ending_holder_inherits_nothing);
 	tcase_add_test(c, hold_limits);
+	tcase_add_test(c, ends_are_told_once);
+	tcase_add_test(c, killing_without_a_process);
+	tcase_add_test(c, what_proves_a_death);
 	tcase_add_test(c, adoption_is_charged_later);
 	tcase_add_test(c, sweep_frees_everything);
 	tcase_add_test(c, sweep_waits_for_those_inside);

@@ -243,22 +243,41 @@ START_TEST(failing)
 }
 END_TEST
 
-START_TEST(kinds_are_limited)
+/* However many kinds wait, another kind finds its place, and each is served by its own memory. */
+START_TEST(all_kinds_may_wait)
 {
-	struct request r[WAIT_CLASSES_MAX + 1];
-	static const gfp_t gfp[] = {
-		0, __GFP_DMA, __GFP_DMA32, __GFP_MOVABLE, __GFP_RECLAIMABLE, __GFP_HIGH
-	};
-	unsigned int i;
+	static const gfp_t zone[] = { 0, __GFP_DMA, __GFP_DMA32, __GFP_HIGHMEM };
+	static const gfp_t type[] = { 0, __GFP_MOVABLE, __GFP_RECLAIMABLE };
+	static struct request r[4 * 3 * 2 * NR_PAGE_ORDERS], last, same;
+	unsigned int n = 0, order, i;
 
-	for (i = 0; i < WAIT_CLASSES_MAX; i++)
-		add(&r[i], gfp[i / 11], i % 11, NULL);
-	r[i] = (struct request){ .w = { .gfp = __GFP_THISNODE, .try = try, .wake = wake } };
-	ck_assert_int_eq(wait_queue_add(q, &r[i].w), -EDQUOT);
+	for (order = 0; order < NR_PAGE_ORDERS; order++)
+		for (i = 0; i < 4 * 3 * 2; i++, n++)
+			add(&r[n], zone[i % 4] | type[i / 4 % 3] | (i / 12 ? __GFP_HIGH : 0),
+			    order, &r);
+	last = (struct request){ .w = { .gfp = __GFP_THISNODE,
+		                        .node = MAX_NODES - 1,
+		                        .order = NR_PAGE_ORDERS - 1,
+		                        .try = try_granted,
+		                        .wake = wake } };
+	ck_assert_int_eq(wait_queue_add(q, &last.w), 0);
 	check();
-	/* the same kind as another still may */
-	add(&r[i], gfp[0] | __GFP_ZERO | __GFP_NOWARN, 0, NULL);
-	ck_assert_uint_eq(wait_queue_cancel(q, NULL, -ECANCELED), WAIT_CLASSES_MAX + 1);
+	add(&same, __GFP_ZERO | __GFP_NOWARN | __GFP_NOMEMALLOC, 0, NULL);
+	give(2, 0);
+	ck_assert_uint_eq(r[0].woken, 1);
+	ck_assert_uint_eq(last.woken, 3);
+	ck_assert_uint_eq(same.woken, 0); /* others of order 0 are older */
+	ck_assert_uint_eq(wait_queue_cancel(q, &r, -ECANCELED), n - 2);
+	check();
+	ck_assert_uint_eq(wait_queue_waiting(q), 1);
+	give(1, 0);
+	ck_assert_int_eq(same.result, 0);
+	ck_assert_uint_eq(same.woken, n + 2);
+	last.w.order = NR_PAGE_ORDERS;
+	ck_assert_int_eq(wait_queue_add(q, &last.w), -EINVAL);
+	last.w.order = 0;
+	last.w.node = MAX_NODES;
+	ck_assert_int_eq(wait_queue_add(q, &last.w), -EINVAL);
 }
 END_TEST
 
@@ -344,7 +363,7 @@ int main(void)
 	tcase_add_test(c, removing);
 	tcase_add_test(c, cancelling_one_owner);
 	tcase_add_test(c, failing);
-	tcase_add_test(c, kinds_are_limited);
+	tcase_add_test(c, all_kinds_may_wait);
 	tcase_add_test(c, no_wakeup_is_lost);
 	suite_add_tcase(suite, c);
 	srunner_run_all(r, CK_NORMAL);
