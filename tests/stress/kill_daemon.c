@@ -10,6 +10,7 @@
  *          give: handle into the box of client j, which adopts and checks the pattern
  *          send: kmm_send to client j's session, its pfn into the box
  *
+ * A call may end with EINPROGRESS and is asked again then; no other failure is allowed.
  * Nothing may be lost: a pattern that is not there any more, a free or an adoption that is refused.
  * Nothing may be doubled: a block granted to two is written by two, and one of them sees it. At the
  * end the clients stand still and the daemon's account of each is compared with its own; then all
@@ -87,6 +88,17 @@ static void check(struct client *c, const struct block *b)
 	must(block_check(kmm_page_address(c->k, b->page), b->order, b->seed));
 }
 
+/* EINPROGRESS: the daemon died over the call. It may be asked again, which does nothing where it was
+ * done; what shows that it was done is then no error. */
+#define settled(call, done)                                               \
+	({                                                                \
+		int r_ = (call);                                          \
+		bool unknown_ = r_ == -EINPROGRESS;                       \
+		while (r_ == -EINPROGRESS)                                \
+			r_ = (call);                                      \
+		r_ == 0 || (unknown_ && r_ == (done));                    \
+	})
+
 static void allocate(struct client *c, struct block *b)
 {
 	static const unsigned char orders[] = { 0, 0, 0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 9 };
@@ -107,7 +119,7 @@ static void allocate(struct client *c, struct block *b)
 static void let_go(struct client *c, struct block *b)
 {
 	if (b->held)
-		must(kmm_put(c->k, kmm_page_address(c->k, b->page)) == 0);
+		must(settled(kmm_put(c->k, kmm_page_address(c->k, b->page)), -EPERM));
 	b->held = false;
 }
 
@@ -129,7 +141,7 @@ static void hold(struct client *c, struct block *b)
 		let_go(c, b);
 		return;
 	}
-	must(kmm_get(c->k, p) == 0);
+	must(settled(kmm_get(c->k, p), 0));
 	b->held = true;
 	must(kmm_page_count(c->k, b->page) >= 1);
 	check(c, b);
@@ -156,7 +168,7 @@ static void give(struct client *c, struct block *b)
 	} else {
 		g->kind = GIFT_SENT;
 		g->what = kmm_page_to_pfn(c->k, b->page);
-		must(kmm_send(c->k, p, c->shared->session[to]) == 0);
+		must(settled(kmm_send(c->k, p, c->shared->session[to]), -EPERM));
 	}
 	c->frames -= 1u << b->order;
 	b->page = NULL;
