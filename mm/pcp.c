@@ -113,7 +113,8 @@ static bool list_reserve(struct pcp_list *l, uint32_t n)
 		return true;
 	while (size < used + n)
 		size *= 2;
-	slot = malloc(size * sizeof(*slot));
+	/* cache lines of its own: two cpus must not meet at the border of their lists */
+	slot = aligned_alloc(alignof(struct pcp), size * sizeof(*slot));
 	if (!slot)
 		return false;
 	for (uint32_t i = 0; i < used; i++)

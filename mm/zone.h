@@ -99,7 +99,7 @@ enum { ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, MAX_ZONELISTS };
  * the frame's own zone is still being looked up: what would be a chain of four dependent loads
  * becomes a comparison that the processor predicts. Used by the cpu's thread only. */
 struct cpu_hint {
-	alignas(MM_CACHE_LINE) struct zone *zone;
+	alignas(2 * MM_CACHE_LINE) struct zone *zone;
 	struct pcp *pcp;
 	uint32_t index; /* as in mm->section_zone; UINT32_MAX: none yet */
 };
