@@ -27,7 +27,12 @@ enum lock_rank {
 	LOCK_RANK_DOMAIN,        /* one domain: its sections and members */
 	LOCK_RANK_WAITQ,         /* parked requests */
 	LOCK_RANK_DEPOT,         /* full and empty magazines */
-	LOCK_RANK_HOLDER,        /* further holders, published names */
+	LOCK_RANK_NAME,          /* published names */
+	LOCK_RANK_HOLDER,        /* further holders */
+	LOCK_RANK_CACHE,         /* who has which cache open */
+	LOCK_RANK_SLAB_SPACE,    /* mm: caches coming and going */
+	LOCK_RANK_SLAB,          /* mm: the slabs of one cache on one node */
+	LOCK_RANK_SLAB_WORDS,    /* mm: runs of owner words */
 	LOCK_RANK_HOTPLUG,       /* mm: sections entering a domain's zones, limits */
 	LOCK_RANK_ZONE,          /* mm: free areas of one zone */
 	LOCK_RANK_MAILBOX,       /* messages between reactors */

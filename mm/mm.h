@@ -114,6 +114,7 @@ struct mm_block {
 	uint8_t migratetype; /* of the request that it serves */
 	uint32_t domain;
 	uint32_t tag; /* 20 bits of the caller's (the session charged) */
+	bool slab;    /* only mm_domain_recover() tells of such blocks */
 };
 #define MM_TAG_MAX 0xfffffu
 
@@ -123,6 +124,7 @@ struct mm_request {
 	uint32_t cpu; /* or MM_CPU_NONE */
 	uint32_t tag;
 	uint32_t node; /* preferred: MM_NODE_ANY (the cpu's, cpu % nodes) or MM_NODE(n) */
+	bool slab;     /* for the slab layer: the block is marked so in its state word */
 };
 #define MM_NODE_ANY 0u
 #define MM_NODE(n) ((uint32_t)(n) + 1u)
@@ -137,8 +139,9 @@ int mm_alloc_pages(struct mm_domain *d, const struct mm_request *r, pfn_t *ret);
 /* Up to n blocks, one lock hold a refill; returns how many. */
 size_t mm_alloc_pages_bulk(struct mm_domain *d, const struct mm_request *r, size_t n, pfn_t ret[]);
 
-/* pfn is the head of a block that is allocated now; false otherwise (also out of range). One
- * atomic load, any thread. */
+/* pfn is the head of a block that is allocated now and no slab; false otherwise (also out of range).
+ * One atomic load, any thread. Nor do the functions below take a slab for a block: what clients say
+ * can never free one. */
 bool mm_block_get(const struct mm *mm, pfn_t pfn, struct mm_block *b);
 /* Changes the tag of an allocated block by one atomic store; the caller excludes its freeing. */
 void mm_block_set_tag(struct mm *mm, pfn_t pfn, uint32_t tag);

@@ -12,10 +12,10 @@
 
 static bool word_is_block(uint64_t w)
 {
-	return (w & (PAGE_ALLOCATED | PAGE_LEAVING)) == PAGE_ALLOCATED;
+	return (w & (PAGE_ALLOCATED | PAGE_LEAVING | PAGE_OF_SLAB)) == PAGE_ALLOCATED;
 }
 
-static struct mm_block block_of_word(const struct mm *mm, pfn_t pfn, uint64_t w)
+struct mm_block page_block(const struct mm *mm, pfn_t pfn, uint64_t w)
 {
 	const struct section_geometry *g = &mm->geometry[pfn >> mm->config.section_order];
 
@@ -26,6 +26,7 @@ static struct mm_block block_of_word(const struct mm *mm, pfn_t pfn, uint64_t w)
 		.migratetype = (uint8_t)page_word_migratetype(w),
 		.domain = page_word_domain(w),
 		.tag = page_word_tag(w),
+		.slab = (w & PAGE_OF_SLAB) != 0,
 	};
 }
 
@@ -39,7 +40,7 @@ bool mm_block_get(const struct mm *mm, pfn_t pfn, struct mm_block *b)
 	w = atomic_load_explicit(&mm->page[pfn].state, memory_order_acquire);
 	if (!word_is_block(w))
 		return false;
-	*b = block_of_word(mm, pfn, w);
+	*b = page_block(mm, pfn, w);
 	return true;
 }
 
@@ -47,7 +48,7 @@ void mm_block_set_tag(struct mm *mm, pfn_t pfn, uint32_t tag)
 {
 	uint64_t w = page_peek(&mm->page[pfn]);
 
-	assert(w & PAGE_ALLOCATED);
+	assert((w & (PAGE_ALLOCATED | PAGE_OF_SLAB)) == PAGE_ALLOCATED);
 	w &= ~((uint64_t)MM_TAG_MAX << PAGE_TAG_SHIFT);
 	page_commit(&mm->page[pfn], w | (uint64_t)(tag & MM_TAG_MAX) << PAGE_TAG_SHIFT);
 }
@@ -87,6 +88,6 @@ bool mm_block_take(struct mm *mm, pfn_t pfn, struct mm_block *b)
 	} while (!atomic_compare_exchange_weak_explicit(&mm->page[pfn].state, &w, w | PAGE_LEAVING,
 	                                                memory_order_acq_rel,
 	                                                memory_order_acquire));
-	*b = block_of_word(mm, pfn, w);
+	*b = page_block(mm, pfn, w);
 	return true;
 }

@@ -4,16 +4,18 @@
  *
  * struct page holds nothing but a frame's state word, the only truth about the frame:
  *
- *      63    45 44 43     28 27       8 7         5 4   1  0
- *     +--------+---+---------+----------+-----------+-----+---+
- *     | 0      | L | domain  | tag      | migrate-  |order| A |
- *     |        |   |         |          | type      |     |   |
- *     +--------+---+---------+----------+-----------+-----+---+
+ *      63 46 45  44 43     28 27       8 7         5 4   1  0
+ *     +-----+---+---+---------+----------+-----------+-----+---+
+ *     | 0   | S | L | domain  | tag      | migrate-  |order| A |
+ *     |     |   |   |         |          | type      |     |   |
+ *     +-----+---+---+---------+----------+-----------+-----+---+
  *
  *   A = 1: the frame is the head of an allocated block of 2^order frames. The words of the block's
  *          other frames are 0.
  *   L = 1: one thread has claimed the right to free it (mm_block_take); after a crash it is an
  *          allocated block like any other.
+ *   S = 1: the block is a slab. Only the slab layer frees it; whoever looks for blocks by what others
+ *          say (mm_block_get, mm_block_take) does not find it.
  *   A = 0: the whole word is 0; the frame is free, cached, reserved, or inside a block.
  *
  * Allocating a block is one store of its head's word, freeing it one store of 0: no crash can leave
@@ -51,7 +53,8 @@ _Static_assert(sizeof(struct page) == 8, "persistent layout");
 #define PAGE_DOMAIN_SHIFT 28
 #define PAGE_DOMAIN_MASK 0xffffu
 #define PAGE_LEAVING ((uint64_t)1 << 44)
-#define PAGE_USED_BITS 45
+#define PAGE_OF_SLAB ((uint64_t)1 << 45)
+#define PAGE_USED_BITS 46
 
 _Static_assert(PAGE_TAG_SHIFT + 20 == PAGE_DOMAIN_SHIFT, "persistent layout: 20 bits of tag");
 _Static_assert(PAGE_DOMAIN_SHIFT + 16 == 44, "persistent layout: 16 bits of domain");

@@ -286,9 +286,12 @@ static inline pfn_t alloc_one(const struct alloc_context *ac, gfp_t gfp)
 	return pfn;
 }
 
-static inline uint64_t request_word(const struct mm_domain *d, const struct mm_request *r)
+/* The order is a constant where it is known to be one. */
+static inline uint64_t request_word(const struct mm_domain *d, const struct mm_request *r,
+                                    uint32_t order)
 {
-	return page_word(r->order, gfp_migratetype(r->gfp), d->id, r->tag);
+	return page_word(order, gfp_migratetype(r->gfp), d->id, r->tag) |
+	       (r->slab ? PAGE_OF_SLAB : 0);
 }
 
 __attribute__((noinline)) static int alloc_general(struct mm_domain *d, const struct mm_request *r,
@@ -302,7 +305,7 @@ __attribute__((noinline)) static int alloc_general(struct mm_domain *d, const st
 	pfn = alloc_one(&ac, r->gfp);
 	if (pfn == PFN_NONE)
 		return -ENOMEM;
-	page_commit(&d->mm->page[pfn], request_word(d, r));
+	page_commit(&d->mm->page[pfn], request_word(d, r, r->order));
 	*ret = pfn;
 	return 0;
 }
@@ -332,7 +335,7 @@ __attribute__((always_inline)) static inline bool alloc_fast(struct mm_domain *d
 	relaxed_sub(&p->count, 1u << order);
 	relaxed_add(&p->events.alloc[order], 1);
 	pfn = list->slot[--list->top & list->mask];
-	page_commit(&d->page[pfn], page_word(order, gfp_migratetype(r->gfp), d->id, r->tag));
+	page_commit(&d->page[pfn], request_word(d, r, order));
 	*ret = pfn;
 	return true;
 }
@@ -410,7 +413,7 @@ size_t mm_alloc_pages_bulk(struct mm_domain *d, const struct mm_request *r, size
 
 	if (!context_init(&ac, d, r) || !ac.preferred)
 		return 0;
-	word = page_word(r->order, gfp_migratetype(r->gfp), d->id, r->tag);
+	word = request_word(d, r, r->order);
 	while (got < n) {
 		size_t k = bulk_take(&ac, r->gfp, n - got, word, ret + got);
 		pfn_t pfn;

@@ -115,17 +115,15 @@ static void keep_section(struct mm_domain *d, uint32_t s, mm_keep_fn keep, void 
 	pfn_t end = start + (1u << mm->config.section_order);
 
 	for (pfn_t pfn = start; pfn < end; pfn++) {
-		struct mm_block b;
-
 		uint64_t w = page_peek(&mm->page[pfn]);
+		struct mm_block b;
 
 		if (w == 0)
 			continue;
 		/* claimed by a thread that is no more */
 		if (w & PAGE_LEAVING)
 			page_commit(&mm->page[pfn], w & ~PAGE_LEAVING);
-		if (!mm_block_get(mm, pfn, &b))
-			continue;
+		b = page_block(mm, pfn, w);
 		if (keep && !keep(ctx, pfn, &b))
 			page_commit(&mm->page[pfn], 0);
 		pfn += ((pfn_t)1 << b.order) - 1;

@@ -103,6 +103,8 @@ static inline void mm_pageblock_set_type(struct mm *mm, pfn_t pfn, uint32_t type
 int sparse_init(struct mm *mm, const struct memblock *mb);
 /* The word as it lies there; acquire pairs with the release in mm_section_set(). */
 uint64_t sparse_section_word(const struct mm *mm, section_id_t s);
+/* page.c: what the state word w of an allocated block's head says. */
+struct mm_block page_block(const struct mm *mm, pfn_t pfn, uint64_t w);
 /* Zone class that the section belongs to, whatever is in it. */
 enum zone_type sparse_zone_of(const struct mm_config *c, uint64_t pfn);
 

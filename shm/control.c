@@ -14,6 +14,8 @@
 #define FRAMES_MAX (UINT64_C(1) << 32)
 #define GRANULE_SHIFT_MIN 3u
 #define FRAME_SHIFT 12u
+#define OBJECT_WORDS_PER_FRAME 128u
+#define OBJECT_WORDS_MAX (UINT64_C(1) << 32)
 
 /* Places a part of n elements at the end of what there is, on a page boundary. */
 static bool part_place(size_t *end, size_t *offset, uint64_t n, size_t element)
@@ -44,6 +46,20 @@ static bool geometry_valid(const struct control_geometry *g)
 	return g->magazines >= 1 && g->magazines <= OWNER_MAX + 1;
 }
 
+/* A quarter of the granules may be objects of their own: all of the pool in objects of 32
+ * bytes and more. Indices fit 32 bits. */
+static uint64_t object_words(uint64_t frames)
+{
+	uint64_t n = frames * OBJECT_WORDS_PER_FRAME;
+
+	return n < OBJECT_WORDS_MAX ? n : OBJECT_WORDS_MAX;
+}
+
+static size_t slab_bits_stride(uint64_t frames)
+{
+	return (size_t)((frames / 8 + PAGE - 1) / PAGE * PAGE);
+}
+
 int control_layout_compute(struct control_layout *l, const struct control_geometry *g)
 {
 	struct control_layout n = { 0 };
@@ -51,13 +67,22 @@ int control_layout_compute(struct control_layout *l, const struct control_geomet
 
 	if (!geometry_valid(g))
 		return -EINVAL;
+	n.object_words = object_words(g->frames);
+	n.slab_bits_stride = slab_bits_stride(g->frames);
 	if (!part_place(&words, &n.words, g->frames, sizeof(owner_word_t)) ||
 	    !part_place(&words, &n.sessions, g->sessions, sizeof(struct control_session)) ||
 	    !part_place(&words, &n.magazines, g->magazines, sizeof(struct magazine)))
 		return -EINVAL;
+	n.words_dense = words;
+	if (!part_place(&words, &n.objects, n.object_words, sizeof(owner_word_t)) ||
+	    !part_place(&words, &n.slab_bits, g->sessions, n.slab_bits_stride))
+		return -EINVAL;
 	if (!part_place(&views, &n.status, 1, sizeof(struct control_status)) ||
 	    !part_place(&views, &n.sections, g->frames >> g->section_order, sizeof(uint8_t)) ||
 	    !part_place(&views, &n.descriptors, g->frames, sizeof(page_desc_t)))
+		return -EINVAL;
+	n.views_dense = views;
+	if (!part_place(&views, &n.caches, CONTROL_CACHES_MAX, sizeof(struct control_cache)))
 		return -EINVAL;
 	n.words_size = words;
 	n.views_size = views;
@@ -81,6 +106,11 @@ void control_attach(struct control *c, const struct control_geometry *g, void *w
 	c->status = (struct control_status *)(v + l.status);
 	c->section = (_Atomic uint8_t *)(v + l.sections);
 	c->desc = (page_desc_t *)(v + l.descriptors);
+	c->object = (owner_word_t *)(w + l.objects);
+	c->object_words = l.object_words;
+	c->slab_bits = w + l.slab_bits;
+	c->slab_bits_stride = l.slab_bits_stride;
+	c->cache = (struct control_cache *)(v + l.caches);
 }
 
 unsigned int control_granule_shift(uint64_t frames)

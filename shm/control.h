@@ -2,7 +2,7 @@
 /*
  * Control memory: what a domain's members and the daemon share besides the pool itself.
  *
- * Two memfds of 4 KiB shmem a domain. Where things lie follows from three numbers that the daemon
+ * Two memfds of 4 KiB shmem a domain. Where things lie follows from four numbers that the daemon
  * tells in its hello, never from anything inside the memory:
  *
  *   words (clients: read-write)                 views (clients: read-only)
@@ -12,13 +12,34 @@
  *   | struct control_session a session |        | section states  1 B a section    |
  *   +----------------------------------+        +----------------------------------+
  *   | struct magazine   a magazine     |        | page descriptors   8 B a frame   |
+ *   +==================================+        +==================================+
+ *   | object words      8 B an object  |        | struct control_cache  a cache    |
  *   +----------------------------------+        +----------------------------------+
+ *   | slab bits   1 bit a frame, a     |
+ *   |             session              |
+ *   +----------------------------------+
  *
- * Every part starts on a page boundary. The descriptors are what libkmm calls struct kmm_page: one
- * 64-bit word a frame, set on the head of a granted block, zero elsewhere:
+ * Every part starts on a page boundary. The parts below the double line are sparse: their pages
+ * come with the slabs, sessions and caches that use them.
+ *
+ * The descriptors are what libkmm calls struct kmm_page: one 64-bit word a frame. A granted block
+ * has one on its head, all other frames of it 0:
  *
  *     bits 0..3 kind   4..7 order   8..10 zone   11..13 migrate type   14..21 node   22 cacheable
- *     (slab pages: bits 4..23 cache, 24..55 first owner word of the slab)
+ *
+ * A slab has the same one on each of its frames:
+ *
+ *     bits 0..3 kind   4..23 cache   24..55 first owner word   56..63 colour
+ *
+ * so that a pointer into a slab leads, without search or division, to its cache (control_cache),
+ * and by the cache's order to the slab's first byte, and so to the object's owner word:
+ *
+ *     word = first owner word + (offset in the slab >> shift)        shift = floor(log2 stride)
+ *     slot = rotate_right((offset - colour * colour_off - offset of the object in its slot)
+ *                         * inverse, log2 of the stride's power of two)     all modulo 2^32
+ *
+ * A slot below `objects` proves that the address is an object's first byte: only multiples of the
+ * stride give small quotients (Hacker's Delight, 10-17).
  */
 #ifndef SHM_CONTROL_H
 #define SHM_CONTROL_H
@@ -30,7 +51,8 @@
 #include "shm/owner.h"
 
 #define CONTROL_SECTIONS_MAX 1024u
-#define CONTROL_VERSION 1u
+#define CONTROL_CACHES_MAX 16384u /* ids 1 to CONTROL_CACHES_MAX - 1 */
+#define CONTROL_VERSION 2u
 
 /* A session's own record. The sweep looks only at the sections whose bit is set here or that the
  * daemon itself granted from; a bit is set before anything in the section is adopted or taken. */
@@ -71,6 +93,11 @@ enum page_kind {
 #define PAGE_DESC_TYPE_SHIFT 11
 #define PAGE_DESC_NODE_SHIFT 14
 #define PAGE_DESC_CACHEABLE (UINT64_C(1) << 22)
+#define PAGE_DESC_CACHE_SHIFT 4
+#define PAGE_DESC_CACHE_MASK 0xfffffu
+#define PAGE_DESC_WORD_SHIFT 24
+#define PAGE_DESC_COLOUR_SHIFT 56
+#define PAGE_DESC_COLOURS 256u
 
 typedef _Atomic uint64_t page_desc_t;
 
@@ -94,6 +121,60 @@ static inline unsigned page_desc_zone(uint64_t d)
 	return d >> PAGE_DESC_ZONE_SHIFT & 7;
 }
 
+/* ---- of slabs ---- */
+
+static inline uint64_t page_desc_slab(uint32_t cache, uint32_t first_word, uint32_t colour)
+{
+	return (uint64_t)PAGE_SLAB | (uint64_t)cache << PAGE_DESC_CACHE_SHIFT |
+	       (uint64_t)first_word << PAGE_DESC_WORD_SHIFT |
+	       (uint64_t)colour << PAGE_DESC_COLOUR_SHIFT;
+}
+
+static inline uint32_t page_desc_cache(uint64_t d)
+{
+	return (uint32_t)(d >> PAGE_DESC_CACHE_SHIFT) & PAGE_DESC_CACHE_MASK;
+}
+
+static inline uint32_t page_desc_first_word(uint64_t d)
+{
+	return (uint32_t)(d >> PAGE_DESC_WORD_SHIFT);
+}
+
+static inline uint32_t page_desc_colour(uint64_t d)
+{
+	return (uint32_t)(d >> PAGE_DESC_COLOUR_SHIFT);
+}
+
+/* What clients know of a cache; written by the daemon before the first descriptor names it. */
+struct control_cache {
+	_Atomic uint64_t life; /* 0: no cache has the id; changes each time that another gets it */
+	uint32_t size;         /* bytes, as asked for at creation */
+	uint32_t stride;       /* bytes from one object to the next */
+	uint32_t inverse;      /* of the stride's odd part, modulo 2^32 */
+	uint32_t objects;      /* a slab */
+	uint32_t colour_off;   /* bytes */
+	uint32_t flags;        /* KMM_SLAB_*, those that the configuration added included */
+	uint32_t flags_asked;
+	uint32_t align;
+	uint16_t offset; /* of the object in its slot: the left red zone */
+	uint8_t order;   /* of a slab */
+	uint8_t shift;   /* floor(log2 stride) */
+	uint8_t twos;    /* log2 of the power of two that divides the stride */
+	uint8_t ctor;    /* 1: its creator constructs */
+	uint8_t reserved[14];
+	char name[64]; /* with NUL */
+};
+_Static_assert(sizeof(struct control_cache) == 128, "shared layout: two cache lines");
+
+/* offset: of the address in its slab, colour: page_desc_colour(). */
+static inline uint32_t control_cache_slot(const struct control_cache *c, uint32_t offset,
+                                          uint32_t colour)
+{
+	uint32_t q = (offset - colour * c->colour_off - c->offset) * c->inverse;
+
+	return q >> c->twos | q << (-c->twos & 31);
+}
+
 /* What the hello tells; the rest follows. */
 struct control_geometry {
 	uint64_t frames;        /* of the pool */
@@ -103,8 +184,11 @@ struct control_geometry {
 };
 
 struct control_layout {
-	size_t words, sessions, magazines, words_size; /* byte offsets in, size of, the first memfd */
-	size_t status, sections, descriptors, views_size;
+	/* byte offsets in, size of, the first memfd; of it, up to words_dense is populated */
+	size_t words, sessions, magazines, words_dense, objects, slab_bits, words_size;
+	size_t status, sections, descriptors, views_dense, caches, views_size;
+	uint64_t object_words;   /* how many there are */
+	size_t slab_bits_stride; /* bytes from one session's slab bits to the next's */
 };
 
 /* -EINVAL when the numbers are out of range or overflow. */
@@ -119,7 +203,20 @@ struct control {
 	struct control_status *status;
 	_Atomic uint8_t *section;
 	page_desc_t *desc;
+	owner_word_t *object;          /* object words */
+	uint64_t object_words;
+	uint8_t *slab_bits;            /* see control_slab_bits() */
+	size_t slab_bits_stride;
+	struct control_cache *cache;   /* CONTROL_CACHES_MAX of them */
 };
+
+/* A session's slab bits, one a frame: set on the head of a slab before an object in it is adopted or
+ * taken (and by the daemon before it offers one); the sweep looks at no other slab. */
+static inline _Atomic uint64_t *control_slab_bits(const struct control *c, uint32_t session)
+{
+	return (_Atomic uint64_t *)(c->slab_bits + session * c->slab_bits_stride);
+}
+
 void control_attach(struct control *c, const struct control_geometry *g, void *words, void *views);
 
 /* log2 of the bytes of a granule, in which handles, rounds and messages name places of the pool:

@@ -32,6 +32,15 @@
  *   HELD(a)+S -c-> HELD(b), generation + 1      adopted
  *   RETURNED(s) -c-> MAGAZINE(m) -> FREE or RETURNED(b)
  *
+ * Objects that a thread caches stay HELD(s), so that allocating and freeing them writes no word;
+ * a cache with consistency checks, and one that the session has not open, marks them RETURNED as
+ * page blocks are.
+ *
+ *   HELD(s) -c-> MAGAZINE(m) -c-> HELD(b)       objects given by one thread, taken by another
+ *
+ * CONSTRUCTED belongs to the object's memory, not to who has it: it stays through adoption and
+ * frees, and goes when the daemon takes an object from the dead.
+ *
  * The words are writable by every member of the domain: the daemon takes from them only what
  * concerns that domain's own sessions and checks it against its private state.
  *
@@ -109,19 +118,26 @@ static inline uint64_t owner_generation_next(uint64_t generation)
 	return (uint32_t)generation ? generation : generation + 1;
 }
 
-/* A new life: kind and owner changed, all flags clear, generation + 1: old handles are stale. */
+/* A new life: kind and owner changed, all flags clear (CONSTRUCTED too), generation + 1: old
+ * handles are stale. */
 static inline uint64_t owner_reborn(uint64_t w, enum owner_kind kind, uint32_t id)
 {
 	return owner_generation_next(owner_generation(w)) << OWNER_GENERATION_SHIFT |
 	       owner_who(kind, id);
 }
 
-/* What the free of a block by its owner leaves: stale handles where one was made, except that a
- * kept block lives on for its other holders, its handle with it. */
+/* Another owner's, unshared, with stale handles; what was constructed stays so. */
+static inline uint64_t owner_renewed(uint64_t w, enum owner_kind kind, uint32_t id)
+{
+	return owner_reborn(w, kind, id) | (w & OWNER_CONSTRUCTED);
+}
+
+/* What the free of a block or object by its owner leaves: stale handles where one was made, except
+ * that a kept one lives on for its other holders, its handle with it. */
 static inline uint64_t owner_given_back(uint64_t w, enum owner_kind kind, uint32_t id)
 {
 	if ((w & OWNER_SHARED) && !(w & OWNER_KEPT))
-		return owner_reborn(w, kind, id);
+		return owner_renewed(w, kind, id);
 	return owner_moved(w, kind, id);
 }
 

@@ -106,7 +106,7 @@ static const struct {
 	const char *what;
 } nonsense[] = {
 	{ 100, 2, "not allocated, but not 0" },
-	{ 100, (uint64_t)1 << 45 | 1 | (uint64_t)TEST_DOMAIN << 28, "unknown bits" },
+	{ 100, (uint64_t)1 << 46 | 1 | (uint64_t)TEST_DOMAIN << 28, "unknown bits" },
 	{ 100, (uint64_t)1 << 63 | 1 | (uint64_t)TEST_DOMAIN << 28, "unknown bits" },
 	{ 0, 1 | 11 << 1 | (uint64_t)TEST_DOMAIN << 28, "impossible order" },
 	{ 100, 1 | 3 << 1 | (uint64_t)TEST_DOMAIN << 28, "not aligned" },
