@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Quotas: how many frames a session is charged for.
+ * Quotas: how much memory a session is charged for.
  *
  * A block is charged to the session in its tag (20 bits of its private state word), which is the
  * one that the daemon offered it to; the session counts the frames of all blocks tagged with it:
@@ -15,18 +15,32 @@
  * words. grant_recharge() walks the words and moves the charges; it runs before a refusal and in
  * the sweep of a session that dies, on the worker. Whoever is charged is also noted as having
  * blocks in that section, so that a sweep finds every block tagged with its session.
+ *
+ * Objects have no tags: session.object_bytes is an estimate, strides added when objects are offered
+ * and subtracted when they come back, never below zero. Adoption moves objects but no bytes, so
+ * before a refusal grant_recharge() counts the session's objects by their words and sets the sum.
+ * When that is less than the estimate, somebody else has the difference: those that are met on the
+ * way are refused once, so that theirs is counted too.
+ * Blocks and objects count to the one limit, pages_max.
  */
-#include "daemon/grant.h"
+#include "daemon/object.h"
 
 #include <inttypes.h>
 
+/* relaxed, here and below: counters that limit; they order nothing */
+static int64_t object_frames(const struct session *s)
+{
+	int64_t bytes = atomic_load_explicit(&s->object_bytes, memory_order_relaxed);
+
+	return bytes > 0 ? (bytes + GRANT_FRAME - 1) >> PAGE_SHIFT : 0;
+}
+
 uint32_t charge_reserve(struct session *s, uint32_t order, uint32_t want)
 {
-	int64_t frames = INT64_C(1) << order, limit = (int64_t)s->pages_max, old;
-	int64_t n = want;
+	int64_t frames = INT64_C(1) << order, old;
+	int64_t limit = (int64_t)s->pages_max - object_frames(s), n = want;
 
 	if (!s->pages_max) {
-		/* relaxed, here and below: a counter that limits; it orders nothing */
 		atomic_fetch_add_explicit(&s->charge, n * frames, memory_order_relaxed);
 		return want;
 	}
@@ -83,8 +97,11 @@ void charge_inherit(struct domain *d, pfn_t pfn, const struct mm_block *b, uint3
 	struct session *s = session_by_id(d->kmmd->sessions, heir);
 	int64_t frames = INT64_C(1) << b->order;
 
+	/* Names only: nobody is charged. */
+	if (!heir && b->tag && mm_block_retag(d->mm, pfn, b->tag, 0))
+		charge_drop(d, b->tag, (uint64_t)frames);
 	/* Who ends has its entry among the holders still, and names the next heir when it goes. */
-	if (!s || b->tag == heir || !session_enter(s))
+	if (!heir || !s || b->tag == heir || !session_enter(s))
 		return;
 	grant_note_section(d, s, pfn);
 	atomic_fetch_add_explicit(&s->charge, frames, memory_order_relaxed);
@@ -100,8 +117,66 @@ const char *charge_text(const struct session *s, uint32_t order)
 {
 	return grant_text("the session holds %" PRId64 " of the %" PRIu64 " pages it may; %u more "
 	                  "are asked for: free some, or raise pages_max",
-	                  atomic_load_explicit(&s->charge, memory_order_relaxed), s->pages_max,
-	                  1u << order);
+	                  atomic_load_explicit(&s->charge, memory_order_relaxed) +
+	                          object_frames(s),
+	                  s->pages_max, 1u << order);
+}
+
+/* ---- objects ---- */
+
+uint32_t charge_reserve_objects(struct session *s, uint32_t stride, uint32_t want)
+{
+	int64_t pages, old = 0, n = want;
+
+	if (!s->pages_max) {
+		atomic_fetch_add_explicit(&s->object_bytes, n * stride, memory_order_relaxed);
+		return want;
+	}
+	if (atomic_load_explicit(&s->object_bytes_low, memory_order_relaxed))
+		return 0;
+	pages = (int64_t)s->pages_max - atomic_load_explicit(&s->charge, memory_order_relaxed);
+	old = atomic_load_explicit(&s->object_bytes, memory_order_relaxed);
+	do {
+		int64_t room = pages * GRANT_FRAME - old;
+
+		n = room > 0 ? room / stride : 0;
+		if (n > want)
+			n = want;
+		if (!n)
+			return 0;
+	} while (!atomic_compare_exchange_weak_explicit(&s->object_bytes, &old, old + n * stride,
+	                                                memory_order_relaxed,
+	                                                memory_order_relaxed));
+	return (uint32_t)n;
+}
+
+void charge_return_objects(struct session *s, uint64_t bytes)
+{
+	int64_t old = atomic_load_explicit(&s->object_bytes, memory_order_relaxed), left;
+
+	do {
+		left = old > (int64_t)bytes ? old - (int64_t)bytes : 0;
+	} while (!atomic_compare_exchange_weak_explicit(&s->object_bytes, &old, left,
+	                                                memory_order_relaxed,
+	                                                memory_order_relaxed));
+}
+
+void charge_drop_objects(struct domain *d, uint32_t session, uint64_t bytes)
+{
+	struct session *s = session ? session_by_id(d->kmmd->sessions, session) : NULL;
+
+	if (s)
+		charge_return_objects(s, bytes);
+}
+
+const char *charge_text_objects(const struct session *s, uint32_t stride)
+{
+	return grant_text("the session holds %" PRId64 " of the %" PRIu64 " pages it may, %" PRId64
+	                  " of them as objects; one of %u bytes more is asked for: free some, or "
+	                  "raise pages_max",
+	                  atomic_load_explicit(&s->charge, memory_order_relaxed) +
+	                          object_frames(s),
+	                  s->pages_max, object_frames(s), stride);
 }
 
 struct recharge {
@@ -134,4 +209,5 @@ void grant_recharge(struct domain *d, struct session *s)
 
 	grant_sections(d, s, mask);
 	grant_walk(d, mask, recharge_one, &r);
+	object_recount(d, s);
 }

@@ -20,9 +20,25 @@ struct depot;
 /* frames_max: what full magazines may hold in all. lent (NULL: none) says to which session each
  * magazine is lent, 0 none; the header of a lent one is left alone, the others are emptied. Before
  * there are other threads. -ENOMEM. */
-int depot_new(struct depot **ret, const struct control *c, uint64_t frames_max,
+int depot_new(struct depot **ret, const struct control *c, uint32_t nodes, uint64_t frames_max,
               const uint32_t lent[]);
 struct depot *depot_free(struct depot *d);
+
+/* ---- classes: what a full magazine carries ----
+ *
+ *   0 .. PAGE_CLASSES - 1                 page blocks (shm/control.h)
+ *   PAGE_CLASSES + cache * nodes + node   objects of that cache, from that node
+ */
+
+unsigned int depot_class_objects(const struct depot *d, uint32_t cache, uint32_t node);
+/* All classes that ever had a magazine are below. */
+unsigned int depot_classes(const struct depot *d);
+uint32_t depot_nodes(const struct depot *d);
+
+/* What magazine.kind says of the class: the class, or for objects the cache | DEPOT_KIND_OBJECTS.
+ */
+#define DEPOT_KIND_OBJECTS UINT32_C(0x80000000)
+void depot_set_kind(struct depot *d, magazine_id_t m, unsigned int class);
 
 /* The magazine that the functions below return is in the caller's hands: nobody else touches it
  * until it is put somewhere. */
@@ -31,6 +47,8 @@ struct depot *depot_free(struct depot *d);
 bool depot_take_empty(struct depot *d, magazine_id_t *ret);
 /* A full one of that class, with its rounds. */
 bool depot_take_full(struct depot *d, unsigned int class, magazine_id_t *ret, uint32_t *rounds);
+/* A full one of any class; false: there is none. */
+bool depot_take_any(struct depot *d, magazine_id_t *ret, unsigned int *class, uint32_t *rounds);
 /* A lent one back from its session: of several callers one wins. */
 bool depot_claim(struct depot *d, magazine_id_t m, uint32_t session);
 
@@ -52,10 +70,25 @@ uint32_t depot_size(const struct depot *d);
 /* Frames in full magazines. */
 uint64_t depot_frames(const struct depot *d);
 
+/* How many full magazines of the class nobody needed since the last call: the least that lay there
+ * at any time (Bonwick and Adams 2001, 3.5.2). A new interval begins. */
+uint32_t depot_trim(struct depot *d, unsigned int class);
+
+struct depot_count {
+	uint32_t full;   /* magazines */
+	uint64_t rounds; /* in them */
+};
+void depot_count(const struct depot *d, unsigned int class, struct depot_count *n);
+/* Of a cache on all nodes. */
+void depot_count_cache(const struct depot *d, uint32_t cache, struct depot_count *n);
+
 /* Magazines that their sessions emptied by themselves (LOADED -> EMPTY) come back: looks at the
- * next `budget` ones, tells the session of each that it found, returns how many. */
-uint32_t depot_reap(struct depot *d, uint32_t budget, void (*gone)(void *ctx, uint32_t session),
+ * others in turn until it has found `want` or has seen all, tells the session of each that it
+ * found, returns how many. */
+uint32_t depot_reap(struct depot *d, uint32_t want, void (*gone)(void *ctx, uint32_t session),
                     void *ctx);
+/* The same for one magazine lent to that session, which stays in the caller's hands. */
+bool depot_reap_one(struct depot *d, magazine_id_t m, uint32_t session);
 
 /* Checks lists, places and headers while no other thread uses the depot; findings as mm_validate.
  * Rounds and words are domain_validate()'s. */

@@ -2,9 +2,14 @@
 /*
  * A domain's life: its parts are made in an order in which each finds what it needs.
  *
- *   zones      from the section words (mm/); after a restart with what the owner words say
- *   holders    the persistent table; entries that hold nothing are dropped before words are judged
+ *   zones      nodes and zones, without frames yet
+ *   holders    the persistent table
+ *   names      the same
+ *   slabs      the space of caches (mm/), empty
+ *              then all of them together: of a new pool the sections come online; after a restart
+ *              domain_recover.c judges what the words say
  *   depot      magazines that sessions had stay lent, all others are empty
+ *   caches     what the slab layer took over, as sessions see it; the kmalloc families
  *   waiters    nobody waits
  *
  * domain_recover.c has the judgement after a restart. There is one domain, 0, "default"; it owns
@@ -18,13 +23,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/cache.h"
 #include "daemon/depot.h"
 #include "daemon/domain_private.h"
 #include "daemon/holder.h"
 #include "daemon/log.h"
+#include "daemon/name.h"
+#include "daemon/object.h"
 #include "daemon/pool.h"
 #include "daemon/pressure.h"
 #include "daemon/wait_queue.h"
+#include "daemon/worker.h"
 #include "shm/guard.h"
 
 #define DOMAIN_DAMAGE_LINES 100u
@@ -41,6 +50,29 @@ static void check_spoiled(struct domain *d)
 	domain_damage(d, "a member has spoiled its control memory; nothing more is granted");
 }
 
+/* What takes longer than a reactor may be busy. */
+static void tick_run(struct worker_job *job)
+{
+	struct domain *d = (struct domain *)((char *)job - offsetof(struct domain, tick));
+
+	slab_tick(d->slabs);
+	cache_tick(d);
+	/* release: pairs with the exchange in domain_tick(); the job may be submitted again */
+	atomic_store_explicit(&d->ticking, false, memory_order_release);
+}
+
+static void tick_submit(struct domain *d)
+{
+	/* acq_rel: pairs with the store above. A worker that is busy misses a tick, no more. */
+	if (atomic_exchange_explicit(&d->ticking, true, memory_order_acq_rel))
+		return;
+	d->tick.run = tick_run;
+	if (d->kmmd->worker)
+		worker_submit(d->kmmd->worker, &d->tick);
+	else
+		tick_run(&d->tick);
+}
+
 void domain_tick(struct domain *d)
 {
 	_Atomic uint32_t *scarce = &d->control.status->scarce;
@@ -48,6 +80,8 @@ void domain_tick(struct domain *d)
 	uint32_t left = atomic_load_explicit(scarce, memory_order_relaxed);
 
 	mm_tick(d->zones);
+	pressure_tick(d->pressure);
+	tick_submit(d);
 	check_spoiled(d);
 	if (left)
 		atomic_store_explicit(scarce, left - 1, memory_order_relaxed);
@@ -91,6 +125,20 @@ static int bring_online(struct domain *d)
 	return 0;
 }
 
+/* The space of caches, over the ledger. */
+static int slabs_make(struct domain *d, const struct pool *pool)
+{
+	const struct slab_memory memory = {
+		.cache = pool->ledger.cache,
+		.caches = pool->ledger.layout.nr_caches,
+		.slab = pool->ledger.slab,
+		.out = pool->ledger.out,
+		.words = d->control.object_words,
+	};
+
+	return slab_space_new(&d->slabs, d->mm, d->zones, &memory, &object_slab_ops, d);
+}
+
 static int domain_make(struct domain *d, const struct pool *pool)
 {
 	uint32_t *lent = NULL;
@@ -100,6 +148,10 @@ static int domain_make(struct domain *d, const struct pool *pool)
 	if (r < 0)
 		return r;
 	r = holder_table_new(&d->holders, pool->holder, pool->nr_holders);
+	if (r == 0)
+		r = name_table_new(&d->names, d, pool->ledger.name, LEDGER_NAMES_MAX);
+	if (r == 0)
+		r = slabs_make(d, pool);
 	if (r < 0)
 		return r;
 	if (pool->recovered) {
@@ -110,8 +162,11 @@ static int domain_make(struct domain *d, const struct pool *pool)
 	}
 	/* What full magazines may hold in all: an eighth of the frames. */
 	if (r >= 0)
-		r = depot_new(&d->depot, &d->control, d->control.geometry.frames / 8, lent);
+		r = depot_new(&d->depot, &d->control, mm_nr_nodes(d->zones),
+		              d->control.geometry.frames / 8, lent);
 	free(lent);
+	if (r >= 0)
+		r = cache_table_new(&d->caches, d);
 	if (r >= 0)
 		r = pressure_new(&d->pressure, d);
 	if (r >= 0)
@@ -151,8 +206,12 @@ struct domain *domain_free(struct domain *d)
 	d->waiters = wait_queue_free(d->waiters);
 	d->pressure = pressure_free(d->pressure);
 	d->depot = depot_free(d->depot);
+	d->caches = cache_table_free(d->caches);
+	d->slabs = slab_space_free(d->slabs);
+	d->names = name_table_free(d->names);
 	d->holders = holder_table_free(d->holders);
 	d->zones = mm_domain_free(d->zones);
+	free(d->object_bytes);
 	free(d);
 	return NULL;
 }

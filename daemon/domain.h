@@ -10,11 +10,15 @@
 #include <stdint.h>
 
 #include "daemon/kmmd.h"
+#include "daemon/worker.h"
 #include "mm/mm.h"
 #include "shm/control.h"
 
 struct depot;
 struct holder_table;
+struct slab_space;
+struct cache_table;
+struct name_table;
 struct wait_queue;
 struct pressure;
 struct session;
@@ -28,9 +32,18 @@ struct domain {
 	struct control control;
 	struct depot *depot;
 	struct holder_table *holders;
+	struct slab_space *slabs;   /* mm/'s half of caches and objects */
+	struct cache_table *caches; /* cache.h */
+	struct name_table *names;
 	struct wait_queue *waiters;
 	struct pressure *pressure; /* what happens while somebody waits */
+	struct worker_job tick;    /* what the worker does once a second */
+	_Atomic bool ticking;
 	unsigned int granule_shift;
+	/* An object word whose slab has gone never begins a new life at or below this generation.
+	 */
+	_Atomic uint64_t object_floor;
+	uint64_t *object_bytes;   /* by session, from the recovery to domain_account_sessions() */
 	_Atomic uint32_t damaged; /* words that made no sense */
 	_Atomic bool spoiled;     /* a hole was punched into the words: nothing is granted */
 };
@@ -86,21 +99,23 @@ uint64_t grant_withdraw_all(struct domain *d, struct session *s);
 /* Frees all that names s: words, magazines lent to it, its holds. s is SWEEPING, nobody acts for
  * it. May be interrupted by a death and run again. Worker. */
 uint64_t grant_sweep(struct domain *d, struct session *s);
-/* Moves the charge of blocks that changed hands by adoption to their owners; worker or reactor. */
+/* Moves the charge of blocks that changed hands by adoption to their owners, and counts the objects
+ * of s; worker or reactor. */
 void grant_recharge(struct domain *d, struct session *s);
-int grant_send(struct domain *d, struct session *from, pfn_t pfn, uint64_t generation,
+/* The three below: of a block or an object. -EINVAL: the granule cannot be one's first byte. */
+int grant_send(struct domain *d, struct session *from, uint32_t granule, uint64_t generation,
                struct session *to, const char **why);
-/* The session joins or leaves the holders of the block (kmm_get, kmm_put). -ESTALE not that life of
- * the block, or free; -EDQUOT the session's or the daemon's limit; -EINVAL no block's granule.
- * Leaving what it does not hold is 0. */
+/* The session joins or leaves the holders (kmm_get, kmm_put). -ESTALE not that life of the thing,
+ * or free; -EDQUOT the session's or the daemon's limit. Leaving what it does not hold is 0. */
 int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t generation,
                const char **why);
 int grant_release(struct domain *d, struct session *s, uint32_t cpu, uint32_t granule,
                   const char **why);
 
-/* ---- exchange.c: blocks in magazines ---- */
+/* ---- exchange.c: blocks in magazines (objects: object.h) ---- */
 
-/* Takes the magazine that s gave (header DEPOT) to the depot or frees its blocks. *accepted is how
+/* Takes the magazine that s gave (header DEPOT), with blocks or objects, to the depot or frees what
+ * it lists. *accepted is how
  * many of its rounds were what they claimed to be, *listed how many it listed; both 0 when s has no
  * such magazine (any more). */
 void exchange_give(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
@@ -117,8 +132,13 @@ int exchange_take_waiting(struct domain *d, struct session *s, uint32_t node, gf
 int exchange_empty(struct domain *d, struct session *s, magazine_id_t *ret);
 /* The client never learned of the offer: takes it back if it is still one. */
 void exchange_withdraw(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m);
-/* The depot's magazines back to the zones; frames. Any thread. */
+/* The depot's magazines back to the zones and slabs; frames that they held. Any thread. */
 uint64_t exchange_drain(struct domain *d, uint32_t cpu);
+/* The same of one cache (entered); objects. */
+struct cache;
+uint64_t exchange_drain_cache(struct domain *d, struct cache *c, uint32_t cpu);
+/* What the depot did not need since the last call goes back. One thread at a time. */
+uint64_t exchange_trim(struct domain *d, uint32_t cpu);
 
 /* ---- reports ---- */
 

@@ -3,25 +3,28 @@
  * Taking over a pool after a restart: the words decide.
  *
  * Clients go on meanwhile: they use what they hold, allocate from what they cache (RETURNED to
- * HELD), adopt, mark blocks returned, and fill or empty magazines that are LOADED by them. So every
+ * HELD), adopt, mark things returned, and fill or empty magazines that are LOADED by them. So every
  * change here is a compare-and-swap from what was judged, and the loser looks again.
  *
  *   1. magazines   LOADED by a known session: stay lent to it; all others will be empty. OFFERED
  *                  ones are taken back (header to EMPTY), so that no late claim comes
- *   2. holders     entries of unknown sessions, or whose block is not in that life any more, go
- *   3. blocks      mm/ asks about each allocated block; its word says:
+ *   2. holders     entries of unknown sessions and of names that are none go
+ *   3. objects     the slab layer asks about each object of each slab (object_recover.c)
+ *   4. blocks      mm/ asks about each allocated block; a slab stays when 3 found it. A word says:
  *                    FREE, OFFERED, RETURNED             it is free, generation + 1
  *                      (RETURNED and KEPT with holders:  it is theirs)
  *                    MAGAZINE lent                       it stays, else free
  *                    HELD by a known session             it stays
  *                    HELD by nobody                      it stays with its holders, else free
  *                    anything else                       damage: out of use until somebody looks
- *   4. all frames  a word that is not FREE where no block is allocated is damage; descriptors,
+ *   5. holders     entries whose thing is not in that life any more go; the others' are KEPT
+ *   6. names       likewise
+ *   7. all frames  a word that is not FREE where no block is allocated is damage; descriptors,
  *                  tags (who is charged) and KEPT are set to what they ought to be
  *
  * Sessions whose record says SWEEPING are known here; their sweep runs again afterwards.
  *
- * No other thread of ours exists yet. O(frames + magazines + holders).
+ * No other thread of ours exists yet. O(frames + objects + magazines + holders).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -29,21 +32,13 @@
 
 #include "daemon/depot.h"
 #include "daemon/domain_private.h"
-#include "daemon/grant.h"
 #include "daemon/holder.h"
 #include "daemon/log.h"
+#include "daemon/name.h"
+#include "daemon/object.h"
 #include "daemon/pool.h"
 
-#define RACES_MAX 64 /* a client that never lets go spoils its own domain only */
-
-struct recovery {
-	struct domain *d;
-	const struct pool *pool;
-	uint32_t *lent;
-	uint64_t kept, freed; /* frames */
-};
-
-static bool session_known(const struct recovery *r, uint32_t id)
+bool recovery_session_known(const struct recovery *r, uint32_t id)
 {
 	/* acquire: pairs with the commit of the record */
 	return id && id < r->pool->nr_sessions &&
@@ -61,9 +56,10 @@ static void recover_magazines(struct recovery *r)
 		uint64_t h = magazine_load(mag);
 		unsigned int race;
 
-		for (race = 0; race < RACES_MAX && magazine_state(h) != MAGAZINE_EMPTY; race++) {
+		for (race = 0;
+		     race < RECOVERY_RACES_MAX && magazine_state(h) != MAGAZINE_EMPTY; race++) {
 			if (magazine_state(h) == MAGAZINE_LOADED &&
-			    session_known(r, magazine_owner(h))) {
+			    recovery_session_known(r, magazine_owner(h))) {
 				r->lent[m] = magazine_owner(h);
 				break;
 			}
@@ -73,53 +69,79 @@ static void recover_magazines(struct recovery *r)
 	}
 }
 
-/* ---- 2. holders ---- */
+/* ---- 2. and 5. holders, 6. names ---- */
 
-static bool holder_live(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
+static bool holder_known(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
 {
 	struct recovery *r = ctx;
-	struct mm_block b;
-	pfn_t pfn;
+
+	if (!thing_granule_ok(r->d, granule))
+		return false;
+	return session ? recovery_session_known(r, session) :
+	                 name_has(r->d->names, granule, generation);
+}
+
+static bool thing_live(void *ctx, uint32_t granule, uint64_t generation)
+{
+	struct recovery *r = ctx;
+	struct thing t;
 	uint64_t w;
 
-	if (!session_known(r, session) || !domain_granule_pfn(r->d, granule, &pfn) ||
-	    !mm_block_get(r->d->mm, pfn, &b))
+	if (!thing_granule_ok(r->d, granule) || !thing_find(r->d, granule, &t))
 		return false;
-	w = owner_load(&r->d->control.word[pfn]);
+	w = owner_load(t.word);
 	return (owner_kind(w) == OWNER_HELD || owner_kind(w) == OWNER_RETURNED) &&
 	       owner_generation(w) == generation;
 }
 
-/* ---- 3. blocks ---- */
-
-static bool has_holders(const struct recovery *r, pfn_t pfn, uint64_t w)
+/* A death between the entry and KEPT. By exchange: only what was judged. */
+static void set_kept(struct recovery *r, uint32_t granule, uint64_t generation)
 {
-	return holder_count(r->d->holders, domain_granule(r->d, pfn), owner_generation(w)) > 0;
+	unsigned int race;
+	struct thing t;
+	uint64_t w;
+
+	thing_find(r->d, granule, &t);
+	w = owner_load(t.word);
+	for (race = 0; race < RECOVERY_RACES_MAX; race++)
+		if ((w & OWNER_KEPT) || owner_generation(w) != generation ||
+		    owner_cas(t.word, &w, w | OWNER_KEPT))
+			return;
 }
 
-enum verdict {
-	VERDICT_FREE,
-	VERDICT_KEEP,
-	VERDICT_HOLDERS, /* nobody owns it, its holders keep it */
-	VERDICT_DAMAGED,
-};
+static bool holder_live(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
+{
+	(void)session;
+	if (!thing_live(ctx, granule, generation))
+		return false;
+	set_kept(ctx, granule, generation);
+	return true;
+}
 
-static enum verdict judge(const struct recovery *r, pfn_t pfn, uint64_t w)
+/* ---- 4. blocks ---- */
+
+static bool has_holders(const struct recovery *r, uint32_t granule, uint64_t w)
+{
+	return holder_count(r->d->holders, granule, owner_generation(w)) > 0;
+}
+
+enum recovery_verdict recovery_judge(const struct recovery *r, uint32_t granule, uint64_t w)
 {
 	switch (owner_kind(w)) {
 	case OWNER_FREE:
 	case OWNER_OFFERED:
 		return VERDICT_FREE;
 	case OWNER_RETURNED:
-		return (w & OWNER_KEPT) && has_holders(r, pfn, w) ? VERDICT_HOLDERS : VERDICT_FREE;
+		return (w & OWNER_KEPT) && has_holders(r, granule, w) ? VERDICT_HOLDERS :
+		                                                        VERDICT_FREE;
 	case OWNER_MAGAZINE:
 		return owner_id(w) < r->d->control.geometry.magazines && r->lent[owner_id(w)] ?
 		               VERDICT_KEEP :
 		               VERDICT_FREE;
 	case OWNER_HELD:
 		if (!owner_id(w))
-			return has_holders(r, pfn, w) ? VERDICT_HOLDERS : VERDICT_FREE;
-		return session_known(r, owner_id(w)) ? VERDICT_KEEP : VERDICT_DAMAGED;
+			return has_holders(r, granule, w) ? VERDICT_HOLDERS : VERDICT_FREE;
+		return recovery_session_known(r, owner_id(w)) ? VERDICT_KEEP : VERDICT_DAMAGED;
 	default:
 		return VERDICT_DAMAGED;
 	}
@@ -132,8 +154,10 @@ static bool keep_block(void *ctx, pfn_t pfn, const struct mm_block *b)
 	uint64_t w = owner_load(word);
 	unsigned int race;
 
-	for (race = 0; race < RACES_MAX; race++) {
-		switch (judge(r, pfn, w)) {
+	if (b->slab)
+		return slab_present(r->d->slabs, pfn);
+	for (race = 0; race < RECOVERY_RACES_MAX; race++) {
+		switch (recovery_judge(r, domain_granule(r->d, pfn), w)) {
 		case VERDICT_FREE:
 			if (owner_kind(w) == OWNER_FREE ||
 			    owner_cas(word, &w, owner_reborn(w, OWNER_FREE, 0))) {
@@ -168,16 +192,15 @@ static void report_line(void *ctx, const char *text)
 	log_error("%s", text);
 }
 
-/* ---- 4. all frames ---- */
+/* ---- 7. all frames ---- */
 
-static void correct_kept(struct recovery *r, pfn_t pfn)
+void recovery_correct_kept(const struct recovery *r, uint32_t granule, owner_word_t *word)
 {
-	owner_word_t *word = &r->d->control.word[pfn];
 	uint64_t w = owner_load(word);
 	unsigned int race;
 
-	for (race = 0; race < RACES_MAX; race++) {
-		bool held = has_holders(r, pfn, w);
+	for (race = 0; race < RECOVERY_RACES_MAX; race++) {
+		bool held = has_holders(r, granule, w);
 
 		if (held == !!(w & OWNER_KEPT) ||
 		    owner_cas(word, &w, held ? w | OWNER_KEPT : w & ~OWNER_KEPT))
@@ -194,7 +217,7 @@ static uint32_t charged_session(const struct recovery *r, pfn_t pfn)
 		id = id < r->d->control.geometry.magazines ? r->lent[id] : 0;
 	else if (owner_is(w, OWNER_HELD, 0))
 		id = holder_first(r->d->holders, domain_granule(r->d, pfn), owner_generation(w));
-	return session_known(r, id) ? id : 0;
+	return recovery_session_known(r, id) ? id : 0;
 }
 
 static void correct_block(struct recovery *r, pfn_t pfn, const struct mm_block *b)
@@ -205,7 +228,7 @@ static void correct_block(struct recovery *r, pfn_t pfn, const struct mm_block *
 	bool cacheable = page_class(b->order, b->migratetype) >= 0;
 	uint32_t tag = charged_session(r, pfn);
 
-	correct_kept(r, pfn);
+	recovery_correct_kept(r, domain_granule(r->d, pfn), &r->d->control.word[pfn]);
 	/* whether it was asked for by zone is known to the descriptor alone */
 	if (page_desc_kind(was) == PAGE_BLOCK && page_desc_order(was) == b->order)
 		cacheable = cacheable && (was & PAGE_DESC_CACHEABLE);
@@ -243,13 +266,18 @@ static void correct_frames(struct recovery *r)
 		if (info.state != SECTION_ONLINE || info.domain != r->d->id)
 			continue;
 		pfn = mm_section_start(r->d->mm, (section_id_t){ nr });
-		for (i = 0; i < frames; i++, pfn++) {
+		for (i = 0; i < frames; i++) {
+			struct slab_about slab;
 			struct mm_block b;
 
-			if (mm_block_get(r->d->mm, pfn, &b))
-				correct_block(r, pfn, &b);
-			else
-				correct_free(r, pfn);
+			if (mm_block_get(r->d->mm, pfn + i, &b)) {
+				correct_block(r, pfn + i, &b);
+			} else if (slab_about_at(r->d->slabs, pfn + i, &slab)) {
+				object_correct_slab(r->d, &slab);
+				i += (1u << kmem_cache_geometry(slab.cache)->order) - 1;
+			} else {
+				correct_free(r, pfn + i);
+			}
 		}
 	}
 }
@@ -260,15 +288,26 @@ int domain_recover(struct domain *d, const struct pool *pool, uint32_t lent[])
 	uint32_t dropped;
 	int rc;
 
+	free(d->object_bytes);
+	d->object_bytes = calloc(pool->nr_sessions + 1, sizeof(d->object_bytes[0]));
+	if (!d->object_bytes)
+		return -ENOMEM;
 	recover_magazines(&r);
-	dropped = holder_recover(d->holders, holder_live, &r);
+	dropped = holder_recover(d->holders, holder_known, &r);
+	rc = slab_space_recover(d->slabs, object_judge, report_line, &r);
+	if (rc < 0)
+		return rc;
 	rc = mm_domain_recover(d->zones, keep_block, report_line, &r);
 	if (rc < 0)
 		return rc;
+	dropped += holder_recover(d->holders, holder_live, &r);
+	if (d->names)
+		name_recover(d->names, thing_live, &r);
 	correct_frames(&r);
-	log_notice("domain %s taken over: %" PRIu64 " pages stay granted, %" PRIu64
+	log_notice("domain %s taken over: %" PRIu64 " pages and %" PRIu64
+	           " objects stay granted, %" PRIu64 " and %" PRIu64
 	           " unclaimed or given back ones were freed, %u holds of the dead dropped",
-	           d->name, r.kept, r.freed, dropped);
+	           d->name, r.kept, r.objects_kept, r.freed, r.objects_freed, dropped);
 	return 0;
 }
 
@@ -281,7 +320,7 @@ static void count_hold(void *ctx, uint32_t session, uint32_t granule, uint64_t g
 	(void)granule;
 	(void)generation;
 	/* relaxed: there are no other threads yet */
-	if (s)
+	if (session && s)
 		atomic_fetch_add_explicit(&s->holds, 1, memory_order_relaxed);
 }
 
@@ -305,6 +344,7 @@ void domain_account_sessions(struct domain *d)
 {
 	uint64_t mask[CONTROL_SECTIONS_MAX / 64];
 	magazine_id_t m;
+	uint32_t id;
 
 	grant_sections(d, NULL, mask);
 	grant_walk(d, mask, account_block, d);
@@ -315,4 +355,10 @@ void domain_account_sessions(struct domain *d)
 		if (s)
 			atomic_fetch_add_explicit(&s->magazines, 1, memory_order_relaxed);
 	}
+	for (id = 1; d->object_bytes && id < session_table_size(d->kmmd->sessions); id++)
+		/* relaxed: as above */
+		atomic_store_explicit(&session_by_id(d->kmmd->sessions, id)->object_bytes,
+		                      (int64_t)d->object_bytes[id], memory_order_relaxed);
+	free(d->object_bytes);
+	d->object_bytes = NULL;
 }

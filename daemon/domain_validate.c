@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The cross-check of a domain: what words, descriptors, magazines, holders and charges say of each
- * other and of mm/'s private words. All reactors stand still; clients do not. What they may change
- * by one exchange of a word while it is looked at is allowed in any of its states:
+ * other and of mm/'s private words. (Objects and slabs: object_validate.c.) All reactors stand
+ * still; clients do not. What they may change by one exchange of a word while it is looked at is
+ * allowed in any of its states:
  *
  *   - a block's word may go OFFERED -> HELD -> RETURNED -> MAGAZINE (of a magazine lent to the same
  *     session) and back, or to another session by adoption. All of these are legal beside an
@@ -12,6 +13,8 @@
  *
  * Everything else is the daemon's own and must agree:
  *
+ *     frames of a slab: words FREE, descriptors the slab's
+ *     else
  *     block allocated  <=>  word not FREE  <=>  descriptor PAGE_BLOCK of its order, type, place
  *     word names a session: it is one; a magazine: it is full (and lists it) or lent
  *     KEPT  <=>  the holder table has entries of that life of the block
@@ -24,8 +27,9 @@
 #include <stdlib.h>
 
 #include "daemon/depot.h"
-#include "daemon/grant.h"
+#include "daemon/domain_private.h"
 #include "daemon/holder.h"
+#include "daemon/object.h"
 #include "daemon/wait_queue.h"
 
 struct session_sum {
@@ -42,6 +46,7 @@ struct check {
 	struct session_sum *sum; /* by session */
 	uint32_t *naming;        /* by magazine: words that name it */
 	uint8_t *listed;         /* by frame: stands in a full magazine */
+	uint64_t *listed_object; /* the same by owner word, a bit each */
 };
 
 __attribute__((format(printf, 2, 3))) static void finding(struct check *c, const char *fmt, ...)
@@ -151,6 +156,29 @@ static void check_free(struct check *c, pfn_t pfn)
 		        desc);
 }
 
+static void check_slab_frames(struct check *c, const struct slab_about *s)
+{
+	uint64_t ours = object_slab_descriptor(s);
+	uint32_t i, n = 1u << kmem_cache_geometry(s->cache)->order;
+
+	for (i = 0; i < n; i++) {
+		pfn_t pfn = s->head + i;
+		uint64_t w = owner_load(&c->d->control.word[pfn]);
+		uint64_t desc = atomic_load_explicit(&c->d->control.desc[pfn],
+		                                     memory_order_acquire);
+
+		if (owner_kind(w) != OWNER_FREE)
+			finding(c,
+			        "frame %u is in a slab but its word says kind %u, owner %u", pfn,
+			        (unsigned int)owner_kind(w), owner_id(w));
+		if (desc != ours)
+			finding(c,
+			        "the descriptor of frame %u is %#" PRIx64
+			        ", the slab's is %#" PRIx64,
+			        pfn, desc, ours);
+	}
+}
+
 static void check_frames(struct check *c)
 {
 	pfn_t frames = (pfn_t)1 << c->d->control.geometry.section_order, pfn, i;
@@ -169,18 +197,45 @@ static void check_frames(struct check *c)
 		if (!ours)
 			continue;
 		pfn = mm_section_start(c->d->mm, (section_id_t){ nr });
-		for (i = 0; i < frames; i++, pfn++) {
+		for (i = 0; i < frames; i++) {
+			struct slab_about slab;
 			struct mm_block b;
 
-			if (mm_block_get(c->d->mm, pfn, &b))
-				check_block(c, pfn, &b);
-			else
-				check_free(c, pfn);
+			if (mm_block_get(c->d->mm, pfn + i, &b)) {
+				check_block(c, pfn + i, &b);
+			} else if (slab_about_at(c->d->slabs, pfn + i, &slab)) {
+				check_slab_frames(c, &slab);
+				i += (1u << kmem_cache_geometry(slab.cache)->order) - 1;
+			} else {
+				check_free(c, pfn + i);
+			}
 		}
 	}
 }
 
-/* A full magazine lists exactly the blocks whose words name it. */
+/* The thing stands in no other place of a full magazine. */
+static bool list_once(struct check *c, const struct thing *t)
+{
+	uint64_t bit = UINT64_C(1) << t->object.word % 64;
+	uint64_t *words = &c->listed_object[t->object.word / 64];
+
+	if (!t->is_object)
+		return !c->listed[t->pfn]++;
+	if (*words & bit)
+		return false;
+	*words |= bit;
+	return true;
+}
+
+static bool round_right(struct check *c, magazine_id_t m, uint32_t granule)
+{
+	struct thing t = { .granule = granule };
+
+	return thing_granule_ok(c->d, granule) && thing_find(c->d, granule, &t) &&
+	       owner_is(owner_load(t.word), OWNER_MAGAZINE, m.nr) && list_once(c, &t);
+}
+
+/* A full magazine lists exactly the things whose words name it. */
 static void check_magazines(struct check *c)
 {
 	magazine_id_t m;
@@ -199,18 +254,11 @@ static void check_magazines(struct check *c)
 			continue;
 		}
 		n = depot_rounds(c->d->depot, m);
-		for (i = 0; i < n; i++) {
-			pfn_t pfn;
-
+		for (i = 0; i < n; i++)
 			/* relaxed: written before the header that depot_validate() checks */
-			if (domain_granule_pfn(
-				    c->d,
-				    atomic_load_explicit(&mag->round[i], memory_order_relaxed),
-				    &pfn) &&
-			    owner_is(owner_load(&c->d->control.word[pfn]), OWNER_MAGAZINE, m.nr) &&
-			    !c->listed[pfn]++)
-				right++;
-		}
+			right += round_right(
+				c, m,
+				atomic_load_explicit(&mag->round[i], memory_order_relaxed));
 		if (right != n || c->naming[m.nr] != n)
 			finding(c,
 			        "magazine %u holds %u rounds, of which %u are right; %u words name "
@@ -222,17 +270,17 @@ static void check_magazines(struct check *c)
 static void check_holder(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
 {
 	struct check *c = ctx;
-	struct mm_block b;
-	pfn_t pfn;
+	struct thing t;
 
-	if (!session_exists(c, session))
+	/* Session 0: names, which name_validate() compares. */
+	if (session && !session_exists(c, session))
 		finding(c, "session %u holds granule %u, but there is no such session", session,
 		        granule);
-	else
+	else if (session)
 		c->sum[session].holds++;
-	if (!domain_granule_pfn(c->d, granule, &pfn) || !mm_block_get(c->d->mm, pfn, &b) ||
-	    owner_generation(owner_load(&c->d->control.word[pfn])) != generation)
-		finding(c, "session %u holds granule %u, where that block is not any more", session,
+	if (!thing_granule_ok(c->d, granule) || !thing_find(c->d, granule, &t) ||
+	    owner_generation(owner_load(t.word)) != generation)
+		finding(c, "session %u holds granule %u, where that thing is not any more", session,
 		        granule);
 }
 
@@ -256,7 +304,7 @@ static void check_sessions(struct check *c)
 			finding(c, "session %u is said to have %u magazines, it has %u", id,
 			        magazines, sum->magazines);
 		if (session_exists(c, id) && holds != sum->holds)
-			finding(c, "session %u is said to hold %u blocks, it holds %u", id, holds,
+			finding(c, "session %u is said to hold %u things, it holds %u", id, holds,
 			        sum->holds);
 	}
 }
@@ -269,10 +317,12 @@ size_t domain_validate(struct domain *d, mm_report_fn report, void *ctx)
 	c.sum = calloc(c.nr_sessions + 1, sizeof(*c.sum));
 	c.naming = calloc((size_t)depot_size(d->depot) + 1, sizeof(*c.naming));
 	c.listed = calloc(d->control.geometry.frames, 1);
-	if (!c.sum || !c.naming || !c.listed) {
+	c.listed_object = calloc(d->control.object_words / 64 + 1, sizeof(*c.listed_object));
+	if (!c.sum || !c.naming || !c.listed || !c.listed_object) {
 		finding(&c, "there is no memory for the check");
 	} else {
 		check_frames(&c);
+		c.findings += object_validate(d, c.naming, report, ctx);
 		check_magazines(&c);
 		holder_for_each(d->holders, check_holder, &c);
 		check_sessions(&c);
@@ -283,5 +333,6 @@ size_t domain_validate(struct domain *d, mm_report_fn report, void *ctx)
 	free(c.sum);
 	free(c.naming);
 	free(c.listed);
+	free(c.listed_object);
 	return c.findings;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Blocks that change hands many at a time, in magazines (shm/magazine.h, depot.h).
+ * Blocks and objects that change hands many at a time, in magazines (shm/magazine.h, depot.h).
+ * Here: magazines themselves, and those with blocks; exchange_object.c has those with objects.
  *
  *   take   a full magazine of the depot, or an empty one filled from the zones:
  *          rounds, words MAGAZINE m, header OFFERED(s); the session is charged
@@ -10,33 +11,25 @@
  * Rounds lie in memory that clients write. A round is believed only if its word names the magazine
  * and mm/ says that a block of the magazine's class begins there; the private tag then moves by one
  * exchange, so a frame listed twice counts once. A round that is not believed is dropped: where its
- * word named the magazine nonetheless, domain_validate() reports it.
+ * word named the magazine nonetheless, domain_validate() reports it. What a magazine carries
+ * follows from what its rounds are, not from what its `kind` says.
  *
  * The depot takes a magazine when all its rounds are of one class, nobody waits for memory, and it
- * has room; otherwise the blocks are freed. Costs O(rounds), at most 512, without allocation.
+ * has room; otherwise the blocks are freed. When no empty magazine is left, a full one of the depot
+ * is emptied, so that exchanges go on. Costs O(rounds), at most 512, without allocation.
  */
-#include "daemon/grant.h"
-
 #include <errno.h>
 
-#include "daemon/depot.h"
+#include "daemon/exchange_private.h"
 #include "daemon/wait_queue.h"
 
-#define EXCHANGE_REAP 64u /* magazines looked at when none is free */
-
-static struct magazine *magazine_of(const struct domain *d, magazine_id_t m)
-{
-	return &d->control.magazine[m.nr];
-}
+#define EXCHANGE_REAP 32u /* magazines wanted back when none is free */
 
 /* The frame of round i, when its word names the magazine and the frame is a block of ours. */
 static bool round_get(struct domain *d, magazine_id_t m, uint32_t i, pfn_t *pfn, uint64_t *w,
                       struct mm_block *b)
 {
-	/* relaxed: the header was read with acquire after the rounds were written */
-	uint32_t granule = atomic_load_explicit(&magazine_of(d, m)->round[i], memory_order_relaxed);
-
-	if (!domain_granule_pfn(d, granule, pfn))
+	if (!domain_granule_pfn(d, exchange_round(d, m, i), pfn))
 		return false;
 	*w = owner_load(&d->control.word[*pfn]);
 	return owner_is(*w, OWNER_MAGAZINE, m.nr) && mm_block_get(d->mm, *pfn, b) &&
@@ -63,10 +56,41 @@ static void session_gone(void *ctx, uint32_t session)
 		atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
 }
 
-static bool take_empty(struct domain *d, struct session *s, magazine_id_t *m)
+/* A session that takes one magazine after the other has mostly emptied the last ones: these serve
+ * again, without a search, and are in our caches still. */
+static bool take_lately(struct domain *d, struct session *s, magazine_id_t *m)
 {
-	uint32_t limit = depot_size(d->depot) / 8;
+	unsigned int i;
 
+	/* relaxed, here and in exchange_lend(): hints; the depot knows */
+	for (i = 0; i < sizeof(s->lent_lately) / sizeof(s->lent_lately[0]); i++) {
+		uint32_t at = atomic_load_explicit(&s->lent_lately[i], memory_order_relaxed);
+
+		if (!at)
+			continue;
+		m->nr = at - 1;
+		if (depot_reap_one(d->depot, *m, s->id))
+			return true;
+	}
+	return false;
+}
+
+void exchange_lend(struct domain *d, struct session *s, magazine_id_t m, uint32_t rounds)
+{
+	uint32_t n = sizeof(s->lent_lately) / sizeof(s->lent_lately[0]);
+	uint32_t at = atomic_fetch_add_explicit(&s->lent_next, 1, memory_order_relaxed) % n;
+
+	atomic_store_explicit(&s->lent_lately[at], m.nr + 1, memory_order_relaxed);
+	depot_lend(d->depot, m, s->id, MAGAZINE_OFFERED, rounds);
+}
+
+bool exchange_take_empty(struct domain *d, struct session *s, bool may_free, magazine_id_t *m)
+{
+	uint32_t limit = depot_size(d->depot) / 8, listed;
+	unsigned int class;
+
+	if (take_lately(d, s, m))
+		return true;
 	if (limit < 4)
 		limit = 4;
 	if (atomic_fetch_add_explicit(&s->magazines, 1, memory_order_relaxed) >= limit) {
@@ -79,41 +103,85 @@ static bool take_empty(struct domain *d, struct session *s, magazine_id_t *m)
 	depot_reap(d->depot, EXCHANGE_REAP, session_gone, d);
 	if (depot_take_empty(d->depot, m))
 		return true;
+	if (may_free && depot_take_any(d->depot, m, &class, &listed)) {
+		exchange_empty_full(d, MM_CPU_NONE, *m, class, listed);
+		return true;
+	}
 refuse:
 	atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
 	return false;
 }
 
-static void put_back(struct domain *d, struct session *s, magazine_id_t m)
+void exchange_put_empty(struct domain *d, struct session *s, magazine_id_t m)
 {
 	depot_put_empty(d->depot, m);
 	atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
 }
 
-/* ---- give ---- */
-
-void exchange_give(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
-                   uint32_t *accepted, uint32_t *listed)
+uint64_t exchange_empty_full(struct domain *d, uint32_t cpu, magazine_id_t m, unsigned int class,
+                             uint32_t listed)
 {
 	struct grant_batch batch;
-	uint32_t i, n, frames = 0, good = 0;
-	bool keep = !wait_queue_waiting(d->waiters);
-	int class = -1;
-	uint64_t h, w;
 	struct mm_block b;
+	uint32_t i;
+	uint64_t w;
 	pfn_t pfn;
 
-	*accepted = 0;
-	*listed = 0;
-	if (!depot_claim(d->depot, m, s->id))
-		return;
-	h = magazine_load(magazine_of(d, m));
-	if (!magazine_is(h, MAGAZINE_DEPOT, 0)) {
-		depot_unclaim(d->depot, m, s->id);
-		return;
+	if (class >= PAGE_CLASSES)
+		return exchange_empty_objects(d, cpu, m, listed);
+	grant_batch_init(&batch, d, cpu);
+	for (i = 0; i < listed; i++)
+		if (round_get(d, m, i, &pfn, &w, &b))
+			grant_take_back(&batch, pfn, w);
+	grant_batch_flush(&batch);
+	return batch.frames;
+}
+
+uint32_t exchange_free_mixed(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
+                             uint32_t listed)
+{
+	struct object_batch objects;
+	struct grant_batch pages;
+	uint32_t i, n = 0;
+	struct thing t;
+
+	object_batch_init(&objects, d, cpu);
+	grant_batch_init(&pages, d, cpu);
+	for (i = 0; i < listed; i++) {
+		uint32_t granule = exchange_round(d, m, i);
+		struct slab_object o;
+		uint64_t w;
+
+		if (!thing_granule_ok(d, granule) || !thing_find(d, granule, &t))
+			continue;
+		w = owner_load(t.word);
+		if (!owner_is(w, OWNER_MAGAZINE, m.nr))
+			continue;
+		n++;
+		if (!t.is_object)
+			grant_take_back(&pages, t.pfn, w);
+		else if (object_batch_find(&objects, t.object.address, &o) &&
+		         o.word == t.object.word &&
+		         object_batch_take_back(&objects, &o, w, true) == GRANT_BACK_FREED && s)
+			charge_return_objects(s, kmem_cache_geometry(o.cache)->stride);
 	}
-	atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
-	n = magazine_count(h);
+	grant_batch_flush(&pages);
+	object_batch_end(&objects);
+	return n;
+}
+
+/* ---- give ---- */
+
+/* The magazine is in our hands; how many of its rounds were right. */
+static uint32_t give_blocks(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
+                            uint32_t n, bool keep)
+{
+	uint32_t i, frames = 0, good = 0;
+	int class = -1;
+	struct mm_block b;
+	uint64_t w;
+	pfn_t pfn;
+
 	for (i = 0; i < n; i++) {
 		int c;
 
@@ -127,22 +195,43 @@ void exchange_give(struct domain *d, struct session *s, uint32_t cpu, magazine_i
 		frames += 1u << b.order;
 		good++;
 	}
-	*accepted = good;
-	*listed = n;
 	/* Partly bad magazines are not worth keeping. */
 	if (keep && good && good == n) {
 		for (i = 0; i < n; i++)
 			if (round_get(d, m, i, &pfn, &w, &b))
 				charge_move(d, pfn, 0);
 		if (depot_put_full(d->depot, m, (unsigned int)class, n, frames))
-			return;
+			return good;
 	}
-	grant_batch_init(&batch, d, cpu);
-	for (i = 0; i < n; i++)
-		if (round_get(d, m, i, &pfn, &w, &b))
-			grant_take_back(&batch, pfn, w);
+	if (good < n)
+		good = exchange_free_mixed(d, s, cpu, m, n);
+	else
+		exchange_empty_full(d, cpu, m, 0, n);
 	depot_put_empty(d->depot, m);
-	grant_batch_flush(&batch);
+	return good;
+}
+
+void exchange_give(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
+                   uint32_t *accepted, uint32_t *listed)
+{
+	bool keep = !wait_queue_waiting(d->waiters);
+	uint64_t h, address;
+
+	*accepted = 0;
+	*listed = 0;
+	if (!depot_claim(d->depot, m, s->id))
+		return;
+	h = magazine_load(exchange_magazine(d, m));
+	if (!magazine_is(h, MAGAZINE_DEPOT, 0)) {
+		depot_unclaim(d->depot, m, s->id);
+		return;
+	}
+	atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
+	*listed = magazine_count(h);
+	if (exchange_lists_objects(d, m, *listed, &address))
+		*accepted = exchange_give_objects(d, s, cpu, m, *listed, address, keep);
+	else
+		*accepted = give_blocks(d, s, cpu, m, *listed, keep);
 }
 
 /* ---- take ---- */
@@ -169,9 +258,7 @@ static uint32_t take_rounds(struct domain *d, struct session *s, uint32_t cpu, m
 		grant_note_section(d, s, pfn);
 		if (!mm_block_retag(d->mm, pfn, 0, s->id))
 			continue; /* listed twice */
-		/* relaxed: published by the header */
-		atomic_store_explicit(&magazine_of(d, m)->round[n++], domain_granule(d, pfn),
-		                      memory_order_relaxed);
+		exchange_set_round(d, m, n++, domain_granule(d, pfn));
 	}
 	charge_return(s, (uint64_t)(reserved - n) << order);
 	grant_batch_flush(&batch);
@@ -188,11 +275,11 @@ static uint32_t take_from_depot(struct domain *d, struct session *s, uint32_t cp
 		atomic_fetch_add_explicit(&s->magazines, 1, memory_order_relaxed);
 		n = take_rounds(d, s, cpu, m, listed, order, class, want);
 		if (n) {
-			depot_lend(d->depot, m, s->id, MAGAZINE_OFFERED, n);
+			exchange_lend(d, s, m, n);
 			*ret = m;
 			return n;
 		}
-		put_back(d, s, m);
+		exchange_put_empty(d, s, m);
 		if (!charge_reserve(s, order, 1))
 			return 0; /* it was the quota; the zones' path says so */
 		charge_return(s, UINT64_C(1) << order);
@@ -201,7 +288,8 @@ static uint32_t take_from_depot(struct domain *d, struct session *s, uint32_t cp
 }
 
 static int take_from_zones(struct domain *d, struct session *s, const struct mm_request *r,
-                           uint32_t want, magazine_id_t *ret, uint32_t *n, const char **why)
+                           int class, bool may_free, uint32_t want, magazine_id_t *ret,
+                           uint32_t *n, const char **why)
 {
 	pfn_t pfn[GRANT_ROUNDS_MAX];
 	uint32_t i, reserved = charge_reserve(s, r->order, want);
@@ -212,7 +300,7 @@ static int take_from_zones(struct domain *d, struct session *s, const struct mm_
 		*why = charge_text(s, r->order);
 		return -EDQUOT;
 	}
-	if (!take_empty(d, s, &m)) {
+	if (!exchange_take_empty(d, s, may_free, &m)) {
 		charge_return(s, (uint64_t)reserved << r->order);
 		*why = "no magazine is free";
 		return -EAGAIN;
@@ -221,7 +309,7 @@ static int take_from_zones(struct domain *d, struct session *s, const struct mm_
 	charge_return(s, (uint64_t)(reserved - got) << r->order);
 	if (!got) {
 		grant_note_scarce(d);
-		put_back(d, s, m);
+		exchange_put_empty(d, s, m);
 		*why = grant_text("no block of order %u is free for these flags (0x%x)", r->order,
 		                  r->gfp);
 		return -ENOMEM;
@@ -229,11 +317,10 @@ static int take_from_zones(struct domain *d, struct session *s, const struct mm_
 	for (i = 0; i < got; i++) {
 		grant_note_section(d, s, pfn[i]);
 		grant_publish(d, pfn[i], r->gfp, OWNER_MAGAZINE, m.nr);
-		/* relaxed: published by the header */
-		atomic_store_explicit(&magazine_of(d, m)->round[i], domain_granule(d, pfn[i]),
-		                      memory_order_relaxed);
+		exchange_set_round(d, m, i, domain_granule(d, pfn[i]));
 	}
-	depot_lend(d->depot, m, s->id, MAGAZINE_OFFERED, (uint32_t)got);
+	depot_set_kind(d->depot, m, (unsigned int)class);
+	exchange_lend(d, s, m, (uint32_t)got);
 	*ret = m;
 	*n = (uint32_t)got;
 	return 0;
@@ -267,7 +354,7 @@ int exchange_take_waiting(struct domain *d, struct session *s, uint32_t node, gf
 	};
 	int class, rc = take_check(d, &r, &class, why);
 
-	return rc ? rc : take_from_zones(d, s, &r, rounds, ret, n, why);
+	return rc ? rc : take_from_zones(d, s, &r, class, false, rounds, ret, n, why);
 }
 
 int exchange_take(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, uint32_t order,
@@ -286,16 +373,16 @@ int exchange_take(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, 
 		*n = got;
 		return 0;
 	}
-	return take_from_zones(d, s, &r, rounds, ret, n, why);
+	return take_from_zones(d, s, &r, class, true, rounds, ret, n, why);
 }
 
 int exchange_empty(struct domain *d, struct session *s, magazine_id_t *ret)
 {
 	magazine_id_t m;
 
-	if (!take_empty(d, s, &m))
+	if (!exchange_take_empty(d, s, true, &m))
 		return -EAGAIN;
-	depot_lend(d->depot, m, s->id, MAGAZINE_OFFERED, 0);
+	exchange_lend(d, s, m, 0);
 	*ret = m;
 	return 0;
 }
@@ -303,34 +390,43 @@ int exchange_empty(struct domain *d, struct session *s, magazine_id_t *ret)
 /* Withdrawing is giving on the client's behalf: once the header says DEPOT a late claim fails. */
 void exchange_withdraw(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m)
 {
-	uint64_t h = magazine_load(magazine_of(d, m));
+	uint64_t h = magazine_load(exchange_magazine(d, m));
 	uint32_t accepted, listed;
 
 	if (depot_lent_to(d->depot, m) != s->id || !magazine_is(h, MAGAZINE_OFFERED, s->id))
 		return;
-	if (magazine_cas(magazine_of(d, m), &h,
+	if (magazine_cas(exchange_magazine(d, m), &h,
 	                 magazine_next(h, MAGAZINE_DEPOT, 0, magazine_count(h))))
 		exchange_give(d, s, cpu, m, &accepted, &listed);
 }
 
 uint64_t exchange_drain(struct domain *d, uint32_t cpu)
 {
-	struct grant_batch batch;
+	uint64_t frames = 0;
 	unsigned int class;
-	uint32_t listed, i;
-	struct mm_block b;
+	uint32_t listed;
 	magazine_id_t m;
-	uint64_t w;
-	pfn_t pfn;
 
-	grant_batch_init(&batch, d, cpu);
-	for (class = 0; class < PAGE_CLASSES; class ++)
+	for (class = 0; class < depot_classes(d->depot); class++)
 		while (depot_take_full(d->depot, class, &m, &listed)) {
-			for (i = 0; i < listed; i++)
-				if (round_get(d, m, i, &pfn, &w, &b))
-					grant_take_back(&batch, pfn, w);
+			frames += exchange_empty_full(d, cpu, m, class, listed);
 			depot_put_empty(d->depot, m);
 		}
-	grant_batch_flush(&batch);
-	return batch.frames;
+	return frames;
+}
+
+uint64_t exchange_trim(struct domain *d, uint32_t cpu)
+{
+	uint64_t frames = 0;
+	unsigned int class;
+	uint32_t surplus, listed;
+	magazine_id_t m;
+
+	for (class = 0; class < depot_classes(d->depot); class++)
+		for (surplus = depot_trim(d->depot, class);
+		     surplus && depot_take_full(d->depot, class, &m, &listed); surplus--) {
+			frames += exchange_empty_full(d, cpu, m, class, listed);
+			depot_put_empty(d->depot, m);
+		}
+	return frames;
 }

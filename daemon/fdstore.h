@@ -6,7 +6,8 @@
  * and do nothing.
  *
  * Names: "listen" the listening socket, "s<index>" a section of the zones, "m<index>" one of
- * metadata, "words<domain>", "views<domain>" control memory.
+ * metadata, "words<domain>", "views<domain>" control memory, "ledger<domain>" what is private and
+ * grows.
  */
 #ifndef DAEMON_FDSTORE_H
 #define DAEMON_FDSTORE_H

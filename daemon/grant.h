@@ -10,6 +10,7 @@
 #include "daemon/session.h"
 
 #define GRANT_ROUNDS_MAX MAGAZINE_ROUNDS_MAX
+#define GRANT_FRAME (INT64_C(1) << PAGE_SHIFT) /* bytes */
 
 /* Requests that thread caches may serve. */
 #define GRANT_UNCACHED_GFP (__GFP_DMA | __GFP_DMA32 | __GFP_HIGHMEM | __GFP_THISNODE)
@@ -74,7 +75,7 @@ void charge_drop(struct domain *d, uint32_t tag, uint64_t frames);
 /* The block at pfn is charged to `to` (0: nobody) from now on. */
 void charge_move(struct domain *d, pfn_t pfn, uint32_t to);
 /* The same for a holder who was not entered, of the block that was b: nothing when the holder ends,
- * or when b.tag is not charged for it any more. */
+ * or when b.tag is not charged for it any more. heir 0: only names hold it, nobody is charged. */
 void charge_inherit(struct domain *d, pfn_t pfn, const struct mm_block *b, uint32_t heir);
 const char *charge_text(const struct session *s, uint32_t order);
 

@@ -82,6 +82,7 @@ static uint32_t *find(const struct holder_table *t, uint32_t session, uint32_t g
 	return link;
 }
 
+/* first: becomes one of them that is a session, if there is one. */
 static uint32_t count(const struct holder_table *t, uint32_t granule, uint64_t generation,
                       uint32_t *first)
 {
@@ -92,8 +93,9 @@ static uint32_t count(const struct holder_table *t, uint32_t granule, uint64_t g
 
 		if (record_granule(w) != granule || t->record[i].generation != generation)
 			continue;
-		if (!n++ && first)
+		if (first && record_session(w))
 			*first = record_session(w);
+		n++;
 	}
 	return n;
 }
@@ -107,6 +109,23 @@ static void unlink_record(struct holder_table *t, uint32_t *link)
 	t->next[i] = t->free;
 	t->free = i;
 	t->used--;
+}
+
+/* A new entry; false: the table is full. */
+static bool link_record(struct holder_table *t, uint32_t session, uint32_t granule,
+                        uint64_t generation)
+{
+	uint32_t i = t->free, *link = bucket_of(t, granule);
+
+	if (i == HOLDER_END)
+		return false;
+	t->free = t->next[i];
+	t->record[i].generation = generation;
+	record_store(t, i, record_make(session, granule));
+	t->next[i] = *link;
+	*link = i;
+	t->used++;
+	return true;
 }
 
 int holder_table_new(struct holder_table **ret, struct holder_record *record, uint32_t n)
@@ -158,13 +177,13 @@ int holder_add(struct holder_table *t, uint32_t session, uint32_t granule, owner
                uint32_t generation, bool room, bool *added)
 {
 	LOCK_SCOPED(&t->lock);
-	uint64_t w = owner_load(word);
-	uint32_t *link = find(t, session, granule), i = *link;
-	bool have = i != HOLDER_END;
+	uint64_t w = owner_load(word), generation_held;
+	uint32_t *link = find(t, session, granule);
+	bool have = *link != HOLDER_END;
 
 	if (owner_kind(w) != OWNER_HELD || (uint32_t)owner_generation(w) != generation)
 		return -ESTALE;
-	if (have && t->record[i].generation != owner_generation(w)) {
+	if (have && t->record[*link].generation != owner_generation(w)) {
 		/* of an earlier life of the place, which lost its KEPT: it holds nothing any more
 		 */
 		unlink_record(t, link);
@@ -173,19 +192,12 @@ int holder_add(struct holder_table *t, uint32_t session, uint32_t granule, owner
 	if (!have) {
 		if (!room)
 			return -EDQUOT;
-		i = t->free;
-		if (i == HOLDER_END)
+		if (!link_record(t, session, granule, owner_generation(w)))
 			return -ENOSPC;
-		t->free = t->next[i];
-		t->record[i].generation = owner_generation(w);
-		record_store(t, i, record_make(session, granule));
-		link = bucket_of(t, granule);
-		t->next[i] = *link;
-		*link = i;
-		t->used++;
 	}
+	generation_held = owner_generation(w);
 	while (!owner_cas(word, &w, w | OWNER_KEPT)) {
-		if (owner_kind(w) == OWNER_HELD && t->record[i].generation == owner_generation(w))
+		if (owner_kind(w) == OWNER_HELD && generation_held == owner_generation(w))
 			continue;
 		/* freed or adopted meanwhile */
 		unlink_record(t, find(t, session, granule));
@@ -235,11 +247,12 @@ enum holder_result holder_give_up(struct holder_table *t, uint32_t granule, owne
                                   uint64_t w, uint32_t *heir)
 {
 	LOCK_SCOPED(&t->lock);
-	uint32_t n = count(t, granule, owner_generation(w), heir);
+	uint32_t first = 0, n = count(t, granule, owner_generation(w), &first);
 	uint64_t desired = n ? owner_moved(w, OWNER_HELD, 0) : owner_reborn(w, OWNER_FREE, 0);
 
 	if (!owner_cas(word, &w, desired))
 		return HOLDER_NONE;
+	*heir = first;
 	return n ? HOLDER_LEFT : HOLDER_FREED;
 }
 
@@ -266,6 +279,14 @@ uint32_t holder_count(struct holder_table *t, uint32_t granule, uint64_t generat
 	return count(t, granule, generation, NULL);
 }
 
+bool holder_has(struct holder_table *t, uint32_t session, uint32_t granule, uint64_t generation)
+{
+	LOCK_SCOPED(&t->lock);
+	uint32_t i = *find(t, session, granule);
+
+	return i != HOLDER_END && t->record[i].generation == generation;
+}
+
 uint32_t holder_first(struct holder_table *t, uint32_t granule, uint64_t generation)
 {
 	LOCK_SCOPED(&t->lock);
@@ -286,6 +307,27 @@ uint32_t holder_count_of(struct holder_table *t, uint32_t session)
 		n += (w & HOLDER_VALID) && record_session(w) == session;
 	}
 	return n;
+}
+
+int holder_restore(struct holder_table *t, uint32_t session, uint32_t granule, uint64_t generation)
+{
+	LOCK_SCOPED(&t->lock);
+	uint32_t *link = find(t, session, granule);
+
+	if (*link != HOLDER_END && t->record[*link].generation == generation)
+		return 0;
+	if (*link != HOLDER_END)
+		unlink_record(t, link); /* of an earlier life */
+	return link_record(t, session, granule, generation) ? 0 : -ENOSPC;
+}
+
+void holder_drop(struct holder_table *t, uint32_t session, uint32_t granule, uint64_t generation)
+{
+	LOCK_SCOPED(&t->lock);
+	uint32_t *link = find(t, session, granule);
+
+	if (*link != HOLDER_END && t->record[*link].generation == generation)
+		unlink_record(t, link);
 }
 
 uint32_t holder_recover(struct holder_table *t,

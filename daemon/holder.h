@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Holders besides the owner: sessions that said kmm_get. See holder.c. Thread-safe.
+ * Holders besides the owner: sessions that said kmm_get, and session 0, which stands for all names
+ * that the thing has (name.h). See holder.c. Thread-safe.
  *
  * `word` is the owner word of the thing that the granule names; a `generation` of 32 bits is what
  * handles carry.
@@ -34,7 +35,7 @@ enum holder_result {
 };
 
 /* Takes the session out. heir (HOLDER_LEFT): a remaining holder of a thing without owner, else 0:
- * who is charged for it now. */
+ * who is charged for it now. 0 also when only names hold it. */
 enum holder_result holder_remove(struct holder_table *t, uint32_t session, uint32_t granule,
                                  owner_word_t *word, uint32_t *heir);
 /* The owner gives up a KEPT thing; w is what the caller saw in its word. */
@@ -43,11 +44,17 @@ enum holder_result holder_give_up(struct holder_table *t, uint32_t granule, owne
 /* Takes the next hold of a session away: false when there is none (from *cursor, 0 at first). */
 bool holder_next_of(struct holder_table *t, uint32_t session, uint32_t *cursor, uint32_t *granule);
 uint32_t holder_count(struct holder_table *t, uint32_t granule, uint64_t generation);
-/* One of the holders, 0: none. */
+bool holder_has(struct holder_table *t, uint32_t session, uint32_t granule, uint64_t generation);
+/* One of the holders that are sessions, 0: none. */
 uint32_t holder_first(struct holder_table *t, uint32_t granule, uint64_t generation);
 /* Holds of that session. */
 uint32_t holder_count_of(struct holder_table *t, uint32_t session);
 
+/* At the start: the entry is there from now on, whatever the thing's word says; -ENOSPC. */
+int holder_restore(struct holder_table *t, uint32_t session, uint32_t granule,
+                   uint64_t generation);
+/* Removes the entry if it is of that generation, and leaves the word as it is: the thing is gone. */
+void holder_drop(struct holder_table *t, uint32_t session, uint32_t granule, uint64_t generation);
 /* At the start: `live` says whether session, granule and generation are what they claim; entries
  * that are not are dropped. Returns how many were. */
 uint32_t holder_recover(struct holder_table *t,

@@ -40,6 +40,7 @@ struct options {
 	uint32_t holders_max;    /* holds in all: 65536 */
 	uint32_t holders_session_max; /* holds a session: 16384 */
 	uint64_t thread_cache;   /* bytes a client thread may cache: 4 MiB */
+	char *slab_debug;        /* debugging flags of caches by name (slab_debug.h); NULL: none */
 	enum log_level log_level;
 	bool supervise, check_config;
 	/* where each setting of setting.h's table came from: a line of the file, or one of these */

@@ -4,7 +4,8 @@
  *
  * All sections are mapped side by side in one window, so that pool address and pointer differ by a
  * constant. The control memory of the one domain is mapped beside it, under the SIGBUS guard,
- * because members may punch holes in what they map writable.
+ * because members may punch holes in what they map writable; the ledger, which nobody else has, is
+ * mapped without.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -33,7 +34,8 @@ struct pool *pool_new(const struct pool_geometry *g, const struct memblock *mb)
 	}
 	for (i = 0; i < g->nr_sections; i++)
 		p->section_fd[i] = -1;
-	p->words_fd = p->views_fd = -1;
+	p->words_fd = p->views_fd = p->ledger_fd = -1;
+	p->ledger.fd = -1;
 	p->frames = g->mm.frames;
 	p->metadata_frames = (uint64_t)(g->nr_sections - g->first_metadata) << g->mm.section_order;
 	p->section_order = g->mm.section_order;
@@ -74,11 +76,17 @@ int pool_tables_attach(struct pool *p, const struct pool_geometry *g)
 	return mm_init(&p->mm, &g->mm, p->window + g->mm_address, &p->memblock);
 }
 
-static int control_map_one(void **ret, int fd, size_t size, bool populate)
+/* populate: so many bytes of its front, a multiple of the page. */
+static int control_map_one(void **ret, int fd, size_t size, size_t populate)
 {
-	int r = populate ? shm_map_populate(ret, NULL, fd, size, SHM_4K) :
-	                   shm_map(ret, NULL, fd, size, true);
+	int r = shm_map(ret, NULL, fd, size, true);
 
+	if (r == 0) {
+		madvise(*ret, size, MADV_NOHUGEPAGE); /* also where the policy is "always" */
+		r = populate ? shm_populate(*ret, fd, 0, populate, SHM_4K) : 0;
+		if (r < 0)
+			munmap(*ret, size);
+	}
 	if (r < 0) {
 		char a[32];
 
@@ -88,16 +96,26 @@ static int control_map_one(void **ret, int fd, size_t size, bool populate)
 	return r;
 }
 
+/* The caches' entries follow the descriptors, and as many as there can be caches are dense. */
+size_t pool_views_dense(const struct pool_geometry *g)
+{
+	size_t caches = g->ledger.nr_caches * sizeof(struct control_cache);
+
+	return g->layout.caches + ((caches + POOL_PAGE - 1) & ~(size_t)(POOL_PAGE - 1));
+}
+
 int pool_control_map(struct pool *p, const struct pool_geometry *g, int words_fd, int views_fd,
                      bool populate)
 {
 	void *words, *views;
 	int r;
 
-	r = control_map_one(&words, words_fd, g->layout.words_size, populate);
+	r = control_map_one(&words, words_fd, g->layout.words_size,
+	                    populate ? g->layout.words_dense : 0);
 	if (r < 0)
 		return r;
-	r = control_map_one(&views, views_fd, g->layout.views_size, populate);
+	r = control_map_one(&views, views_fd, g->layout.views_size,
+	                    populate ? pool_views_dense(g) : 0);
 	if (r < 0) {
 		munmap(words, g->layout.words_size);
 		return r;
@@ -133,6 +151,7 @@ struct pool *pool_close(struct pool *p)
 		return NULL;
 	mm_free(p->mm);
 	control_unmap(p);
+	ledger_unmap(&p->ledger);
 	if (p->window)
 		munmap(p->window, p->frames << PAGE_SHIFT);
 	for (i = 0; i < p->nr_sections; i++)
@@ -142,6 +161,8 @@ struct pool *pool_close(struct pool *p)
 		close(p->words_fd);
 	if (p->views_fd >= 0)
 		close(p->views_fd);
+	if (p->ledger_fd >= 0)
+		close(p->ledger_fd);
 	free(p->section_fd);
 	free(p);
 	return NULL;

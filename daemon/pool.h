@@ -10,6 +10,10 @@
  *
  * Taken over: the memfds come back by name, the superblock and every table are checked; a pool that
  * fails is refused with a report (-EUCLEAN), never served.
+ *
+ * Beside the sections there are three memfds of 4 KiB shmem: the two of control memory, which
+ * clients map too (shm/control.h), and the ledger (record.h). Their dense parts are populated, the
+ * sparse ones get pages when they are about to be used (pool_sparse.c).
  */
 #ifndef DAEMON_POOL_H
 #define DAEMON_POOL_H
@@ -17,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/ledger.h"
 #include "daemon/record.h"
 #include "mm/memblock.h"
 #include "mm/mm.h"
@@ -48,10 +53,26 @@ struct pool {
 	/* the one domain's control memory */
 	int words_fd, views_fd;     /* views_fd is opened read-only: it is what clients get */
 	struct control control;
+	int ledger_fd;
+	struct ledger ledger;
 };
 
 /* Refusals are logged. -ENOMEM the pool does not fit (with the numbers), -EUCLEAN refused state. */
 int pool_open(struct pool **ret, const struct options *o, struct fdstore *store);
 struct pool *pool_close(struct pool *p);
+
+/* ---- pool_sparse.c: memory for the sparse parts. Any thread, no lock. Nothing is done for words
+ * that lie in ordinary memory (words_fd -1). ---- */
+
+/* The owner words [first, first + n) of objects and their out bits are about to be used (n and
+ * first: multiples of 512). -ENOMEM. */
+int pool_words_open(struct pool *p, uint32_t first, uint32_t n);
+/* They are not used any more; they read as 0 from now on. */
+void pool_words_close(struct pool *p, uint32_t first, uint32_t n);
+/* The slab bits of a session about the frames around pfn are about to be written by the daemon.
+ * -ENOMEM. */
+int pool_slab_bits_open(struct pool *p, uint32_t session, pfn_t pfn);
+/* The session has ended: all its slab bits read as 0 from now on. */
+void pool_slab_bits_close(struct pool *p, uint32_t session);
 
 #endif

@@ -6,7 +6,7 @@
  *   2. section memfds, mapped into the window; then populated in chunks by one thread a CPU, since
  *      clearing pages is what takes the time. A backing whose memory turns out not to be there is
  *      given up for the next candidate, as a whole.
- *   3. control memory, tables; the superblock is written, not committed
+ *   3. control memory, the ledger, tables; the superblock is written, not committed
  *   4. everything is pushed to the fd store, the section with the superblock first: whatever the
  *      store holds after a death, an uncommitted superblock is among it and says what the rest is
  *   5. after the store's barrier: section words, then the superblock's commit
@@ -253,6 +253,20 @@ static int control_make(struct pool *p, const struct pool_geometry *g, int *view
 	return 0;
 }
 
+static int ledger_make(struct pool *p, const struct pool_geometry *g)
+{
+	int r = ledger_create(&p->ledger, &p->ledger_fd, &g->control, p->uuid);
+
+	if (r < 0) {
+		char a[32];
+
+		log_error("cannot make the ledger of %s, %s of them at once: %s",
+		          backing_size_text(a, g->ledger.size),
+		          backing_size_text((char[32]){ 0 }, g->ledger.dense), strerror(-r));
+	}
+	return r;
+}
+
 static int push(struct fdstore *store, const char *name, int fd)
 {
 	int r = fdstore_push(store, name, fd);
@@ -277,6 +291,8 @@ static int store_all(struct pool *p, const struct pool_geometry *g, int views,
 			r = push(store, "words0", p->words_fd);
 			if (r == 0)
 				r = push(store, "views0", views);
+			if (r == 0)
+				r = push(store, "ledger0", p->ledger_fd);
 		}
 		if (r == 0)
 			r = push(store, pool_section_name(name, g, i - 1), p->section_fd[i - 1]);
@@ -291,7 +307,7 @@ static int store_all(struct pool *p, const struct pool_geometry *g, int views,
 	}
 	if (fdstore_present(store))
 		log_notice("the fd store must hold %u descriptors (systemd: FileDescriptorStoreMax=)",
-		           g->nr_sections + 3);
+		           g->nr_sections + 4);
 	else
 		log_warning("there is no fd store (no service manager, no --supervise): the pool ends "
 		            "with this process");
@@ -344,7 +360,7 @@ static int pool_build(struct pool *p, const struct pool_geometry *g, const struc
 	struct backing_need need = {
 		.pool = g->size,
 		.section = g->section_size,
-		.control = g->layout.words_size + g->layout.views_size,
+		.control = g->layout.words_dense + pool_views_dense(g) + g->ledger.dense,
 		.wanted = o->backing,
 		.huge_page = o->huge_page_size,
 	};
@@ -378,6 +394,8 @@ static int pool_build(struct pool *p, const struct pool_geometry *g, const struc
 	                 p->bytes_1g);
 	backing_advise(p->advice, sizeof(p->advice), &need, &machine, got, p->bytes_4k);
 	r = control_make(p, g, views);
+	if (r == 0)
+		r = ledger_make(p, g);
 	if (r == 0)
 		r = pool_tables_attach(p, g);
 	if (r < 0)

@@ -164,13 +164,16 @@ static int layout(struct pool_geometry *g, struct memblock *mb)
 
 static int control_size(struct pool_geometry *g)
 {
+	int r;
+
 	g->control = (struct control_geometry){
 		.frames = g->mm.frames,
 		.section_order = g->mm.section_order,
 		.sessions = g->sessions,
 		.magazines = g->magazines,
 	};
-	return control_layout_compute(&g->layout, &g->control);
+	r = control_layout_compute(&g->layout, &g->control);
+	return r < 0 ? r : ledger_layout_compute(&g->ledger, &g->control);
 }
 
 int pool_geometry_from_options(struct pool_geometry *g, const struct options *o,

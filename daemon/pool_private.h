@@ -21,6 +21,7 @@ struct pool_geometry {
 	uint64_t superblock, mm_address, mm_size, session_address, holder_address;
 	struct control_geometry control;
 	struct control_layout layout;
+	struct ledger_layout ledger;
 };
 
 /* pool_geometry.c. Refusals are logged: -EINVAL. */
@@ -39,9 +40,12 @@ struct pool *pool_new(const struct pool_geometry *g, const struct memblock *mb);
 int pool_window_reserve(struct pool *p, const struct pool_geometry *g);
 /* Points superblock, tables and mm at their places in the mapped window. */
 int pool_tables_attach(struct pool *p, const struct pool_geometry *g);
-/* Maps both control memfds (taken over), read-write, guarded; populates new ones. */
+/* Maps both control memfds (taken over), read-write, guarded; populates the dense parts of new
+ * ones. */
 int pool_control_map(struct pool *p, const struct pool_geometry *g, int words_fd, int views_fd,
                      bool populate);
+/* Bytes of the views that are populated. */
+size_t pool_views_dense(const struct pool_geometry *g);
 /* "s12" or "m12" */
 const char *pool_section_name(char buf[16], const struct pool_geometry *g, uint32_t section);
 

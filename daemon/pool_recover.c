@@ -4,9 +4,9 @@
  *
  * Nothing is believed: the superblock's magic, version and checksum, every descriptor's existence,
  * kind, size and seals, the places of the tables, every section's and session's state, and that the
- * control memory is this pool's. Whatever is wrong is listed (the first REPORTS_MAX findings) and refused
- * with -EUCLEAN; the store is left as it is, for a daemon that understands it, or for the admin who
- * gives the pool up.
+ * control memory and the ledger are this pool's. Whatever is wrong is listed (the first REPORTS_MAX
+ * findings) and refused with -EUCLEAN; the store is left as it is, for a daemon that understands it,
+ * or for the admin who gives the pool up.
  *
  * Only one state is thrown away: a superblock that is whole and not committed, which is what a
  * start leaves that died before the pool was complete. Nobody was ever granted anything from it.
@@ -59,7 +59,7 @@ static int report_end(const struct report *rep)
 	return -EUCLEAN;
 }
 
-/* "s12", "m12", "words0", "views0": the part after `prefix` is a number. */
+/* "s12", "m12", "words0", "views0", "ledger0": the part after `prefix` is a number. */
 static bool name_matches(const char *name, const char *prefix, uint32_t *nr)
 {
 	size_t n = strlen(prefix);
@@ -80,7 +80,8 @@ static bool name_is_pool(const char *name)
 	uint32_t nr;
 
 	return name_matches(name, "s", &nr) || name_matches(name, "m", &nr) ||
-	       name_matches(name, "words", &nr) || name_matches(name, "views", &nr);
+	       name_matches(name, "words", &nr) || name_matches(name, "views", &nr) ||
+	       name_matches(name, "ledger", &nr);
 }
 
 /* How many descriptors of a pool there are, and the highest metadata section among them. */
@@ -131,7 +132,11 @@ static void superblock_check(struct report *rep, const struct superblock *sb, ui
 	if (sb->magic != SUPERBLOCK_MAGIC)
 		report(rep, "the last page of section m%u is no superblock (magic %016llx): the last "
 		            "section was lost, or its contents", top, (unsigned long long)sb->magic);
-	else if (sb->version != METADATA_VERSION)
+	else if (sb->version < METADATA_VERSION)
+		report(rep, "the metadata are of version %u, from before there were caches of objects; "
+		            "this program makes and takes over version %u only: start the program "
+		            "that made them", sb->version, METADATA_VERSION);
+	else if (sb->version > METADATA_VERSION)
 		report(rep, "the metadata are of version %u, this program knows %u: start the program "
 		            "that made them, or a later one", sb->version, METADATA_VERSION);
 	else if (sb->size != sizeof(*sb))
@@ -198,6 +203,7 @@ static void fds_take(struct report *rep, struct pool *p, const struct pool_geome
 	}
 	fd_take(rep, store, "words0", &p->words_fd, g->layout.words_size, SHM_4K);
 	fd_take(rep, store, "views0", views, g->layout.views_size, SHM_4K);
+	fd_take(rep, store, "ledger0", &p->ledger_fd, g->ledger.size, SHM_4K);
 	left = fdstore_left(store);
 	for (i = 0; i < left; i++) {
 		const char *name = fdstore_name(store, i);
@@ -265,6 +271,15 @@ static void control_check(struct report *rep, const struct pool *p, const struct
 		       CONTROL_VERSION);
 	else if (memcmp(st->uuid, sb->uuid, sizeof(sb->uuid)) != 0)
 		report(rep, "the control memory is of another pool");
+}
+
+static void ledger_verify(struct report *rep, const struct pool *p, const struct pool_geometry *g,
+                          const struct superblock *sb)
+{
+	const char *why;
+
+	if (ledger_check(&p->ledger, &g->control, sb->uuid, &why) < 0)
+		report(rep, "descriptor \"ledger0\": %s", why);
 }
 
 /* Session records that no daemon can have written; there is one domain. */
@@ -340,9 +355,15 @@ static int pool_take_over(struct pool *p, const struct pool_geometry *g,
 		r = sections_map(p, g);
 	if (r == 0)
 		r = pool_control_map(p, g, p->words_fd, *views, false);
+	if (r == 0) {
+		r = ledger_take(&p->ledger, p->ledger_fd, &g->control);
+		if (r < 0)
+			log_error("cannot map the ledger: %s", strerror(-r));
+	}
 	if (r < 0)
 		return r;
 	control_check(&rep, p, sb);
+	ledger_verify(&rep, p, g, sb);
 	r = report_end(&rep);
 	if (r == 0)
 		r = pool_tables_attach(p, g);

@@ -6,9 +6,9 @@
  * control_status.pressure tells clients to send what they free to the daemon, an event asks them to
  * drop what they cache, and the daemon fetches memory itself, in rounds:
  *
- *     main loop   reactor_broadcast: every reactor drains its per-CPU lists
- *     worker      the depot's magazines and all words marked RETURNED go to the zones; the queue is
- *                 kicked
+ *     main loop   reactor_broadcast: every reactor drains its per-CPU magazines and lists
+ *     worker      the depot's magazines and all words marked RETURNED go to the zones and slabs,
+ *                 empty slabs to the zones; the queue is kicked
  *     main loop   pause, then the next round while anybody waits
  *
  * The pause is 10 ms, or four times what the worker's part took, so that it stays below a fifth of
@@ -16,6 +16,9 @@
  *
  * The beginning and the end are seen under the wait queue's lock; they set the flag and post to the
  * main loop, whose part is `step`. One round runs at a time (`running`, main loop only).
+ *
+ * Also without pressure the depot keeps no more than it uses: every 15 seconds the worker takes out
+ * what lay there untouched since the last time (depot_trim).
  */
 #include "daemon/pressure.h"
 
@@ -23,12 +26,13 @@
 #include <stdlib.h>
 #include <uv.h>
 
-#include "daemon/domain.h"
+#include "daemon/object.h"
 #include "daemon/reactor.h"
-#include "daemon/session.h"
+#include "daemon/worker.h"
 #include "proto/kmm.pb-c.h"
 
 #define PRESSURE_PAUSE_MS 10u
+#define TRIM_SECONDS 15u
 
 struct pressure {
 	struct domain *d;
@@ -36,6 +40,9 @@ struct pressure {
 	_Atomic uint32_t posted;   /* `begun` is under way */
 	struct reactor_work ended; /* to the main loop: the round is over */
 	uint64_t pause_ms;         /* written by the worker before `ended` is posted */
+	struct worker_job trim;
+	_Atomic uint32_t trimming; /* `trim` is under way */
+	uint32_t trim_ticks;       /* of the ticking thread */
 	/* main loop only */
 	uv_timer_t *timer;
 	bool running;
@@ -70,6 +77,7 @@ static void drain_reactor(struct reactor *r, void *arg)
 {
 	struct pressure *p = arg;
 
+	slab_shrink_all(p->d->slabs, r->index);
 	mm_drain_cpu(p->d->zones, r->index);
 }
 
@@ -79,8 +87,11 @@ static void collect(void *arg)
 	uint64_t start = uv_hrtime(), took;
 
 	exchange_drain(p->d, MM_CPU_NONE);
-	if (wait_queue_waiting(p->d->waiters))
+	if (wait_queue_waiting(p->d->waiters)) {
 		grant_collect(p->d, NULL, MM_CPU_NONE);
+		object_collect(p->d, NULL, NULL, MM_CPU_NONE);
+		slab_shrink_all(p->d->slabs, MM_CPU_NONE);
+	}
 	wait_queue_kick(p->d->waiters);
 	took = (uv_hrtime() - start) / 1000000 * 4;
 	p->pause_ms = took > PRESSURE_PAUSE_MS ? took : PRESSURE_PAUSE_MS;
@@ -136,6 +147,31 @@ static void begun_run(struct reactor *r, struct reactor_work *w)
 	step(p);
 }
 
+/* ---- trimming ---- */
+
+static void trim_run(struct worker_job *job)
+{
+	struct pressure *p = (struct pressure *)((char *)job - offsetof(struct pressure, trim));
+
+	exchange_trim(p->d, MM_CPU_NONE);
+	/* release: pairs with the exchange in pressure_tick() */
+	atomic_store_explicit(&p->trimming, 0, memory_order_release);
+}
+
+void pressure_tick(struct pressure *p)
+{
+	if (++p->trim_ticks < TRIM_SECONDS)
+		return;
+	p->trim_ticks = 0;
+	/* acquire: the last run is over */
+	if (atomic_exchange_explicit(&p->trimming, 1, memory_order_acquire))
+		return;
+	if (p->d->kmmd->worker)
+		worker_submit(p->d->kmmd->worker, &p->trim);
+	else
+		trim_run(&p->trim);
+}
+
 int pressure_new(struct pressure **ret, struct domain *d)
 {
 	struct pressure *p = calloc(1, sizeof(*p));
@@ -145,6 +181,7 @@ int pressure_new(struct pressure **ret, struct domain *d)
 	p->d = d;
 	p->begun.run = begun_run;
 	p->ended.run = ended_run;
+	p->trim.run = trim_run;
 	*ret = p;
 	return 0;
 }

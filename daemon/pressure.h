@@ -13,6 +13,8 @@ struct pressure;
 int pressure_new(struct pressure **ret, struct domain *d);
 struct pressure *
 pressure_free(struct pressure *p);               /* main thread; the loop still closes a handle */
+/* Once a second, any one thread: what the depot does not need goes back every 15 seconds. */
+void pressure_tick(struct pressure *p);
 extern const struct wait_queue_ops pressure_ops; /* their ctx is the struct pressure */
 
 #endif

@@ -30,6 +30,7 @@
 #include "daemon/domain.h"
 #include "daemon/log.h"
 #include "mm/mm.h"
+#include "mm/slab.h"
 
 #define REACTOR_TICK_MS 1000
 
@@ -85,8 +86,10 @@ static void reactor_on_tick(uv_timer_t *timer)
 
 	if (r->index == UINT32_MAX)
 		return;
-	if (d)
+	if (d) {
+		slab_tick_cpu(d->slabs, r->index);
 		mm_tick_cpu(d->zones, r->index);
+	}
 	/* On a reactor, so that it stands still too while fsck looks (reactor_rendezvous). */
 	if (d && r->index == 0)
 		domain_tick(d);

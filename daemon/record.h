@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x6b6d6d642d706f6f) /* "kmmd-poo" */
-#define METADATA_VERSION 1u
+#define METADATA_VERSION 2u
 
 /* The last page of the pool. */
 struct superblock {
@@ -60,5 +60,40 @@ struct holder_record {
 	uint64_t generation;
 };
 _Static_assert(sizeof(struct holder_record) == 16, "two words");
+
+/*
+ * The ledger: what is private like the tables above, but grows with what there is: caches, slabs,
+ * objects, names. A third control memfd, 4 KiB shmem, sparse, mapped by the daemon alone and kept in
+ * the fd store as "ledger0". Parts in this order, each from a page boundary:
+ *
+ *   struct ledger_head                             one page
+ *   struct cache_record  [CONTROL_CACHES_MAX]      mm/slab.h
+ *   users of caches      [CONTROL_CACHES_MAX]      a bit a session: has it open
+ *   struct name_record   [LEDGER_NAMES_MAX]
+ *   slab words           [frames]                  mm/slab.h
+ *   out bits             [object words / 64]       mm/slab.h
+ */
+#define LEDGER_MAGIC UINT64_C(0x6b6d6d2d6c656467) /* "kmm-ledg" */
+#define LEDGER_NAMES_MAX 65536u
+
+struct ledger_head {
+	uint64_t magic;
+	uint32_t version, reserved; /* METADATA_VERSION */
+	uint8_t uuid[16];           /* of the pool */
+	uint64_t frames, sessions, object_words;
+};
+_Static_assert(sizeof(struct ledger_head) == 56, "persistent layout");
+
+/* word: 0 free; bit 0 valid, 32..63 granule. The name holds the thing of that granule in that
+ * generation. */
+struct name_record {
+	_Atomic uint64_t word;
+	uint64_t generation;
+	uint32_t uid;       /* of the publisher */
+	uint32_t publisher; /* its session, which may be gone */
+	char name[64];      /* with NUL */
+	uint8_t pad[40];
+};
+_Static_assert(sizeof(struct name_record) == 128, "two cache lines");
 
 #endif

@@ -88,6 +88,7 @@ enum status_code rpc_status_of(int errno_value)
 	case EACCES:
 		return STATUS_PERMISSION_DENIED;
 	case ENOENT:
+	case ENOKEY:
 	case ESRCH:
 		return STATUS_NOT_FOUND;
 	case ENOMEM:

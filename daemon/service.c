@@ -49,6 +49,8 @@ static bool census_among(const struct rpc_pending *p)
 	for (; p; p = p->next)
 		if (p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_SESSIONS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_SESSION ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_CACHES ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_LEAKS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_POOL)
 			return true;
 	return false;
@@ -59,8 +61,8 @@ bool service_census_admit(struct rpc_call *call)
 	if (!census_among(call->channel->pending) && !census_among(call->channel->orphans))
 		return true;
 	service_refuse(call, -EDQUOT,
-	               "a GetPool, ListSessions or GetSession of this connection is under way "
-	               "already, one at a time is allowed");
+	               "a GetPool, ListSessions, GetSession, ListCaches or ListLeaks of this "
+	               "connection is under way already, one at a time is allowed");
 	return false;
 }
 

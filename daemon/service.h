@@ -54,6 +54,24 @@ void service_send(struct rpc_call *call, const ProtobufCMessage *request);
 void service_hold(struct rpc_call *call, const ProtobufCMessage *request);
 void service_release(struct rpc_call *call, const ProtobufCMessage *request);
 void service_get_holders(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_caches.c */
+void service_create_cache(struct rpc_call *call, const ProtobufCMessage *request);
+void service_open_cache(struct rpc_call *call, const ProtobufCMessage *request);
+void service_destroy_cache(struct rpc_call *call, const ProtobufCMessage *request);
+void service_shrink_cache(struct rpc_call *call, const ProtobufCMessage *request);
+void service_shrink_by_name(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_objects.c */
+void service_alloc_object(struct rpc_call *call, const ProtobufCMessage *request);
+void service_free_object(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_names.c */
+void service_publish(struct rpc_call *call, const ProtobufCMessage *request);
+void service_lookup(struct rpc_call *call, const ProtobufCMessage *request);
+void service_unpublish(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_report.c */
+void service_report(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_list_caches.c, service_leaks.c */
+void service_list_caches(struct rpc_call *call, const ProtobufCMessage *request);
+void service_list_leaks(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_sections.c */
 void service_get_sections(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_events.c */

@@ -3,8 +3,10 @@
  * kmm.v1.Admin: checking, draining, killing.
  *
  *   Fsck          all reactors stand still while the worker walks every structure
- *   DropCaches    the worker collects what threads cache and drains the depot, after every reactor
- *                 has drained its per-CPU lists; all of it goes to the zones
+ *   DropCaches    the worker collects what threads cache, drains the depot and gives empty slabs
+ *                 back, after every reactor has drained its per-CPU lists; all of it goes to the
+ *                 zones
+ *   Shrink        one cache, by name (service_caches.c)
  *   KillSession   SIGKILL through the pidfd; answered when the session is swept
  */
 #include <errno.h>
@@ -12,8 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/domain.h"
+#include "daemon/cache.h"
 #include "daemon/log.h"
+#include "daemon/name.h"
+#include "daemon/object.h"
 #include "daemon/service.h"
 #include "daemon/session.h"
 #include "daemon/wait_queue.h"
@@ -45,7 +49,10 @@ static void fsck_walk(void *arg)
 	struct domain *d = c->job.kmmd->domain;
 
 	mm_validate(d->zones, fsck_note, c);
+	slab_validate(d->slabs, fsck_note, c);
 	domain_validate(d, fsck_note, c);
+	cache_validate(d, fsck_note, c);
+	name_validate(d->names, fsck_note, c);
 }
 
 static void fsck_done(void *arg)
@@ -102,7 +109,7 @@ static void handle_fsck(struct rpc_call *call, const ProtobufCMessage *request)
 
 struct drop_call {
 	struct service_job job; /* first */
-	_Atomic uint64_t per_cpu;
+	_Atomic uint64_t per_cpu, slabs;
 	uint64_t depot, threads;
 };
 
@@ -112,7 +119,7 @@ static void drop_drain(struct reactor *r, void *arg)
 	struct drop_call *c = arg;
 	struct mm_domain *zones = r->kmmd->domain->zones;
 	struct mm_pcp_stats s;
-	uint64_t n = 0;
+	uint64_t n = 0, slabs;
 	uint32_t node;
 	unsigned int type;
 
@@ -121,6 +128,9 @@ static void drop_drain(struct reactor *r, void *arg)
 			mm_pcp_stats(zones, node, (enum zone_type)type, r->index, &s);
 			n += s.count;
 		}
+	/* first: its slabs go to the lists that are drained next */
+	slabs = slab_shrink_all(r->kmmd->domain->slabs, r->index);
+	atomic_fetch_add_explicit(&c->slabs, slabs, memory_order_relaxed);
 	mm_drain_cpu(zones, r->index);
 	/* relaxed: read after the broadcast's own ordering */
 	atomic_fetch_add_explicit(&c->per_cpu, n, memory_order_relaxed);
@@ -134,6 +144,10 @@ static void drop_collect(void *arg)
 
 	c->depot = exchange_drain(d, MM_CPU_NONE);
 	c->threads = grant_collect(d, NULL, MM_CPU_NONE);
+	object_collect(d, NULL, NULL, MM_CPU_NONE);
+	/* relaxed: the reactors are through */
+	atomic_fetch_add_explicit(&c->slabs, slab_shrink_all(d->slabs, MM_CPU_NONE),
+	                          memory_order_relaxed);
 	service_job_done(&c->job);
 }
 
@@ -144,6 +158,7 @@ static void drop_reply(struct service_job *j)
 
 	if (!service_job_cancelled(j)) {
 		reply.per_cpu = atomic_load_explicit(&c->per_cpu, memory_order_relaxed);
+		reply.slabs = atomic_load_explicit(&c->slabs, memory_order_relaxed);
 		reply.depot = c->depot;
 		reply.threads = c->threads;
 		rpc_pending_reply(&j->pending, &reply.base);
@@ -270,5 +285,6 @@ const struct rpc_method service_admin[] = {
 	       handle_drop_caches),
 	METHOD(KILL_SESSION, "KillSession", false, kill_session, kill_session_reply,
 	       handle_kill_session),
+	METHOD(SHRINK, "Shrink", false, shrink, shrink_cache_reply, service_shrink_by_name),
 	{ .handle = NULL },
 };

@@ -230,17 +230,28 @@ static void handle_close(struct rpc_call *call, const ProtobufCMessage *request)
 		.reply = &kmm__v1__##MESSAGE##_reply__descriptor, .handle = HANDLER              \
 	}
 
+/* Unary, answered at once: may come as a NOTIFY. */
+#define NOTIFIABLE(NUMBER, NAME, MESSAGE, HANDLER)                                               \
+	{                                                                                        \
+		.number = KMM__V1__METHOD__ALLOCATOR_##NUMBER, .name = "kmm.v1.Allocator/" NAME, \
+		.demand = RPC_SESSION, .request = &kmm__v1__##MESSAGE##_request__descriptor,     \
+		.reply = &kmm__v1__##MESSAGE##_reply__descriptor, .handle = HANDLER,             \
+		.notifiable = true                                                               \
+	}
+
+/* Both answer with the cache. */
+#define CACHE_METHOD(NUMBER, NAME, MESSAGE, HANDLER)                                             \
+	{                                                                                        \
+		.number = KMM__V1__METHOD__ALLOCATOR_##NUMBER, .name = "kmm.v1.Allocator/" NAME, \
+		.demand = RPC_SESSION, .request = &kmm__v1__##MESSAGE##_request__descriptor,     \
+		.reply = &kmm__v1__cache_reply__descriptor, .handle = HANDLER                    \
+	}
+
 const struct rpc_method service_allocator[] = {
 	METHOD(HELLO, "Hello", RPC_ANYBODY, false, hello, handle_hello),
 	METHOD(CLOSE, "Close", RPC_ANYBODY, false, close, handle_close),
 	METHOD(ALLOC_PAGES, "AllocPages", RPC_SESSION, false, alloc_pages, service_alloc_pages),
-	{ .number = KMM__V1__METHOD__ALLOCATOR_FREE_PAGES,
-	  .name = "kmm.v1.Allocator/FreePages",
-	  .demand = RPC_SESSION,
-	  .request = &kmm__v1__free_pages_request__descriptor,
-	  .reply = &kmm__v1__free_pages_reply__descriptor,
-	  .handle = service_free_pages,
-	  .notifiable = true },
+	NOTIFIABLE(FREE_PAGES, "FreePages", free_pages, service_free_pages),
 	METHOD(EXCHANGE, "Exchange", RPC_SESSION, false, exchange, service_exchange),
 	METHOD(GET_SECTIONS, "GetSections", RPC_SESSION, false, get_sections, service_get_sections),
 	METHOD(SEND, "Send", RPC_SESSION, false, send, service_send),
@@ -255,5 +266,18 @@ const struct rpc_method service_allocator[] = {
 	  .reply = &kmm__v1__event__descriptor,
 	  .handle = service_events },
 	METHOD(GET_HOLDERS, "GetHolders", RPC_SESSION, false, get_holders, service_get_holders),
+	CACHE_METHOD(CREATE_CACHE, "CreateCache", create_cache, service_create_cache),
+	CACHE_METHOD(OPEN_CACHE, "OpenCache", open_cache, service_open_cache),
+	METHOD(DESTROY_CACHE, "DestroyCache", RPC_SESSION, false, destroy_cache,
+	       service_destroy_cache),
+	METHOD(SHRINK_CACHE, "ShrinkCache", RPC_SESSION, false, shrink_cache,
+	       service_shrink_cache),
+	METHOD(ALLOC_OBJECT, "AllocObject", RPC_SESSION, false, alloc_object,
+	       service_alloc_object),
+	NOTIFIABLE(FREE_OBJECT, "FreeObject", free_object, service_free_object),
+	METHOD(PUBLISH, "Publish", RPC_SESSION, false, publish, service_publish),
+	METHOD(LOOKUP, "Lookup", RPC_SESSION, false, lookup, service_lookup),
+	METHOD(UNPUBLISH, "Unpublish", RPC_SESSION, false, unpublish, service_unpublish),
+	NOTIFIABLE(REPORT, "Report", report, service_report),
 	{ .handle = NULL },
 };

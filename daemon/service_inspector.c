@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kmm.v1.Inspector: the table of its methods, and what shows the pool: its sums, its zones, its
- * address ranges. What shows sessions is in service_sessions.c.
+ * address ranges. What shows sessions and caches is in service_sessions.c, service_list_caches.c and
+ * service_leaks.c.
  *
  * Sums over owner words need a walk of all of them, which the worker makes. Zones and resources are
  * read where the call runs; each stream is bounded (nodes times zones; regions).
@@ -12,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/cache.h"
 #include "daemon/depot.h"
 #include "daemon/domain.h"
+#include "daemon/name.h"
 #include "daemon/pool.h"
 #include "daemon/service.h"
 #include "daemon/session.h"
@@ -107,9 +110,14 @@ static void pool_reply(struct service_job *j)
 	p.granted = c->sum.granted;
 	p.sessions = c->sessions;
 	p.parked = wait_queue_waiting(k->domain->waiters);
-	/* meminfo's MemAvailable; depots and thread caches are what is reclaimable here */
+	p.slab = slab_frames(k->domain->slabs);
+	p.slab_reclaimable = slab_frames_reclaimable(k->domain->slabs);
+	p.caches = cache_total(k->domain);
+	p.names = name_total(k->domain->names);
+	/* meminfo's MemAvailable; depots, thread caches and what slabs say of themselves are what is
+	 * reclaimable here */
 	reserve = mm_total_reserve(k->domain->zones);
-	again = p.depot + p.cached;
+	again = p.depot + p.cached + p.slab_reclaimable;
 	p.available = p.free + again - (again / 2 < low ? again / 2 : low);
 	p.available = p.available > reserve ? p.available - reserve : 0;
 	rpc_pending_reply(&j->pending, &p.base);
@@ -319,5 +327,7 @@ const struct rpc_method service_inspector[] = {
 	       handle_list_resources),
 	METHOD(LIST_SESSIONS, "ListSessions", true, list_sessions, session, service_list_sessions),
 	METHOD(GET_SESSION, "GetSession", false, get_session, session, service_get_session),
+	METHOD(LIST_CACHES, "ListCaches", true, list_caches, cache, service_list_caches),
+	METHOD(LIST_LEAKS, "ListLeaks", true, list_leaks, leak, service_list_leaks),
 	{ .handle = NULL },
 };

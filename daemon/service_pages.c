@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * AllocPages, FreePages, Exchange, Collect: blocks out and back.
+ * AllocPages, FreePages, Exchange, Collect: blocks, and magazines of blocks or objects, out and
+ * back. (Objects one by one: service_objects.c.)
  *
  * Requests that can be met are answered at once, without an allocation, a clock or a lock beyond
  * the allocator's. The others are in service_wait.c: a request that may wait is parked; one that
@@ -12,12 +13,10 @@
 #include <stdlib.h>
 
 #include "daemon/depot.h"
-#include "daemon/domain.h"
-#include "daemon/grant.h"
 #include "daemon/log.h"
+#include "daemon/object.h"
 #include "daemon/service.h"
 #include "daemon/service_wait.h"
-#include "daemon/session.h"
 #include "daemon/wait_queue.h"
 #include "proto/kmm.pb-c.h"
 
@@ -86,7 +85,7 @@ static bool exchange_check(struct rpc_call *call, const Kmm__V1__ExchangeRequest
 
 static void report_bad_rounds(struct session *s, uint32_t m, uint32_t accepted, uint32_t listed)
 {
-	const char *text = grant_text("magazine %u listed %u blocks, of which %u were not this "
+	const char *text = grant_text("magazine %u listed %u things, of which %u were not this "
 	                              "session's to give back (freed twice?); they were left alone",
 	                              m, listed, listed - accepted);
 	/* relaxed: a counter for reports */
@@ -100,12 +99,36 @@ static void report_bad_rounds(struct session *s, uint32_t m, uint32_t accepted, 
 	session_event(s, KMM__V1__EVENT__KIND__BAD_FREE, text);
 }
 
+/* -ENOENT: there is no such cache. */
+static int take_objects(struct rpc_call *call, const Kmm__V1__ExchangeRequest *q, magazine_id_t *m,
+                        uint32_t *n, const char **why)
+{
+	struct cache *c = cache_enter(call->kmmd->domain, q->cache, q->life);
+	int rc;
+
+	if (!c) {
+		*why = grant_text("there is no cache %u that was created then (any more)",
+		                  q->cache);
+		return -ENOENT;
+	}
+	rc = exchange_take_objects(c, call->session, call->reactor->index, q->gfp, q->constructed,
+	                           q->rounds, m, n, why);
+	cache_leave(c);
+	return rc;
+}
+
 void service_exchange(struct rpc_call *call, const ProtobufCMessage *request)
 {
 	const Kmm__V1__ExchangeRequest *q = (const Kmm__V1__ExchangeRequest *)request;
 	struct domain *d = call->kmmd->domain;
 	struct wait_request want = {
-		.take = true, .gfp = q->gfp, .order = q->order, .rounds = q->rounds
+		.take = true,
+		.gfp = q->gfp,
+		.order = q->order,
+		.rounds = q->rounds,
+		.cache = q->cache,
+		.life = q->life,
+		.constructed = q->constructed,
 	};
 	Kmm__V1__ExchangeReply reply = KMM__V1__EXCHANGE_REPLY__INIT;
 	uint32_t listed;
@@ -126,7 +149,9 @@ void service_exchange(struct rpc_call *call, const ProtobufCMessage *request)
 		service_wait(call, &want, -ENOMEM, NULL);
 		return;
 	}
-	if (q->rounds)
+	if (q->rounds && q->cache)
+		rc = take_objects(call, q, &m, &reply.rounds, &why);
+	else if (q->rounds)
 		rc = exchange_take(d, call->session, call->reactor->index, q->gfp, q->order,
 		                   q->rounds, &m, &reply.rounds, &why);
 	else if (q->empty)
@@ -154,6 +179,7 @@ static void collect_work(struct service_job *j)
 
 	if (session_enter(s)) {
 		c->pages = grant_collect(j->kmmd->domain, s, MM_CPU_NONE);
+		object_collect(j->kmmd->domain, s, NULL, MM_CPU_NONE);
 		session_leave(s);
 	}
 	service_job_done(j);

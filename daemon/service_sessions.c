@@ -10,18 +10,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "daemon/cache.h"
 #include "daemon/domain.h"
+#include "daemon/name.h"
+#include "daemon/object.h"
 #include "daemon/service.h"
 #include "daemon/session.h"
 #include "proto/kmm.pb-c.h"
 
 #define SLICE 128u
 
+/* What one session has: all that the words say. */
+struct session_count {
+	struct grant_count pages;
+	struct object_count objects;
+};
+
 struct sessions_call {
 	struct service_job job; /* first */
-	uint32_t size;          /* of count */
+	uint32_t size;          /* of both arrays */
 	uint32_t next;          /* id */
-	struct grant_count count[];
+	struct grant_count *pages;
+	struct object_count *objects;
+	bool failed;
 };
 
 /* A message with its texts. */
@@ -33,7 +44,7 @@ struct session_item {
 
 /* False: there is no such session. */
 static bool item_fill(struct session_item *i, const struct kmmd *k, struct session *s,
-                      const struct grant_count *n)
+                      const struct grant_count *n, const struct object_count *o)
 {
 	Kmm__V1__Session *m = &i->m;
 	int64_t charge;
@@ -64,17 +75,48 @@ static bool item_fill(struct session_item *i, const struct kmmd *k, struct sessi
 	m->magazines = atomic_load_explicit(&s->magazines, memory_order_relaxed);
 	m->granted = n->granted;
 	m->cached = n->cached;
+	m->objects = o->objects;
+	m->object_bytes = o->bytes;
+	m->objects_returned = o->returned;
+	m->caches = cache_count_of(k->domain, s->id);
+	m->names = name_count_of_user(k->domain->names, i->about.uid);
 	return true;
 }
 
 /* ---- ListSessions ---- */
 
+static void object_add(struct object_count *to, const struct object_count *n)
+{
+	to->objects += n->objects;
+	to->bytes += n->bytes;
+	to->returned += n->returned;
+}
+
+static void list_note(void *ctx, uint32_t session, struct cache *cache,
+                      const struct object_count *n)
+{
+	struct sessions_call *c = ctx;
+
+	(void)cache;
+	if (session < c->size)
+		object_add(&c->objects[session], n);
+}
+
 static void list_work(struct service_job *j)
 {
 	struct sessions_call *c = (struct sessions_call *)j;
 
-	grant_census(j->kmmd->domain, c->count, c->size);
+	grant_census(j->kmmd->domain, c->pages, c->size);
+	if (object_census(j->kmmd->domain, NULL, NULL, list_note, c) < 0)
+		c->failed = true;
 	service_job_done(j);
+}
+
+static void list_free(struct sessions_call *c)
+{
+	free(c->pages);
+	free(c->objects);
+	free(c);
 }
 
 static void list_reply(struct service_job *j)
@@ -85,13 +127,18 @@ static void list_reply(struct service_job *j)
 	uint32_t sent = 0;
 
 	if (service_job_cancelled(j)) {
-		free(c);
+		list_free(c);
+		return;
+	}
+	if (c->failed) {
+		service_pending_refuse(&j->pending, -ENOMEM, "the daemon is out of memory");
+		list_free(c);
 		return;
 	}
 	for (; c->next < c->size && sent < SLICE; c->next++) {
 		struct session *s = session_by_id(j->kmmd->sessions, c->next);
 
-		if (!item_fill(&i, j->kmmd, s, &c->count[c->next]))
+		if (!item_fill(&i, j->kmmd, s, &c->pages[c->next], &c->objects[c->next]))
 			continue;
 		sent++;
 		if (!rpc_pending_item(&j->pending, &i.m.base)) {
@@ -105,7 +152,7 @@ static void list_reply(struct service_job *j)
 		return;
 	}
 	rpc_pending_reply(&j->pending, &empty.base);
-	free(c);
+	list_free(c);
 }
 
 void service_list_sessions(struct rpc_call *call, const ProtobufCMessage *request)
@@ -119,8 +166,14 @@ void service_list_sessions(struct rpc_call *call, const ProtobufCMessage *reques
 	if (!service_census_admit(call))
 		return;
 	size = session_table_size(call->kmmd->sessions);
-	c = calloc(1, sizeof(*c) + size * sizeof(c->count[0]));
-	if (!c) {
+	c = calloc(1, sizeof(*c));
+	if (c) {
+		c->pages = calloc(size, sizeof(c->pages[0]));
+		c->objects = calloc(size, sizeof(c->objects[0]));
+	}
+	if (!c || !c->pages || !c->objects) {
+		if (c)
+			list_free(c);
 		service_refuse(call, -ENOMEM, "the daemon is out of memory");
 		return;
 	}
@@ -131,18 +184,69 @@ void service_list_sessions(struct rpc_call *call, const ProtobufCMessage *reques
 
 /* ---- GetSession ---- */
 
+#define CACHES_SHOWN 32u /* kmm.options: Session.cache */
+
 struct session_call {
 	struct service_job job; /* first */
 	struct session *s;
-	struct grant_count count;
+	struct session_count count;
+	/* of which it holds most, the most first */
+	uint32_t shown;
+	struct {
+		char name[64];
+		struct object_count n;
+	} cache[CACHES_SHOWN];
+	bool failed;
 };
+
+static void get_note(void *ctx, uint32_t session, struct cache *cache,
+                     const struct object_count *n)
+{
+	struct session_call *c = ctx;
+	uint32_t i;
+
+	(void)session;
+	object_add(&c->count.objects, n);
+	if (!n->objects)
+		return;
+	for (i = c->shown; i > 0 && c->cache[i - 1].n.bytes < n->bytes; i--)
+		if (i < CACHES_SHOWN)
+			c->cache[i] = c->cache[i - 1];
+	if (i == CACHES_SHOWN)
+		return;
+	snprintf(c->cache[i].name, sizeof(c->cache[i].name), "%.63s",
+	         kmem_cache_record(cache->slab)->name);
+	c->cache[i].n = *n;
+	c->shown += c->shown < CACHES_SHOWN;
+}
 
 static void get_work(struct service_job *j)
 {
 	struct session_call *c = (struct session_call *)j;
 
-	grant_count(j->kmmd->domain, c->s, &c->count);
+	grant_count(j->kmmd->domain, c->s, &c->count.pages);
+	if (object_census(j->kmmd->domain, c->s, NULL, get_note, c) < 0)
+		c->failed = true;
 	service_job_done(j);
+}
+
+static void get_send(struct service_job *j, struct session_call *c, struct session_item *i)
+{
+	Kmm__V1__SessionCache cache[CACHES_SHOWN], *caches[CACHES_SHOWN];
+	uint32_t k;
+
+	for (k = 0; k < c->shown; k++) {
+		kmm__v1__session_cache__init(&cache[k]);
+		cache[k].name = c->cache[k].name;
+		cache[k].objects = c->cache[k].n.objects;
+		cache[k].bytes = c->cache[k].n.bytes;
+		caches[k] = &cache[k];
+	}
+	i->m.n_blocks = NR_PAGE_ORDERS;
+	i->m.blocks = c->count.pages.blocks;
+	i->m.n_cache = c->shown;
+	i->m.cache = caches;
+	rpc_pending_reply(&j->pending, &i->m.base);
 }
 
 static void get_reply(struct service_job *j)
@@ -154,10 +258,10 @@ static void get_reply(struct service_job *j)
 		free(c);
 		return;
 	}
-	if (item_fill(&i, j->kmmd, c->s, &c->count)) {
-		i.m.n_blocks = NR_PAGE_ORDERS;
-		i.m.blocks = c->count.blocks;
-		rpc_pending_reply(&j->pending, &i.m.base);
+	if (c->failed) {
+		service_pending_refuse(&j->pending, -ENOMEM, "the daemon is out of memory");
+	} else if (item_fill(&i, j->kmmd, c->s, &c->count.pages, &c->count.objects)) {
+		get_send(j, c, &i);
 	} else {
 		service_pending_refuse(&j->pending, -ENOENT, "the session has ended");
 	}

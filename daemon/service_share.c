@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Send, Hold, Release, GetHolders: blocks between sessions (share.c).
+ * Send, Hold, Release, GetHolders: blocks and objects between sessions (share.c).
  *
  * A Send that meets the receiver's quota is tried once more after the worker has settled the
  * receiver's account, as for allocations.
@@ -8,11 +8,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/domain.h"
-#include "daemon/grant.h"
 #include "daemon/holder.h"
+#include "daemon/object.h"
 #include "daemon/service.h"
-#include "daemon/session.h"
 #include "proto/kmm.pb-c.h"
 
 /* ---- Send ---- */
@@ -20,7 +18,7 @@
 struct send_call {
 	struct service_job job;
 	struct session *to; /* referenced */
-	pfn_t pfn;
+	uint32_t granule;
 	uint64_t generation;
 };
 
@@ -29,14 +27,15 @@ static void send_work(struct service_job *j)
 	struct send_call *c = (struct send_call *)j;
 
 	if (session_enter(c->to)) {
-		grant_recharge(j->kmmd->domain, c->to);
 		grant_collect(j->kmmd->domain, c->to, MM_CPU_NONE);
+		object_collect(j->kmmd->domain, c->to, NULL, MM_CPU_NONE);
+		grant_recharge(j->kmmd->domain, c->to);
 		session_leave(c->to);
 	}
 	service_job_done(j);
 }
 
-static int send_try(struct domain *d, struct session *from, struct session *to, pfn_t pfn,
+static int send_try(struct domain *d, struct session *from, struct session *to, uint32_t granule,
                     uint64_t generation, const char **why)
 {
 	int rc;
@@ -45,7 +44,7 @@ static int send_try(struct domain *d, struct session *from, struct session *to, 
 		*why = grant_text("session %u is not there (any more)", to->id);
 		return -ESRCH;
 	}
-	rc = grant_send(d, from, pfn, generation, to, why);
+	rc = grant_send(d, from, granule, generation, to, why);
 	session_leave(to);
 	return rc;
 }
@@ -60,7 +59,8 @@ static void send_reply(struct service_job *j)
 
 	if (!service_job_cancelled(j)) {
 		if (session_enter(from)) {
-			rc = send_try(j->kmmd->domain, from, c->to, c->pfn, c->generation, &why);
+			rc = send_try(j->kmmd->domain, from, c->to, c->granule, c->generation,
+			              &why);
 			session_leave(from);
 		}
 		if (rc)
@@ -72,7 +72,8 @@ static void send_reply(struct service_job *j)
 	free(c);
 }
 
-static void send_settle(struct rpc_call *call, struct session *to, pfn_t pfn, uint64_t generation)
+static void send_settle(struct rpc_call *call, struct session *to, uint32_t granule,
+                        uint64_t generation)
 {
 	struct send_call *c = calloc(1, sizeof(*c));
 
@@ -81,7 +82,7 @@ static void send_settle(struct rpc_call *call, struct session *to, pfn_t pfn, ui
 		return;
 	}
 	c->to = to;
-	c->pfn = pfn;
+	c->granule = granule;
 	c->generation = generation;
 	if (!service_job_suspend(call, &c->job, send_reply))
 		return;
@@ -96,24 +97,18 @@ void service_send(struct rpc_call *call, const ProtobufCMessage *request)
 	struct session *to = session_by_id(call->kmmd->sessions, q->session);
 	Kmm__V1__SendReply reply = KMM__V1__SEND_REPLY__INIT;
 	const char *why;
-	pfn_t pfn;
 	int rc;
 
-	if (!domain_granule_pfn(d, q->granule, &pfn)) {
-		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
-		         "granule %u is not the first of a frame of the pool", q->granule);
-		return;
-	}
 	if (!to || !session_enter(to)) {
 		rpc_fail(call, STATUS_NOT_FOUND, ESRCH, "there is no live session %u to send to",
 		         q->session);
 		return;
 	}
-	rc = grant_send(d, call->session, pfn, q->generation, to, &why);
+	rc = grant_send(d, call->session, q->granule, q->generation, to, &why);
 	if (rc == 0)
 		rpc_reply(call, &reply.base);
 	else if (rc == -EDQUOT)
-		send_settle(call, to, pfn, q->generation);
+		send_settle(call, to, q->granule, q->generation);
 	else
 		service_refuse(call, rc, why);
 	session_leave(to);
@@ -154,16 +149,17 @@ void service_get_holders(struct rpc_call *call, const ProtobufCMessage *request)
 	const Kmm__V1__GetHoldersRequest *q = (const Kmm__V1__GetHoldersRequest *)request;
 	Kmm__V1__GetHoldersReply reply = KMM__V1__GET_HOLDERS_REPLY__INIT;
 	struct domain *d = call->kmmd->domain;
-	pfn_t pfn;
+	struct thing t;
 	uint64_t w;
 
-	if (!domain_granule_pfn(d, q->granule, &pfn)) {
-		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
-		         "granule %u is not the first of a frame of the pool", q->granule);
+	if (!thing_granule_ok(d, q->granule)) {
+		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL, "granule %u is beyond the pool",
+		         q->granule);
 		return;
 	}
-	w = owner_load(&d->control.word[pfn]);
-	/* An owner that holds the block besides counts twice, as a reference count would have it.
+	/* What is free has no holders. */
+	w = thing_find(d, q->granule, &t) ? owner_load(t.word) : 0;
+	/* An owner that holds the thing besides counts twice, as a reference count would have it.
 	 */
 	if (owner_kind(w) == OWNER_HELD)
 		reply.holders = holder_count(d->holders, q->granule, owner_generation(w)) +

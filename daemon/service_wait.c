@@ -3,7 +3,8 @@
  * Requests that cannot be met at once.
  *
  *   -EDQUOT   the session's account may be behind (adoption is not told) and its threads cache
- *             blocks: the worker moves charges and collects, then it is tried once more
+ *             things: the worker moves charges, counts objects and collects, then it is tried once
+ *             more
  *   -ENOMEM   with __GFP_DIRECT_RECLAIM and if it can ever be met: it waits in the domain's queue.
  *             With __GFP_NORETRY besides: the worker fetches what is cached everywhere, then it is
  *             tried once more
@@ -18,6 +19,9 @@
  * cancelled or its channel closed meanwhile, what it got is withdrawn, which serves the next one.
  *
  * A queued Exchange gets one round: the others who wait come first.
+ *
+ * Objects wait as blocks do, with the order and zone of their cache's slabs. The cache is not kept
+ * from ending meanwhile: each try enters it, and a request for a cache that has gone is refused.
  */
 #include "daemon/service_wait.h"
 
@@ -25,10 +29,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "daemon/domain.h"
-#include "daemon/grant.h"
+#include "daemon/object.h"
 #include "daemon/service.h"
-#include "daemon/session.h"
 #include "daemon/wait_queue.h"
 #include "daemon/worker.h"
 #include "proto/kmm.pb-c.h"
@@ -49,6 +51,7 @@ struct wait_call {
 	/* what it got */
 	int result;
 	pfn_t pfn;
+	uint32_t granule; /* of an object */
 	magazine_id_t m;
 	uint32_t rounds;
 	char why[256];
@@ -61,13 +64,50 @@ static struct wait_call *of_waiter(struct waiter *w)
 
 /* ---- trying ---- */
 
+/* -ENOMEM: the cache may be about to end, or not. */
+static struct cache *enter_cache(struct domain *d, const struct wait_request *q, int *rc,
+                                 const char **why)
+{
+	struct cache *c = cache_enter(d, q->cache, q->life), *at;
+
+	if (c)
+		return c;
+	at = cache_by_id(d, q->cache);
+	/* relaxed: if it ends this is seen the next time */
+	*rc = at && atomic_load_explicit(&at->state, memory_order_relaxed) == CACHE_ENDING ?
+	              -ENOMEM :
+	              -ENOENT;
+	*why = grant_text("there is no cache %u any more that was created then", q->cache);
+	return NULL;
+}
+
+static int try_objects(struct wait_call *k, uint32_t cpu, uint32_t rounds, const char **why)
+{
+	const struct wait_request *q = &k->want;
+	int rc;
+	struct cache *c = enter_cache(k->d, q, &rc, why);
+
+	if (!c)
+		return rc;
+	if (q->take)
+		rc = exchange_take_objects_waiting(c, k->s, k->node, q->gfp, q->constructed,
+		                                   rounds, &k->m, &k->rounds, why);
+	else
+		rc = object_alloc_near(c, k->s, cpu, k->node, q->gfp, q->constructed, &k->granule,
+		                       why);
+	cache_leave(c);
+	return rc;
+}
+
 static int try_entered(struct wait_call *k, uint32_t cpu, uint32_t rounds)
 {
 	const struct wait_request *q = &k->want;
 	const char *why = "";
 	int rc;
 
-	if (!q->take)
+	if (q->cache)
+		rc = try_objects(k, cpu, rounds, &why);
+	else if (!q->take)
 		rc = grant_alloc_near(k->d, k->s, cpu, k->node, q->gfp, q->order, &k->pfn, &why);
 	else
 		rc = exchange_take_waiting(k->d, k->s, k->node, q->gfp, q->order, rounds, &k->m,
@@ -120,6 +160,8 @@ static void take_back(struct wait_call *k)
 
 	if (k->want.take && k->rounds)
 		exchange_withdraw(k->d, k->s, cpu, k->m);
+	else if (k->want.cache && !k->want.take)
+		object_withdraw(k->d, k->s, cpu, k->granule);
 	else if (!k->want.take)
 		grant_withdraw(k->d, k->s, cpu, k->pfn);
 }
@@ -127,13 +169,17 @@ static void take_back(struct wait_call *k)
 static bool answer(struct wait_call *k)
 {
 	Kmm__V1__AllocPagesReply block = KMM__V1__ALLOC_PAGES_REPLY__INIT;
+	Kmm__V1__AllocObjectReply object = KMM__V1__ALLOC_OBJECT_REPLY__INIT;
 	Kmm__V1__ExchangeReply magazine = KMM__V1__EXCHANGE_REPLY__INIT;
 
 	block.pfn = k->pfn;
+	object.granule = k->granule;
 	magazine.magazine = k->rounds ? k->m.nr + 1 : 0;
 	magazine.rounds = k->rounds;
 	magazine.accepted = k->want.accepted;
-	return rpc_pending_reply(&k->pending, k->want.take ? &magazine.base : &block.base);
+	return rpc_pending_reply(&k->pending, k->want.take    ? &magazine.base :
+	                                      k->want.cache ? &object.base :
+	                                                      &block.base);
 }
 
 static void refuse(struct wait_call *k, int rc)
@@ -183,6 +229,7 @@ static void queue(struct wait_call *k)
 	k->phase = WAIT_QUEUED;
 	k->waiter = (struct waiter){ .gfp = k->want.gfp,
 		                     .order = k->want.order,
+		                     .cache = k->want.cache,
 		                     .node = k->node,
 		                     .whose = k->s,
 		                     .try = waiter_try,
@@ -275,10 +322,13 @@ static void settle_run(struct worker_job *job)
 	if (k->want.gfp & __GFP_NORETRY) {
 		exchange_drain(k->d, MM_CPU_NONE);
 		grant_collect(k->d, NULL, MM_CPU_NONE);
+		object_collect(k->d, NULL, NULL, MM_CPU_NONE);
+		slab_shrink_all(k->d->slabs, MM_CPU_NONE);
 	}
 	if (session_enter(k->s)) {
-		grant_recharge(k->d, k->s);
 		grant_collect(k->d, k->s, MM_CPU_NONE);
+		object_collect(k->d, k->s, NULL, MM_CPU_NONE);
+		grant_recharge(k->d, k->s);
 		session_leave(k->s);
 	}
 	rpc_pending_post(&k->pending);
@@ -299,9 +349,25 @@ static void settle(struct wait_call *k)
 
 /* ---- from the handlers ---- */
 
+/* What a slab of theirs takes is what they wait for. */
+static int check_objects(struct rpc_call *call, struct wait_request *want, struct mm_request *r,
+                         const char **why)
+{
+	int rc;
+	struct cache *c = enter_cache(call->kmmd->domain, want, &rc, why);
+
+	if (!c)
+		return rc;
+	rc = object_request(c, r->cpu, MM_NODE_ANY, want->gfp, r, why);
+	cache_leave(c);
+	want->gfp = r->gfp;
+	want->order = r->order;
+	return rc;
+}
+
 /* 0: it waits or is settled. -ENOMEM may come from a look at the queue alone: nothing was checked
  * yet. */
-static int check(struct rpc_call *call, const struct wait_request *want, int rc, const char **why)
+static int check(struct rpc_call *call, struct wait_request *want, int rc, const char **why)
 {
 	struct mm_request r = { .gfp = want->gfp,
 		                .order = want->order,
@@ -309,27 +375,29 @@ static int check(struct rpc_call *call, const struct wait_request *want, int rc,
 		                .tag = call->session->id };
 	int bad;
 
-	if (rc != -ENOMEM)
+	if (rc != -ENOMEM && rc != -EDQUOT)
 		return rc;
-	bad = grant_check(&r, why);
-	if (bad)
-		return bad;
+	bad = want->cache ? check_objects(call, want, &r, why) : grant_check(&r, why);
+	if (bad || rc == -EDQUOT)
+		return bad ? bad : rc;
 	if (!(want->gfp & __GFP_DIRECT_RECLAIM))
 		return rc;
 	if (!mm_request_possible(call->kmmd->domain->zones, &r)) {
 		*why = grant_text(
-			"a block of order %u with flags 0x%x can never be had from this pool, "
+			"a block%s of order %u with flags 0x%x can never be had from this pool, "
 			"however much is freed",
-			want->order, want->gfp);
+			want->cache ? " for objects" : "", want->order, want->gfp);
 		return rc;
 	}
 	return 0;
 }
 
-void service_wait(struct rpc_call *call, const struct wait_request *want, int rc, const char *why)
+void service_wait(struct rpc_call *call, const struct wait_request *request, int rc,
+                  const char *why)
 {
+	struct wait_request want = *request;
 	struct wait_call *k;
-	int bad = check(call, want, rc, &why);
+	int bad = check(call, &want, rc, &why);
 
 	if (bad && bad != -EDQUOT) {
 		service_refuse(call, bad, why);
@@ -346,7 +414,7 @@ void service_wait(struct rpc_call *call, const struct wait_request *want, int rc
 	}
 	k->d = call->kmmd->domain;
 	k->s = session_ref(call->session);
-	k->want = *want;
+	k->want = want;
 	k->node = MM_NODE(call->reactor->index % mm_nr_nodes(k->d->zones));
 	if (rc == -EDQUOT || !may_wait(k))
 		settle(k);

@@ -9,13 +9,17 @@
 #include "mm/mm.h"
 
 struct wait_request {
-	bool take; /* Exchange; else AllocPages */
+	bool take; /* Exchange; else AllocPages or AllocObject */
 	gfp_t gfp;
 	uint32_t order, rounds;
+	uint32_t cache; /* objects of it (order is not used); 0: blocks */
+	uint64_t life;  /* of the cache */
+	bool constructed;
 	uint32_t accepted; /* of what the same call gave */
 };
 
 /* The request failed with rc (why may be NULL for -ENOMEM): parks, settles or refuses it. */
-void service_wait(struct rpc_call *call, const struct wait_request *want, int rc, const char *why);
+void service_wait(struct rpc_call *call, const struct wait_request *request, int rc,
+                  const char *why);
 
 #endif

@@ -63,13 +63,19 @@ struct session {
 	_Atomic uint32_t channels;      /* all; control channel included */
 	_Atomic uint32_t data_channels; /* without the control channels */
 	_Atomic int64_t charge;         /* frames granted and not given back */
+	_Atomic int64_t object_bytes;   /* of objects: an estimate, see charge.c */
+	_Atomic bool object_bytes_low;  /* it adopted some: to be counted before more is granted */
+	/* the pages of its slab bits that are known to be there; see object_note_slab() */
+	_Atomic uint64_t slab_pages[8];
 	_Atomic uint32_t calls_in_flight, holds, parked;
 	_Atomic uint64_t calls, refused;
+	_Atomic uint64_t report_lines; /* of this minute; see service_report.c */
 	_Atomic uint32_t bad_rounds; /* magazines with blocks that were not its own */
 	_Atomic uint32_t jobs;       /* its calls in the worker's queue */
 	_Atomic uint64_t
 		granted_from[CONTROL_SECTIONS_MAX / 64]; /* sections that the daemon offered from */
 	_Atomic uint32_t magazines;                      /* lent to it */
+	_Atomic uint32_t lent_lately[8], lent_next;      /* the last of these: ids + 1 */
 	/* guarded by the table's lock */
 	struct event_stream *events; /* its Events calls */
 	struct session_end_wait *waits;

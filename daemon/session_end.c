@@ -6,8 +6,8 @@
  *   the last one       DETACHED: the process lives, its memory stays (quarantine). A session that
  *                      was never used is ended instead: its hello was asked twice
  *   session_end()      SWEEPING in state and record; parked calls are woken
- *   the last leaves    the sweep goes to the worker: grant_sweep(), the record becomes FREE (the
- *                      commit), those who wait are told
+ *   the last leaves    the sweep goes to the worker: grant_sweep(), its caches are no longer open,
+ *                      the record becomes FREE (the commit), those who wait are told
  *   main loop          the process is not watched any more: GONE
  *   nothing names it   FREE
  *
@@ -16,7 +16,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "daemon/domain.h"
+#include "daemon/cache.h"
+#include "daemon/cache.h"
 #include "daemon/log.h"
 #include "daemon/session_private.h"
 #include "daemon/wait_queue.h"
@@ -81,7 +82,8 @@ void session_channel_closed(struct session *s, bool control)
 	    atomic_compare_exchange_strong_explicit(&s->state, &live, SESSION_DETACHED,
 	                                            memory_order_seq_cst, memory_order_seq_cst))
 		unused = !atomic_load_explicit(&s->calls, memory_order_relaxed) &&
-		         !atomic_load_explicit(&s->charge, memory_order_relaxed);
+		         !atomic_load_explicit(&s->charge, memory_order_relaxed) &&
+		         !atomic_load_explicit(&s->object_bytes, memory_order_relaxed);
 	lock_release(&t->lock);
 	if (unused)
 		end_from(s, false);
@@ -164,6 +166,8 @@ void session_sweep_run(struct worker_job *job)
 	/* Those who were inside when it ended may have parked. */
 	wait_queue_cancel(d->waiters, s, -ECANCELED);
 	frames = grant_sweep(d, s);
+	cache_forget_session(d, s);
+	cache_forget_session(d, s);
 	memset(s->record->token, 0, sizeof(s->record->token));
 	/* release: the commit of the sweep; all that it freed is before it */
 	atomic_store_explicit(&s->record->word, 0, memory_order_release);

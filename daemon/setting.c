@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/slab_debug.h"
 #include "mm/types.h"
 
 #define KIB UINT64_C(1024)
@@ -49,6 +50,8 @@ const struct setting setting_table[] = {
         {"daemon", "pin", NULL, SETTING_BOOL, AT(pin), 0, 0, true, "yes or no"},
         {"daemon", "grace", NULL, SETTING_TIME, AT(grace_ms), 0, 3600000, true,
          "a time up to an hour such as 5s or 500ms"},
+        {"daemon", "slab_debug", NULL, SETTING_DEBUG, AT(slab_debug), 1, 4095, true,
+         "FLAGS[,PATTERN][;FLAGS,PATTERN]... without blanks, FLAGS of the letters F, Z, P and U"},
         {"daemon", "log_level", NULL, SETTING_LEVEL, AT(log_level), 0, 0, false,
          "error, warning, notice, info or debug"},
 
@@ -256,7 +259,7 @@ static int apply_text(const struct setting *s, struct options *o, const char *va
 	size_t n = strlen(value);
 	char **at = setting_at(s, o), *copy;
 
-	if (n < s->min || n > s->max)
+	if (n < s->min || n > s->max || (s->type == SETTING_DEBUG && !slab_debug_valid(value)))
 		return -EINVAL;
 	copy = strdup(value);
 	if (!copy)
@@ -311,6 +314,7 @@ int setting_apply(const struct setting *s, struct options *o, const char *value)
 {
 	switch (s->type) {
 	case SETTING_TEXT:
+	case SETTING_DEBUG:
 		return apply_text(s, o, value);
 	case SETTING_LIST:
 		return apply_list(s, o, value);
@@ -325,7 +329,7 @@ int setting_apply(const struct setting *s, struct options *o, const char *value)
 
 void setting_clear(const struct setting *s, struct options *o)
 {
-	if (s->type == SETTING_TEXT) {
+	if (s->type == SETTING_TEXT || s->type == SETTING_DEBUG) {
 		char **at = setting_at(s, o);
 
 		free(*at);
@@ -353,6 +357,7 @@ bool setting_equal(const struct setting *s, const struct options *a, const struc
 
 	switch (s->type) {
 	case SETTING_TEXT:
+	case SETTING_DEBUG:
 		p = *(char *const *)x;
 		q = *(char *const *)y;
 		return p == q || (p && q && strcmp(p, q) == 0);

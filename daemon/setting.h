@@ -23,6 +23,7 @@ enum setting_type {
 	SETTING_TIME,     /* uint32_t, milliseconds: 5s, 500ms, 5 (seconds) */
 	SETTING_BACKING,  /* enum shm_backing */
 	SETTING_LEVEL,    /* enum log_level */
+	SETTING_DEBUG,    /* char *: slab_debug.h */
 };
 
 struct setting {

@@ -1,31 +1,44 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Blocks that pass from one session to another through the daemon, or that several hold.
+ * Things (blocks and objects) that pass from one session to another through the daemon, or that
+ * several hold.
  *
  * Sending is one exchange of the owner word, generation and flags kept, so a handle made before
- * stays valid for the receiver. Whose block it is is looked at first, so that a foreign one costs
- * the receiver nothing; its quota is tested then and the section noted for its sweep;
- * whichever of the two dies at whatever point, the word says whose block it is.
+ * stays valid for the receiver. Whose thing it is is looked at first, so that a foreign one costs
+ * the receiver nothing; its quota is tested then and the section or slab noted for its sweep;
+ * whichever of the two dies at whatever point, the word says whose thing it is.
  *
  * Holding adds an entry to the holder table (holder.c); who leaves last frees. A block that its
- * owner gave up is charged to one of its holders, so that holding is no way around a quota.
+ * owner gave up is charged to one of its holders, so that holding is no way around a quota; an
+ * object is charged to nobody then.
  */
-#include "daemon/grant.h"
-
 #include <errno.h>
 #include <inttypes.h>
 
 #include "daemon/holder.h"
+#include "daemon/object.h"
 #include "daemon/options.h"
 
-static int check_frame(const struct domain *d, pfn_t pfn, const char **why)
+static int check_granule(const struct domain *d, uint32_t granule, const char **why)
 {
-	if (pfn < d->control.geometry.frames)
+	if (thing_granule_ok(d, granule))
 		return 0;
-	*why = grant_text("frame %u is beyond the pool's %" PRIu64 " frames", pfn,
+	*why = grant_text("granule %u is beyond the pool's %" PRIu64 " frames", granule,
 	                  d->control.geometry.frames);
 	return -EINVAL;
 }
+
+static int check_thing(struct domain *d, uint32_t granule, struct thing *t, const char **why)
+{
+	int rc = check_granule(d, granule, why);
+
+	if (rc || thing_find(d, granule, t))
+		return rc;
+	*why = grant_text("nothing is granted at granule %u", granule);
+	return -ENOENT;
+}
+
+/* ---- Send ---- */
 
 enum send_state {
 	SEND_MAY,
@@ -33,76 +46,117 @@ enum send_state {
 };
 
 /* enum send_state, or a refusal. */
-static int send_judge(uint64_t w, const struct session *from, pfn_t pfn, uint64_t generation,
-                      const struct session *to, const char **why)
+static int send_judge(uint64_t w, const struct session *from, const struct thing *t,
+                      uint64_t generation, const struct session *to, const char **why)
 {
 	if ((uint32_t)owner_generation(w) != (uint32_t)generation) {
-		*why = grant_text("the block at frame %u was freed or adopted", pfn);
+		*why = grant_text("%s was freed or adopted", thing_text(t));
 		return -ESTALE;
 	}
 	if (owner_is(w, OWNER_HELD, to->id))
 		return SEND_DONE;
 	if (owner_is(w, OWNER_HELD, from->id))
 		return SEND_MAY;
-	*why = grant_text("the block at frame %u is not this session's to send; its owner word "
-	                  "names %u",
-	                  pfn, owner_id(w));
+	*why = grant_text("%s is not this session's to send; its owner word names %u",
+	                  thing_text(t), owner_id(w));
 	return -EPERM;
 }
 
-int grant_send(struct domain *d, struct session *from, pfn_t pfn, uint64_t generation,
-               struct session *to, const char **why)
+static int send_refuse(const struct thing *t, const struct session *to, const char **why)
+{
+	*why = grant_text("the receiver, session %u, may hold %" PRIu64
+	                  " pages and would exceed them by %s",
+	                  to->id, to->pages_max, thing_text(t));
+	return -EDQUOT;
+}
+
+/* The receiver has room for it. For a block this is a test only: the charge moves with the tag. */
+static int send_reserve(struct domain *d, const struct thing *t, struct session *to,
+                        const char **why)
 {
 	struct mm_block b;
+
+	if (t->is_object)
+		return charge_reserve_objects(to, kmem_cache_geometry(t->object.cache)->stride, 1) ?
+		               0 :
+		               send_refuse(t, to, why);
+	/* It costs nothing when the receiver is charged already. */
+	if (!mm_block_get(d->mm, t->pfn, &b) || b.tag == to->id)
+		return 0;
+	if (!charge_reserve(to, b.order, 1))
+		return send_refuse(t, to, why);
+	charge_return(to, UINT64_C(1) << b.order);
+	return 0;
+}
+
+/* The exchange was made, or not. */
+static void send_charge(struct domain *d, const struct thing *t, struct session *from,
+                        struct session *to, bool sent)
+{
+	if (t->is_object)
+		charge_return_objects(sent ? from : to,
+		                      kmem_cache_geometry(t->object.cache)->stride);
+	else if (sent)
+		charge_move(d, t->pfn, to->id);
+}
+
+int grant_send(struct domain *d, struct session *from, uint32_t granule, uint64_t generation,
+               struct session *to, const char **why)
+{
+	struct thing t;
 	uint64_t w;
-	int rc = check_frame(d, pfn, why);
+	int rc = check_thing(d, granule, &t, why);
 
 	if (rc)
 		return rc;
-	w = owner_load(&d->control.word[pfn]);
-	if (!mm_block_get(d->mm, pfn, &b) || owner_kind(w) == OWNER_FREE) {
-		*why = grant_text("no block is granted at frame %u", pfn);
+	w = owner_load(t.word);
+	if (owner_kind(w) == OWNER_FREE) {
+		*why = grant_text("%s is free", thing_text(&t));
 		return -ENOENT;
 	}
-	rc = send_judge(w, from, pfn, generation, to, why);
+	rc = send_judge(w, from, &t, generation, to, why);
 	if (rc < 0)
 		return rc;
-	/* Charged first; it costs nothing when the receiver is charged already. */
-	if (rc == SEND_MAY && b.tag != to->id && !charge_reserve(to, b.order, 1)) {
-		*why = grant_text("the receiver, session %u, may hold %" PRIu64
-		                  " pages and would exceed "
-		                  "them by this block of order %u",
-		                  to->id, to->pages_max, b.order);
-		return -EDQUOT;
+	if (rc == SEND_DONE) {
+		if (!t.is_object)
+			charge_move(d, t.pfn, to->id);
+		return 0;
 	}
-	if (rc == SEND_MAY && b.tag != to->id)
-		charge_return(to, UINT64_C(1) << b.order);
-	grant_note_section(d, to, pfn);
-	while (rc == SEND_MAY &&
-	       !owner_cas(&d->control.word[pfn], &w, owner_moved(w, OWNER_HELD, to->id)))
-		rc = send_judge(w, from, pfn, generation, to, why);
-	if (rc < 0)
+	if (thing_note(d, to, &t) < 0) {
+		*why = "the daemon is out of memory";
+		return -ENOMEM;
+	}
+	rc = send_reserve(d, &t, to, why);
+	if (rc)
 		return rc;
-	charge_move(d, pfn, to->id);
-	return 0;
+	rc = SEND_MAY;
+	while (rc == SEND_MAY && !owner_cas(t.word, &w, owner_moved(w, OWNER_HELD, to->id)))
+		rc = send_judge(w, from, &t, generation, to, why);
+	/* SEND_DONE: by another call meanwhile, which moved the charge */
+	send_charge(d, &t, from, to, rc == SEND_MAY);
+	return rc < 0 ? rc : 0;
 }
+
+/* ---- Hold, Release ---- */
 
 int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t generation,
                const char **why)
 {
 	uint32_t limit = d->kmmd->options->holders_session_max;
+	struct thing t;
 	bool added, room;
-	pfn_t pfn;
-	int rc;
+	int rc = check_granule(d, granule, why);
 
-	if (!domain_granule_pfn(d, granule, &pfn)) {
-		*why = grant_text("granule %u is not the first of a frame of the pool", granule);
-		return -EINVAL;
+	if (rc)
+		return rc;
+	if (!thing_find(d, granule, &t)) {
+		*why = grant_text("what was at granule %u was freed before it could be held",
+		                  granule);
+		return -ESTALE;
 	}
 	/* relaxed: a counter that limits. At the limit what is held already may be held again. */
 	room = atomic_fetch_add_explicit(&s->holds, 1, memory_order_relaxed) < limit;
-	rc = holder_add(d->holders, s->id, granule, &d->control.word[pfn], generation, room,
-	                &added);
+	rc = holder_add(d->holders, s->id, granule, t.word, generation, room, &added);
 	if (!rc && added)
 		return 0;
 	atomic_fetch_sub_explicit(&s->holds, 1, memory_order_relaxed);
@@ -110,7 +164,7 @@ int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t g
 		return 0;
 	if (rc == -EDQUOT) {
 		*why = grant_text(
-			"the session holds %u blocks of others, the most it may; put some back",
+			"the session holds %u things of others, the most it may; put some back",
 			limit);
 		return -EDQUOT;
 	}
@@ -120,37 +174,29 @@ int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t g
 		                  d->kmmd->options->holders_max);
 		return -EDQUOT;
 	}
-	*why = grant_text("the block at frame %u was freed or adopted before it could be held",
-	                  pfn);
+	*why = grant_text("%s was freed or adopted before it could be held", thing_text(&t));
 	return -ESTALE;
 }
 
 int grant_release(struct domain *d, struct session *s, uint32_t cpu, uint32_t granule,
                   const char **why)
 {
-	struct grant_batch batch;
 	enum holder_result result;
-	struct mm_block b;
-	bool is_block;
+	struct thing t;
 	uint32_t heir;
-	pfn_t pfn;
+	int rc = check_granule(d, granule, why);
 
-	if (!domain_granule_pfn(d, granule, &pfn)) {
-		*why = grant_text("granule %u is not the first of a frame of the pool", granule);
-		return -EINVAL;
-	}
-	is_block = mm_block_get(d->mm, pfn, &b);
-	result = holder_remove(d->holders, s->id, granule, &d->control.word[pfn], &heir);
+	if (rc)
+		return rc;
+	/* Also where nothing is (any more): adoption leaves entries that hold nothing. */
+	thing_find(d, granule, &t);
+	result = holder_remove(d->holders, s->id, granule, t.word, &heir);
 	if (result == HOLDER_NONE)
 		return 0;
 	atomic_fetch_sub_explicit(&s->holds, 1, memory_order_relaxed);
-	if (result == HOLDER_LEFT) {
-		if (heir && is_block)
-			charge_inherit(d, pfn, &b, heir);
-		return 0;
-	}
-	grant_batch_init(&batch, d, cpu);
-	grant_leave(&batch, pfn);
-	grant_batch_flush(&batch);
+	if (result == HOLDER_FREED)
+		thing_leave(d, cpu, &t);
+	else
+		thing_left(d, &t, s->id, heir);
 	return 0;
 }

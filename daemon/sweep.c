@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Walks over owner words: collecting what threads cache, withdrawing what was never claimed, and
- * the sweep of a session that ended.
+ * Walks over the owner words of blocks: collecting what threads cache, withdrawing what was never
+ * claimed, and the sweep of a session that ended. For objects see object_walk.c.
  *
  * The sweep runs on the worker when nobody acts for the session any more. Every block that the
  * session may have lies in a section noted by the daemon (granted_from) or by the client, which
@@ -11,20 +11,21 @@
  *   2. words         OFFERED, HELD, RETURNED by it, or in a magazine lent to it: freed, or left to
  *                    further holders. A block that is charged to it but that somebody else has
  *                    (adopted, sent) is charged to that one from now on
- *   3. magazines     lent to it: empty
- *   4. shared record zeroed
+ *   3. objects       the same with the words of the slabs that it touched (object_walk.c)
+ *   4. magazines     lent to it: empty
+ *   5. shared record zeroed
  *
  * A word is freed by a compare-and-swap from what was read, so an adoption that came first wins and
  * the block stays; one that comes later fails. After step 2 no block is charged to the session.
  *
  * A walk costs O(frames of the sections), one load each.
  */
-#include "daemon/depot.h"
-#include "daemon/grant.h"
+#include "daemon/exchange_private.h"
 #include "daemon/holder.h"
 
 #include <string.h>
 
+#define SWEEP_PASSES_MAX 3
 #define SWEEP_RACES_MAX 64 /* a member that scribbles without end spoils its own domain only */
 
 struct walk {
@@ -80,12 +81,17 @@ static void withdraw_one(void *ctx, pfn_t pfn, uint64_t w)
 
 uint64_t grant_withdraw_all(struct domain *d, struct session *s)
 {
+	/* relaxed: at least what was lent before the connection went */
+	uint32_t left = atomic_load_explicit(&s->magazines, memory_order_relaxed);
 	struct walk k;
 	magazine_id_t m;
 
-	for (m.nr = 0; m.nr < depot_size(d->depot); m.nr++)
-		if (depot_lent_to(d->depot, m) == s->id)
+	for (m.nr = 0; left && m.nr < depot_size(d->depot); m.nr++)
+		if (depot_lent_to(d->depot, m) == s->id) {
 			exchange_withdraw(d, s, MM_CPU_NONE, m);
+			left--;
+		}
+	object_withdraw_all(d, s);
 	walk_init(&k, d, s, MM_CPU_NONE);
 	return walk_run(&k, withdraw_one);
 }
@@ -126,42 +132,48 @@ static void sweep_one(void *ctx, pfn_t pfn, uint64_t w)
 static void sweep_holds(struct walk *k)
 {
 	struct domain *d = k->d;
+	/* relaxed, here and below: whoever changed them has left (acquire on `inside`) */
+	uint32_t left = atomic_load_explicit(&k->s->holds, memory_order_relaxed);
 	uint32_t cursor = 0, granule, heir;
-	struct mm_block b;
-	bool is_block;
-	pfn_t pfn;
 
-	while (holder_next_of(d->holders, k->s->id, &cursor, &granule)) {
-		if (!domain_granule_pfn(d, granule, &pfn)) {
+	for (; left && holder_next_of(d->holders, k->s->id, &cursor, &granule); left--) {
+		struct thing t;
+
+		if (!thing_granule_ok(d, granule)) {
 			domain_damage(d, "a holder record names granule %u, which is no frame",
 			              granule);
 			continue;
 		}
-		is_block = mm_block_get(d->mm, pfn, &b);
-		switch (holder_remove(d->holders, k->s->id, granule, &d->control.word[pfn],
-		                      &heir)) {
+		thing_find(d, granule, &t);
+		switch (holder_remove(d->holders, k->s->id, granule, t.word, &heir)) {
 		case HOLDER_NONE:
 			break;
 		case HOLDER_LEFT:
-			if (heir && is_block)
-				charge_inherit(d, pfn, &b, heir);
+			thing_left(d, &t, 0, heir);
 			break;
 		case HOLDER_FREED:
-			grant_leave(&k->batch, pfn);
+			thing_leave(d, MM_CPU_NONE, &t);
 			break;
 		}
 	}
-	grant_batch_flush(&k->batch);
 }
 
 static void sweep_magazines(struct walk *k)
 {
 	struct domain *d = k->d;
+	unsigned int pass;
 	magazine_id_t m;
 
-	for (m.nr = 0; m.nr < depot_size(d->depot); m.nr++)
-		if (depot_lent_to(d->depot, m) == k->s->id && depot_claim(d->depot, m, k->s->id))
-			depot_put_empty(d->depot, m);
+	/* Another pass when depot_reap() had one in its hands: it takes it from the count or gives
+	 * it back. */
+	for (pass = 0; pass < SWEEP_PASSES_MAX; pass++)
+		for (m.nr = 0; m.nr < depot_size(d->depot); m.nr++) {
+			if (!atomic_load_explicit(&k->s->magazines, memory_order_relaxed))
+				return;
+			if (depot_lent_to(d->depot, m) == k->s->id &&
+			    depot_claim(d->depot, m, k->s->id))
+				exchange_put_empty(d, k->s, m);
+		}
 }
 
 uint64_t grant_sweep(struct domain *d, struct session *s)
@@ -173,6 +185,7 @@ uint64_t grant_sweep(struct domain *d, struct session *s)
 	walk_init(&k, d, s, MM_CPU_NONE);
 	sweep_holds(&k);
 	walk_run(&k, sweep_one);
+	object_sweep(d, s);
 	sweep_magazines(&k);
 	/* relaxed: the session's record, freed after this with release, covers them */
 	for (i = 0; i < CONTROL_SECTIONS_MAX / 64; i++) {
@@ -181,6 +194,8 @@ uint64_t grant_sweep(struct domain *d, struct session *s)
 	}
 	atomic_store_explicit(&c->cached_pages, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->magazines, 0, memory_order_relaxed);
+	for (i = 0; i < sizeof(s->lent_lately) / sizeof(s->lent_lately[0]); i++)
+		atomic_store_explicit(&s->lent_lately[i], 0, memory_order_relaxed);
 	atomic_store_explicit(&s->holds, 0, memory_order_relaxed);
 	return k.batch.frames;
 }

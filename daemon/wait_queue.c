@@ -16,6 +16,9 @@
  * larger order. So a round costs O(classes) for each request served plus O(classes) in all, however
  * many wait.
  *
+ * Requests for objects form a class for each cache: free objects serve none but these, so a request
+ * for blocks that fails says nothing of them, nor they of it.
+ *
  * There is a class for every combination that can be asked for, at a place computed from it, so
  * that nobody's kinds of requests keep out another's; `active` lists those where somebody waits.
  * What was never waited for is memory never touched.
@@ -38,14 +41,17 @@
 #define WAIT_GFP (GFP_ZONEMASK | GFP_MOVABLE_MASK | __GFP_HIGH | __GFP_THISNODE)
 #define WAIT_CHOICES 64u /* of the flags without __GFP_THISNODE: six adjacent bits */
 _Static_assert((WAIT_GFP & ~__GFP_THISNODE) == WAIT_CHOICES - 1, "they are an index");
-/* by node wanted (none, or one of MAX_NODES), flags, order */
-#define WAIT_CLASSES ((1 + MAX_NODES) * WAIT_CHOICES * NR_PAGE_ORDERS)
+/* by node wanted (none, or one of MAX_NODES), flags, order; then by cache */
+#define WAIT_PAGE_CLASSES ((1 + MAX_NODES) * WAIT_CHOICES * NR_PAGE_ORDERS)
+#define WAIT_CACHES 16384u
+#define WAIT_CLASSES (WAIT_PAGE_CLASSES + WAIT_CACHES)
 _Static_assert(WAIT_CLASSES <= UINT16_MAX, "entries of active");
 
 struct wait_class {
 	gfp_t gfp;
 	uint32_t order;
 	uint32_t node;               /* with __GFP_THISNODE, else 0 */
+	uint32_t cache;              /* 0: blocks */
 	struct waiter *first, *last; /* NULL: the class is unused */
 	uint32_t at;                 /* in active, while used */
 	bool failed;                 /* in this round */
@@ -115,6 +121,8 @@ static uint32_t class_index(const struct waiter *w)
 {
 	uint32_t row = w->gfp & __GFP_THISNODE ? 1 + w->node : 0;
 
+	if (w->cache)
+		return WAIT_PAGE_CLASSES + w->cache;
 	return (row * WAIT_CHOICES + (w->gfp & (WAIT_CHOICES - 1))) * NR_PAGE_ORDERS + w->order;
 }
 
@@ -122,7 +130,7 @@ int wait_queue_add(struct wait_queue *q, struct waiter *w)
 {
 	struct wait_class *c;
 
-	if (w->order >= NR_PAGE_ORDERS || w->node >= MAX_NODES)
+	if (w->order >= NR_PAGE_ORDERS || w->node >= MAX_NODES || w->cache >= WAIT_CACHES)
 		return -EINVAL;
 	LOCK_SCOPED(&q->lock);
 	c = &q->class[class_index(w)];
@@ -130,6 +138,7 @@ int wait_queue_add(struct wait_queue *q, struct waiter *w)
 		c->gfp = w->gfp & WAIT_GFP;
 		c->order = w->order;
 		c->node = class_node(w);
+		c->cache = w->cache;
 		c->at = q->nr_active;
 		q->active[q->nr_active++] = (uint16_t)(c - q->class);
 	}
@@ -169,14 +178,19 @@ static struct wait_class *oldest_class(struct wait_queue *q)
 	return best;
 }
 
-static void fail_class(struct wait_queue *q, const struct wait_class *failed)
+static void fail_class(struct wait_queue *q, struct wait_class *failed)
 {
 	uint32_t i;
+
+	failed->failed = true;
+	if (failed->cache)
+		return;
 
 	for (i = 0; i < q->nr_active; i++) {
 		struct wait_class *c = &q->class[q->active[i]];
 
-		if (c->gfp == failed->gfp && c->node == failed->node && c->order >= failed->order)
+		if (!c->cache && c->gfp == failed->gfp && c->node == failed->node &&
+		    c->order >= failed->order)
 			c->failed = true;
 	}
 }
@@ -248,8 +262,10 @@ size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx)
 
 		for (prev = NULL, w = c->first; w; prev = w, w = w->next) {
 			n++;
-			if (w->prev == prev && w->queued && w->class == q->active[i] && w->order == c->order &&
-			    (w->gfp & WAIT_GFP) == c->gfp && class_node(w) == c->node &&
+			if (w->prev == prev && w->queued && w->class == q->active[i] &&
+			    w->cache == c->cache &&
+			    (c->cache || (w->order == c->order && (w->gfp & WAIT_GFP) == c->gfp &&
+			                  class_node(w) == c->node)) &&
 			    (!prev || prev->sequence < w->sequence))
 				continue;
 			snprintf(text, sizeof(text), "wait queue: request %llu is out of place",

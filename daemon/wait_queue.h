@@ -22,6 +22,7 @@ struct waiter {
 	/* set by the owner before wait_queue_add() */
 	gfp_t gfp;
 	uint32_t order;
+	uint32_t cache;    /* 0: blocks; else objects of that cache, in slabs of that order */
 	uint32_t node;     /* of mm_request; tells requests with __GFP_THISNODE apart */
 	const void *whose; /* for wait_queue_cancel() */
 	/* Tries to be served: 0; -ENOMEM still not; else it fails with that. Under the queue's
@@ -39,7 +40,8 @@ struct wait_queue_ops {
 int wait_queue_new(struct wait_queue **ret, const struct wait_queue_ops *ops, void *ctx);
 struct wait_queue *wait_queue_free(struct wait_queue *q);
 
-/* Queues w behind all others; wait_queue_kick() must follow. -EINVAL: no such order or node. */
+/* Queues w behind all others; wait_queue_kick() must follow. -EINVAL: no such order, node or
+ * cache. */
 int wait_queue_add(struct wait_queue *q, struct waiter *w);
 /* False: it left already, wake() ran. */
 bool wait_queue_remove(struct wait_queue *q, struct waiter *w);

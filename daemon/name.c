@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Published names: a map from names to things, persistent, with two indices in ordinary memory.
+ *
+ * The records are the truth (record.h): one store of a record's word adds or removes a name. They are
+ * used from the first one on, so that those ever written are the front of the table and the rest may
+ * stay a hole (ledger.c). The indices, hashes of names and of granules to chains of records, are
+ * rebuilt at the start.
+ *
+ * What keeps the thing is one entry among the holders (holder.c), of session 0, for all names that
+ * it has. The order of the two writes:
+ *
+ *   publish     the holder's entry, when it is the first name; then the record
+ *   unpublish   the record; then the entry, when it was the last name
+ *
+ * A death in between leaves an entry without a name, which recovery drops: the publisher never had
+ * an answer, or the name was to go. Both happen under the table's lock, so that of two threads one
+ * sees the other's name. What unpublish frees it frees after the lock is released.
+ *
+ * A thing that was freed or adopted all the same (a member scribbled over KEPT, or adopted what was
+ * published: adoption ends a thing's life) leaves a name that leads to a stale handle; the name gives
+ * way to whoever publishes it next, and to the next start.
+ *
+ * Locking: the table's lock (LOCK_RANK_NAME) is held over the holders'. O(1) on average.
+ */
+#include "daemon/name_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/grant.h"
+#include "daemon/holder.h"
+#include "daemon/object.h"
+#include "daemon/options.h"
+#include "daemon/pool.h"
+
+/* ---- records and chains ---- */
+
+/* Under the lock; release is for the next process. */
+static void record_store(struct name_table *t, uint32_t i, uint64_t w)
+{
+	atomic_store_explicit(&t->record[i].word, w, memory_order_release);
+}
+
+static uint32_t *name_bucket(const struct name_table *t, const char *name)
+{
+	uint32_t h = UINT32_C(0x811c9dc5); /* FNV-1a */
+
+	for (; *name; name++)
+		h = (h ^ (uint8_t)*name) * UINT32_C(0x01000193);
+	return &t->by_name[(h ^ h >> 16) & t->mask];
+}
+
+static uint32_t *thing_bucket(const struct name_table *t, uint32_t granule)
+{
+	return &t->by_thing[(granule * UINT32_C(2654435761) >> 7) & t->mask];
+}
+
+uint32_t name_find(const struct name_table *t, const char *name)
+{
+	uint32_t i = *name_bucket(t, name);
+
+	while (i != NAME_END && strcmp(t->record[i].name, name) != 0)
+		i = t->next_name[i];
+	return i;
+}
+
+static uint32_t count(const struct name_table *t, uint32_t granule, uint64_t generation)
+{
+	uint32_t i, n = 0;
+
+	for (i = *thing_bucket(t, granule); i != NAME_END; i = t->next_thing[i])
+		n += name_record_granule(t, i) == granule && t->record[i].generation == generation;
+	return n;
+}
+
+/* ---- users: few, and looked at one by one ---- */
+
+static struct name_user *user_find(const struct name_table *t, uint32_t uid)
+{
+	uint32_t i;
+
+	for (i = 0; i < t->users; i++)
+		if (t->user[i].uid == uid)
+			return &t->user[i];
+	return NULL;
+}
+
+/* There is a place to count the names of that user; -ENOMEM. */
+static int user_prepare(struct name_table *t, uint32_t uid)
+{
+	struct name_user *more;
+	uint32_t room, i;
+
+	if (user_find(t, uid))
+		return 0;
+	for (i = 0; i < t->users; i++)
+		if (!t->user[i].names) { /* one who has none any more makes room */
+			t->user[i].uid = uid;
+			return 0;
+		}
+	if (t->users == t->users_room) {
+		room = t->users_room ? t->users_room * 2 : 8;
+		more = reallocarray(t->user, room, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		t->user = more;
+		t->users_room = room;
+	}
+	t->user[t->users++] = (struct name_user){ .uid = uid };
+	return 0;
+}
+
+/* The record is there, its user is prepared. */
+static void chain_add(struct name_table *t, uint32_t i)
+{
+	uint32_t *name = name_bucket(t, t->record[i].name);
+	uint32_t *thing = thing_bucket(t, name_record_granule(t, i));
+
+	t->next_name[i] = *name;
+	*name = i;
+	t->next_thing[i] = *thing;
+	*thing = i;
+	t->used++;
+	user_find(t, t->record[i].uid)->names++;
+}
+
+static void chain_free(struct name_table *t, uint32_t i)
+{
+	t->next_name[i] = t->free;
+	t->free = i;
+}
+
+static void unlink_from(uint32_t *link, uint32_t *next, uint32_t i)
+{
+	while (*link != i)
+		link = &next[*link];
+	*link = next[i];
+}
+
+static void remove_record(struct name_table *t, uint32_t i)
+{
+	unlink_from(name_bucket(t, t->record[i].name), t->next_name, i);
+	unlink_from(thing_bucket(t, name_record_granule(t, i)), t->next_thing, i);
+	record_store(t, i, 0);
+	chain_free(t, i);
+	t->used--;
+	user_find(t, t->record[i].uid)->names--;
+}
+
+void name_remove_dead(struct name_table *t, uint32_t i)
+{
+	uint32_t granule = name_record_granule(t, i);
+	uint64_t generation = t->record[i].generation;
+
+	remove_record(t, i);
+	if (!count(t, granule, generation))
+		holder_drop(t->d->holders, NAME_HOLDER, granule, generation);
+}
+
+/* A free record whose memory is there: 0, -EDQUOT, -ENOMEM. */
+static int take_record(struct name_table *t, uint32_t *ret)
+{
+	uint32_t more = t->n - t->opened, i;
+	int r;
+
+	if (t->free == NAME_END) {
+		if (!more)
+			return -EDQUOT;
+		if (more > NAMES_AT_ONCE)
+			more = NAMES_AT_ONCE;
+		r = ledger_open_names(&t->d->kmmd->pool->ledger, t->opened, more);
+		if (r < 0)
+			return r;
+		for (i = t->opened + more; i > t->opened; i--)
+			chain_free(t, i - 1);
+		t->opened += more;
+	}
+	*ret = t->free;
+	t->free = t->next_name[t->free];
+	return 0;
+}
+
+/* ---- the table ---- */
+
+static bool record_sane(const struct name_table *t, uint32_t i)
+{
+	return (name_record_load(t, i) & NAME_VALID) && thing_granule_ok(t->d, name_record_granule(t, i)) &&
+	       memchr(t->record[i].name, '\0', sizeof(t->record[i].name));
+}
+
+int name_table_new(struct name_table **ret, struct domain *d, struct name_record *record,
+                   uint32_t n)
+{
+	struct name_table *t = calloc(1, sizeof(*t));
+	uint32_t i, size = 64;
+
+	if (!t)
+		return -ENOMEM;
+	while (size < n && size < UINT32_C(1) << 30)
+		size *= 2;
+	t->d = d;
+	t->record = record;
+	t->n = n;
+	t->mask = size - 1;
+	t->by_name = malloc(size * sizeof(t->by_name[0]));
+	t->by_thing = malloc(size * sizeof(t->by_thing[0]));
+	t->next_name = malloc((n + 1) * sizeof(t->next_name[0]));
+	t->next_thing = malloc((n + 1) * sizeof(t->next_thing[0]));
+	if (!t->by_name || !t->by_thing || !t->next_name || !t->next_thing) {
+		name_table_free(t);
+		return -ENOMEM;
+	}
+	lock_init(&t->lock, LOCK_RANK_NAME);
+	memset(t->by_name, 0xff, size * sizeof(t->by_name[0]));
+	memset(t->by_thing, 0xff, size * sizeof(t->by_thing[0]));
+	t->free = NAME_END;
+	t->opened = ledger_names_present(&d->kmmd->pool->ledger);
+	if (t->opened > n)
+		t->opened = n;
+	for (i = t->opened; i > 0; i--) {
+		if (record_sane(t, i - 1)) {
+			if (user_prepare(t, t->record[i - 1].uid) < 0) {
+				name_table_free(t);
+				return -ENOMEM;
+			}
+			chain_add(t, i - 1);
+			continue;
+		}
+		record_store(t, i - 1, 0);
+		chain_free(t, i - 1);
+	}
+	*ret = t;
+	return 0;
+}
+
+struct name_table *name_table_free(struct name_table *t)
+{
+	if (!t)
+		return NULL;
+	free(t->by_name);
+	free(t->by_thing);
+	free(t->next_name);
+	free(t->next_thing);
+	free(t->user);
+	free(t);
+	return NULL;
+}
+
+/* ---- publishing ---- */
+
+static int name_check(const char *name, const char **why)
+{
+	size_t n = strlen(name);
+
+	if (n >= 1 && n <= NAME_MAX_BYTES)
+		return 0;
+	*why = n ? grant_text("the name has %zu bytes, at most %u are allowed", n, NAME_MAX_BYTES) :
+	           "the name is empty";
+	return -EINVAL;
+}
+
+/* The thing is there in that life (*generation becomes all of it), and s owns or holds it. */
+static int thing_check(struct name_table *t, struct session *s, uint32_t granule,
+                       uint64_t *generation, struct thing *thing, const char **why)
+{
+	uint64_t w;
+
+	if (!thing_granule_ok(t->d, granule)) {
+		*why = grant_text("granule %u is beyond the pool", granule);
+		return -EINVAL;
+	}
+	if (!thing_find(t->d, granule, thing)) {
+		*why = grant_text("nothing that could be published begins at granule %u", granule);
+		return -ENOENT;
+	}
+	w = owner_load(thing->word);
+	if (owner_kind(w) == OWNER_FREE) {
+		*why = grant_text("what begins at granule %u is free", granule);
+		return -ENOENT;
+	}
+	if ((uint32_t)owner_generation(w) != (uint32_t)*generation) {
+		*why = grant_text("what begins at granule %u was freed or adopted", granule);
+		return -ESTALE;
+	}
+	*generation = owner_generation(w);
+	if (owner_is(w, OWNER_HELD, s->id) || holder_has(t->d->holders, s->id, granule, *generation))
+		return 0;
+	*why = grant_text("what begins at granule %u is not this session's to publish: it neither "
+	                  "owns nor holds it", granule);
+	return -EPERM;
+}
+
+/* A name that is there already: 1 when nothing is left to do, 0 when it led nowhere and is gone. */
+static int name_taken(struct name_table *t, struct session *s, uint32_t i, uint32_t granule,
+                      uint64_t generation, const char **why)
+{
+	const struct name_record *r = &t->record[i];
+	struct thing was;
+
+	if (name_record_granule(t, i) == granule && r->generation == generation && r->uid == s->uid)
+		return 1;
+	if (thing_find(t->d, name_record_granule(t, i), &was) &&
+	    owner_generation(owner_load(was.word)) == r->generation) {
+		*why = grant_text("the name \"%s\" is taken, by user %u for what begins at granule %u",
+		                  r->name, r->uid, name_record_granule(t, i));
+		return -EEXIST;
+	}
+	name_remove_dead(t, i);
+	return 0;
+}
+
+/* The names' entry among the holders of the thing. */
+static int hold(struct name_table *t, const struct thing *thing, uint64_t generation,
+                const char **why)
+{
+	uint64_t w;
+	bool added;
+	int r = holder_add(t->d->holders, NAME_HOLDER, thing->granule, thing->word,
+	                   (uint32_t)generation, true, &added);
+
+	if (r == -ENOSPC) {
+		*why = grant_text("all %u entries for holders are in use; put some back, or raise "
+		                  "holders", t->d->kmmd->options->holders_max);
+		return -EDQUOT;
+	}
+	if (r < 0) {
+		*why = grant_text("what begins at granule %u was freed or adopted", thing->granule);
+		return r;
+	}
+	/* Handles of it will be made from the name: they are to be stale when it is freed. */
+	w = owner_load(thing->word);
+	while (owner_generation(w) == generation && owner_kind(w) == OWNER_HELD &&
+	       !(w & OWNER_SHARED) && !owner_cas(thing->word, &w, w | OWNER_SHARED))
+		;
+	return 0;
+}
+
+static void fill_record(struct name_table *t, uint32_t i, const struct session *s, const char *name,
+                        uint32_t granule, uint64_t generation)
+{
+	struct name_record *r = &t->record[i];
+
+	r->generation = generation;
+	r->uid = s->uid;
+	r->publisher = s->id;
+	memset(r->name, 0, sizeof(r->name));
+	memcpy(r->name, name, strlen(name));
+	record_store(t, i, (uint64_t)granule << NAME_GRANULE_SHIFT | NAME_VALID);
+	chain_add(t, i);
+}
+
+int name_publish(struct name_table *t, struct session *s, const char *name, uint32_t granule,
+                 uint64_t generation, const char **why)
+{
+	LOCK_SCOPED(&t->lock);
+	struct thing thing;
+	uint32_t i = 0, old;
+	int r = name_check(name, why);
+
+	if (r == 0)
+		r = thing_check(t, s, granule, &generation, &thing, why);
+	if (r < 0)
+		return r;
+	old = name_find(t, name);
+	if (old != NAME_END)
+		r = name_taken(t, s, old, granule, generation, why);
+	if (r != 0)
+		return r > 0 ? 0 : r;
+	r = user_prepare(t, s->uid);
+	if (r == 0)
+		r = take_record(t, &i);
+	if (r < 0) {
+		*why = r == -EDQUOT ? grant_text("all %u names are in use; unpublish some", t->n) :
+		                      "the daemon's machine has no memory for another name";
+		return r;
+	}
+	r = hold(t, &thing, generation, why);
+	if (r < 0) {
+		chain_free(t, i);
+		return r;
+	}
+	fill_record(t, i, s, name, granule, generation);
+	return 0;
+}
+
+int name_lookup(struct name_table *t, const char *name, uint32_t *granule, uint64_t *generation,
+                const char **why)
+{
+	LOCK_SCOPED(&t->lock);
+	int r = name_check(name, why);
+	uint32_t i;
+
+	if (r < 0)
+		return r;
+	i = name_find(t, name);
+	if (i == NAME_END) {
+		*why = grant_text("nothing is published as \"%s\"", name);
+		return -ENOENT;
+	}
+	*granule = name_record_granule(t, i);
+	*generation = t->record[i].generation;
+	return 0;
+}
+
+/* Removes the name; whether its thing is the caller's to free now. */
+static int unpublish(struct name_table *t, const struct session *s, const char *name,
+                     struct thing *thing, const char **why)
+{
+	LOCK_SCOPED(&t->lock);
+	uint32_t i = name_find(t, name), granule, heir;
+	uint64_t generation;
+
+	if (i == NAME_END) {
+		*why = grant_text("nothing is published as \"%s\"", name);
+		return -ENOENT;
+	}
+	if (t->record[i].uid != s->uid) {
+		*why = grant_text("\"%s\" was published by user %u, who alone may take it away",
+		                  name, t->record[i].uid);
+		return -EPERM;
+	}
+	granule = name_record_granule(t, i);
+	generation = t->record[i].generation;
+	if (!thing_find(t->d, granule, thing) ||
+	    owner_generation(owner_load(thing->word)) != generation) {
+		name_remove_dead(t, i);
+		return 0;
+	}
+	remove_record(t, i);
+	if (count(t, granule, generation) ||
+	    !holder_has(t->d->holders, NAME_HOLDER, granule, generation))
+		return 0;
+	return holder_remove(t->d->holders, NAME_HOLDER, granule, thing->word, &heir) ==
+	       HOLDER_FREED;
+}
+
+int name_unpublish(struct name_table *t, struct session *s, uint32_t cpu, const char *name,
+                   const char **why)
+{
+	struct thing thing;
+	int r = name_check(name, why);
+
+	if (r == 0)
+		r = unpublish(t, s, name, &thing, why);
+	if (r > 0)
+		thing_leave(t->d, cpu, &thing);
+	return r < 0 ? r : 0;
+}
+
+/* ---- counts ---- */
+
+uint32_t name_count(struct name_table *t, uint32_t granule, uint64_t generation)
+{
+	LOCK_SCOPED(&t->lock);
+
+	return count(t, granule, generation);
+}
+
+bool name_has(const struct name_table *t, uint32_t granule, uint64_t generation)
+{
+	return t && count(t, granule, generation) > 0;
+}
+
+uint32_t name_total(struct name_table *t)
+{
+	LOCK_SCOPED(&t->lock);
+
+	return t->used;
+}
+
+uint32_t name_count_of_user(struct name_table *t, uint32_t uid)
+{
+	LOCK_SCOPED(&t->lock);
+	const struct name_user *u = user_find(t, uid);
+
+	return u ? u->names : 0;
+}

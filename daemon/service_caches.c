@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * CreateCache, OpenCache, DestroyCache, ShrinkCache, and Admin's Shrink.
+ *
+ * Making and joining is answered at once, unless the cache of that name may be about to end: what
+ * ends caches is the worker, so the request is asked again there, where it is decided. Destroying
+ * looks at objects, perhaps at all of the cache, and is the worker's from the start.
+ *
+ * Shrinking goes over all reactors first, which empty their per-CPU magazines of the cache, then to
+ * the worker. Nobody stays in the cache in between: it is found anew by id and life.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "daemon/cache.h"
+#include "daemon/service.h"
+#include "proto/kmm.pb-c.h"
+
+#define NO_MEMORY_TEXT "the daemon is out of memory"
+
+/* ---- CreateCache, OpenCache ---- */
+
+struct make_request {
+	bool open;
+	char name[SLAB_NAME_MAX + 1];
+	uint64_t size, align;
+	uint32_t flags;
+	bool ctor;
+};
+
+struct make_call {
+	struct service_job job; /* first */
+	struct make_request q;
+	int rc;
+	uint32_t id;
+	uint64_t life;
+	char why[320];
+};
+
+static int make_try(struct domain *d, struct session *s, const struct make_request *q,
+                    const char *name, uint32_t *id, uint64_t *life, const char **why)
+{
+	if (q->open)
+		return cache_open(d, s, name, id, life, why);
+	return cache_create(d, s, name, q->size, q->align, q->flags, q->ctor, id, life, why);
+}
+
+static void make_work(struct service_job *j)
+{
+	struct make_call *c = (struct make_call *)j;
+	const char *why = "the session has ended";
+
+	c->rc = -ECANCELED;
+	if (session_enter(j->pending.session)) {
+		c->rc = make_try(j->kmmd->domain, j->pending.session, &c->q, c->q.name, &c->id,
+		                 &c->life, &why);
+		session_leave(j->pending.session);
+	}
+	if (c->rc < 0)
+		snprintf(c->why, sizeof(c->why), "%s", why);
+	service_job_done(j);
+}
+
+static void make_reply(struct service_job *j)
+{
+	struct make_call *c = (struct make_call *)j;
+	Kmm__V1__CacheReply reply = KMM__V1__CACHE_REPLY__INIT;
+
+	if (service_job_cancelled(j)) {
+		free(c);
+		return;
+	}
+	reply.cache = c->id;
+	reply.life = c->life;
+	if (c->rc < 0)
+		service_pending_refuse(&j->pending, c->rc, c->why);
+	else
+		rpc_pending_reply(&j->pending, &reply.base);
+	free(c);
+}
+
+static void make_later(struct rpc_call *call, const struct make_request *q, const char *name)
+{
+	struct make_call *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		service_refuse(call, -ENOMEM, NO_MEMORY_TEXT);
+		return;
+	}
+	c->q = *q;
+	/* a cache has that name, so it fits */
+	snprintf(c->q.name, sizeof(c->q.name), "%s", name);
+	service_job_start(call, &c->job, make_work, make_reply);
+}
+
+static void make(struct rpc_call *call, const struct make_request *q, const char *name)
+{
+	Kmm__V1__CacheReply reply = KMM__V1__CACHE_REPLY__INIT;
+	const char *why = "";
+	int rc = make_try(call->kmmd->domain, call->session, q, name, &reply.cache, &reply.life,
+	                  &why);
+
+	if (rc == 0)
+		rpc_reply(call, &reply.base);
+	else if (rc == -EAGAIN)
+		make_later(call, q, name);
+	else
+		service_refuse(call, rc, why);
+}
+
+void service_create_cache(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__CreateCacheRequest *q = (const Kmm__V1__CreateCacheRequest *)request;
+	const struct make_request m = {
+		.size = q->size, .align = q->align, .flags = q->flags, .ctor = q->ctor,
+	};
+
+	make(call, &m, q->name);
+}
+
+void service_open_cache(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__OpenCacheRequest *q = (const Kmm__V1__OpenCacheRequest *)request;
+	const struct make_request m = { .open = true };
+
+	make(call, &m, q->name);
+}
+
+/* ---- DestroyCache ---- */
+
+struct destroy_call {
+	struct service_job job; /* first */
+	uint32_t id;
+	uint64_t life;
+	int rc;
+	bool removed;
+	char why[320];
+};
+
+static void destroy_work(struct service_job *j)
+{
+	struct destroy_call *c = (struct destroy_call *)j;
+	const char *why = "the session has ended";
+
+	c->rc = -ECANCELED;
+	if (session_enter(j->pending.session)) {
+		c->rc = cache_destroy(j->kmmd->domain, j->pending.session, c->id, c->life,
+		                      &c->removed, &why);
+		session_leave(j->pending.session);
+	}
+	if (c->rc < 0)
+		snprintf(c->why, sizeof(c->why), "%s", why);
+	service_job_done(j);
+}
+
+static void destroy_reply(struct service_job *j)
+{
+	struct destroy_call *c = (struct destroy_call *)j;
+	Kmm__V1__DestroyCacheReply reply = KMM__V1__DESTROY_CACHE_REPLY__INIT;
+
+	if (service_job_cancelled(j)) {
+		free(c);
+		return;
+	}
+	reply.removed = c->removed;
+	if (c->rc < 0)
+		service_pending_refuse(&j->pending, c->rc, c->why);
+	else
+		rpc_pending_reply(&j->pending, &reply.base);
+	free(c);
+}
+
+void service_destroy_cache(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__DestroyCacheRequest *q = (const Kmm__V1__DestroyCacheRequest *)request;
+	struct destroy_call *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		service_refuse(call, -ENOMEM, NO_MEMORY_TEXT);
+		return;
+	}
+	c->id = q->cache;
+	c->life = q->life;
+	service_job_start(call, &c->job, destroy_work, destroy_reply);
+}
+
+/* ---- ShrinkCache, Shrink ---- */
+
+struct shrink_call {
+	struct service_job job; /* first */
+	uint32_t id;
+	uint64_t life;
+	_Atomic uint64_t frames;
+};
+
+static void shrink_count(struct shrink_call *c, uint64_t frames)
+{
+	/* relaxed: read after the broadcast's own ordering */
+	atomic_fetch_add_explicit(&c->frames, frames, memory_order_relaxed);
+}
+
+/* On each reactor. */
+static void shrink_cpu(struct reactor *r, void *arg)
+{
+	struct shrink_call *s = arg;
+	struct cache *c = cache_enter(r->kmmd->domain, s->id, s->life);
+
+	if (!c)
+		return;
+	shrink_count(s, slab_shrink(c->slab, r->index, 0));
+	cache_leave(c);
+}
+
+/* On the worker. */
+static void shrink_rest(void *arg)
+{
+	struct shrink_call *s = arg;
+	struct cache *c = cache_enter(s->job.kmmd->domain, s->id, s->life);
+
+	if (c) {
+		shrink_count(s, cache_shrink(c));
+		cache_leave(c);
+	}
+	service_job_done(&s->job);
+}
+
+static void shrink_reply(struct service_job *j)
+{
+	struct shrink_call *s = (struct shrink_call *)j;
+	Kmm__V1__ShrinkCacheReply reply = KMM__V1__SHRINK_CACHE_REPLY__INIT;
+
+	if (!service_job_cancelled(j)) {
+		reply.pages = atomic_load_explicit(&s->frames, memory_order_relaxed);
+		rpc_pending_reply(&j->pending, &reply.base);
+	}
+	free(s);
+}
+
+/* c is entered, and is left here. */
+static void shrink(struct rpc_call *call, struct cache *c)
+{
+	struct shrink_call *s = calloc(1, sizeof(*s));
+
+	if (s) {
+		s->id = c->id;
+		s->life = kmem_cache_life(c->slab);
+	}
+	cache_leave(c);
+	if (!s) {
+		service_refuse(call, -ENOMEM, NO_MEMORY_TEXT);
+		return;
+	}
+	if (!service_job_suspend(call, &s->job, shrink_reply))
+		return;
+	if (reactor_broadcast(call->kmmd, shrink_cpu, shrink_rest, s) < 0) {
+		service_pending_refuse(&s->job.pending, -ENOMEM, NO_MEMORY_TEXT);
+		free(s);
+	}
+}
+
+void service_shrink_cache(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__ShrinkCacheRequest *q = (const Kmm__V1__ShrinkCacheRequest *)request;
+	struct cache *c = q->life ? cache_enter(call->kmmd->domain, q->cache, q->life) : NULL;
+
+	if (c)
+		shrink(call, c);
+	else
+		rpc_fail(call, STATUS_NOT_FOUND, ENOENT, "there is no cache %u (any more)",
+		         q->cache);
+}
+
+void service_shrink_by_name(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__ShrinkRequest *q = (const Kmm__V1__ShrinkRequest *)request;
+	struct cache *c = cache_enter_name(call->kmmd->domain, q->cache);
+
+	if (c)
+		shrink(call, c);
+	else
+		rpc_fail(call, STATUS_NOT_FOUND, ENOENT,
+		         "there is no cache \"%.63s\"; kmmctl slabinfo lists them", q->cache);
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ListLeaks: who holds how many objects of which cache, and how many page blocks, the session that
+ * was opened first first; what nobody owns (things that only holders or names keep) at the end.
+ *
+ * The worker counts by walking all words of things that are out, once for blocks and once for
+ * objects. What it found is a list of pairs of session and cache, no longer than there are objects.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/cache.h"
+#include "daemon/object.h"
+#include "daemon/service.h"
+#include "proto/kmm.pb-c.h"
+
+#define SLICE 128u
+
+struct leak {
+	uint64_t opened; /* UINT64_MAX: nobody's */
+	uint32_t session, cache; /* cache 0: page blocks */
+	uint64_t objects, bytes;
+	uint64_t life; /* of the cache */
+};
+
+struct leaks_call {
+	struct service_job job; /* first */
+	struct leak *leak;
+	uint32_t n, room, next;
+	bool failed;
+};
+
+static void leak_add(struct leaks_call *l, struct leak k)
+{
+	struct session *s = session_by_id(l->job.kmmd->sessions, k.session);
+	struct session_about a;
+
+	if (l->n == l->room) {
+		uint32_t room = l->room ? l->room * 2 : 256;
+		struct leak *more = reallocarray(l->leak, room, sizeof(*more));
+
+		l->failed |= !more;
+		if (!more)
+			return;
+		l->leak = more;
+		l->room = room;
+	}
+	k.opened = s && session_describe(s, &a) ? a.opened : UINT64_MAX;
+	l->leak[l->n++] = k;
+}
+
+static void note_objects(void *ctx, uint32_t session, struct cache *c,
+                         const struct object_count *n)
+{
+	if (n->objects)
+		leak_add(ctx, (struct leak){ .session = session,
+		                             .cache = c->id,
+		                             .objects = n->objects,
+		                             .bytes = n->bytes,
+		                             .life = kmem_cache_life(c->slab) });
+}
+
+static void note_blocks(struct leaks_call *l)
+{
+	uint32_t size = session_table_size(l->job.kmmd->sessions), id;
+	struct grant_count *count = calloc(size, sizeof(*count));
+	unsigned int order;
+
+	l->failed |= !count;
+	if (!count)
+		return;
+	grant_census(l->job.kmmd->domain, count, size);
+	for (id = 0; id < size; id++) {
+		struct leak k = { .session = id, .bytes = count[id].granted << PAGE_SHIFT };
+
+		for (order = 0; order < NR_PAGE_ORDERS; order++)
+			k.objects += count[id].blocks[order];
+		if (k.objects)
+			leak_add(l, k);
+	}
+	free(count);
+}
+
+/* By session, and of each what takes most first. */
+static int before(const void *a, const void *b)
+{
+	const struct leak *x = a, *y = b;
+
+	if (x->opened != y->opened)
+		return x->opened < y->opened ? -1 : 1;
+	if (x->session != y->session)
+		return x->session < y->session ? -1 : 1;
+	if (x->bytes != y->bytes)
+		return x->bytes > y->bytes ? -1 : 1;
+	return x->cache < y->cache ? -1 : x->cache > y->cache;
+}
+
+static void list_work(struct service_job *j)
+{
+	struct leaks_call *l = (struct leaks_call *)j;
+
+	note_blocks(l);
+	if (object_census(j->kmmd->domain, NULL, NULL, note_objects, l) < 0)
+		l->failed = true;
+	if (l->n)
+		qsort(l->leak, l->n, sizeof(l->leak[0]), before);
+	service_job_done(j);
+}
+
+/* A message with its texts. */
+struct leak_item {
+	Kmm__V1__Leak m;
+	struct session_about about;
+	char state[32], cache[64];
+};
+
+static void item_fill(struct leak_item *i, const struct kmmd *k, const struct leak *l)
+{
+	struct session *s = session_by_id(k->sessions, l->session);
+	struct cache *c;
+
+	kmm__v1__leak__init(&i->m);
+	i->cache[0] = '\0';
+	if (l->cache) {
+		c = cache_enter(k->domain, l->cache, l->life);
+		snprintf(i->cache, sizeof(i->cache), "%s",
+		         c ? kmem_cache_record(c->slab)->name : "(gone)");
+		if (c)
+			cache_leave(c);
+	}
+	if (s && session_describe(s, &i->about)) {
+		snprintf(i->state, sizeof(i->state), "%s", session_state_name(i->about.state));
+	} else {
+		memset(&i->about, 0, sizeof(i->about));
+		snprintf(i->state, sizeof(i->state), "%s", l->session ? "ended" : "holders");
+	}
+	i->m.session = l->session;
+	i->m.name = i->about.name;
+	i->m.pid = (uint32_t)i->about.pid;
+	i->m.opened = i->about.opened;
+	i->m.state = i->state;
+	i->m.cache = i->cache;
+	i->m.objects = l->objects;
+	i->m.bytes = l->bytes;
+}
+
+static void list_free(struct leaks_call *l)
+{
+	free(l->leak);
+	free(l);
+}
+
+static void list_reply(struct service_job *j)
+{
+	struct leaks_call *l = (struct leaks_call *)j;
+	Kmm__V1__ListLeaksRequest empty = KMM__V1__LIST_LEAKS_REQUEST__INIT;
+	struct leak_item i;
+	uint32_t sent = 0;
+
+	if (service_job_cancelled(j)) {
+		list_free(l);
+		return;
+	}
+	if (l->failed) {
+		service_pending_refuse(&j->pending, -ENOMEM, "the daemon is out of memory");
+		list_free(l);
+		return;
+	}
+	for (; l->next < l->n && sent < SLICE; l->next++, sent++) {
+		item_fill(&i, j->kmmd, &l->leak[l->next]);
+		if (!rpc_pending_item(&j->pending, &i.m.base)) {
+			l->next = l->n; /* the channel is gone */
+			break;
+		}
+	}
+	if (l->next < l->n) {
+		service_job_done(j); /* the next slice, after what else the reactor has to do */
+		return;
+	}
+	rpc_pending_reply(&j->pending, &empty.base);
+	list_free(l);
+}
+
+void service_list_leaks(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__ListLeaksRequest *q = (const Kmm__V1__ListLeaksRequest *)request;
+	struct leaks_call *l;
+
+	if (!service_domain_known(call, q->domain) || !service_census_admit(call))
+		return;
+	l = calloc(1, sizeof(*l));
+	if (l)
+		service_job_start(call, &l->job, list_work, list_reply);
+	else
+		service_refuse(call, -ENOMEM, "the daemon is out of memory");
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Report: what a client found wrong with an object.
+ *
+ * The finding is counted with the object's cache and becomes a line of the log that names the cache,
+ * the object and the sessions involved. A client may say what it likes, so nothing else follows from
+ * it, and of each session no more than LINES_MAX lines a minute are written.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <uv.h>
+
+#include "daemon/cache.h"
+#include "daemon/log.h"
+#include "daemon/object.h"
+#include "daemon/service.h"
+#include "proto/kmm.pb-c.h"
+
+#define LINES_MAX 10u
+#define LINES_BITS 8
+#define TEXT_MAX 180u
+
+/* One line more in this minute; false: there were enough. */
+static bool line_admit(struct session *s)
+{
+	uint64_t minute = uv_hrtime() / UINT64_C(60000000000);
+	/* relaxed: a counter of its own */
+	uint64_t was = atomic_load_explicit(&s->report_lines, memory_order_relaxed), now;
+
+	do {
+		if (was >> LINES_BITS != minute)
+			now = minute << LINES_BITS | 1;
+		else if ((was & ((1u << LINES_BITS) - 1)) < LINES_MAX)
+			now = was + 1;
+		else
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&s->report_lines, &was, now,
+	                                                memory_order_relaxed,
+	                                                memory_order_relaxed));
+	return true;
+}
+
+static const char *kind_text(Kmm__V1__ReportRequest__Kind kind)
+{
+	switch (kind) {
+	case KMM__V1__REPORT_REQUEST__KIND__OVERRUN:
+		return "overrun";
+	case KMM__V1__REPORT_REQUEST__KIND__USE_AFTER_FREE:
+		return "use after free";
+	case KMM__V1__REPORT_REQUEST__KIND__DOUBLE_FREE:
+		return "double free";
+	case KMM__V1__REPORT_REQUEST__KIND__FOREIGN_FREE:
+		return "foreign free";
+	default:
+		return "finding";
+	}
+}
+
+static void copy_text(char to[TEXT_MAX + 1], const char *from)
+{
+	size_t i;
+
+	for (i = 0; from[i] && i < TEXT_MAX; i++)
+		to[i] = (unsigned char)from[i] < 0x20 || from[i] == 0x7f ? '?' : from[i];
+	to[i] = '\0';
+}
+
+static void session_text(char to[48], const char *what, uint32_t id)
+{
+	if (id)
+		snprintf(to, 48, ", %s by session %u", what, id);
+	else
+		to[0] = '\0';
+}
+
+static void write_line(struct session *s, const Kmm__V1__ReportRequest *q, uint64_t address,
+                       const char *cache)
+{
+	char text[TEXT_MAX + 1], allocated[48], freed[48];
+
+	copy_text(text, q->text);
+	session_text(allocated, "allocated", q->allocated_by);
+	session_text(freed, "freed", q->freed_by);
+	log_warning("%s reported by session %u (%s): cache %s, object at pool address %" PRIx64
+	            "%s%s%s%s",
+	            kind_text(q->kind), s->id, s->name, cache, address, allocated, freed,
+	            *text ? ": " : "", text);
+}
+
+void service_report(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__ReportRequest *q = (const Kmm__V1__ReportRequest *)request;
+	Kmm__V1__ReportReply reply = KMM__V1__REPORT_REPLY__INIT;
+	struct domain *d = call->kmmd->domain;
+	uint64_t address = (uint64_t)q->granule << d->granule_shift;
+	char name[64] = "none";
+	struct slab_object o;
+	struct cache *c;
+	bool out;
+
+	if (thing_granule_ok(d, q->granule) && slab_object_at(d->slabs, address, &o, &out)) {
+		c = cache_of(d, o.cache);
+		/* relaxed: a counter for reports */
+		atomic_fetch_add_explicit(&c->reports, 1, memory_order_relaxed);
+		snprintf(name, sizeof(name), "%.63s", kmem_cache_record(o.cache)->name);
+	}
+	if (line_admit(call->session))
+		write_line(call->session, q, address, name);
+	rpc_reply(call, &reply.base);
+}
