@@ -26,9 +26,11 @@ struct bulk {
 /* ---- granting ---- */
 
 /* Up to `want` further blocks. */
-static int bulk_take(struct bulk *b, bool first, size_t want, struct round r[], uint32_t *n)
+static int bulk_take(struct bulk *b, bool first, size_t want, uint64_t r[], uint32_t *n)
 {
 	kmm_gfp_t gfp = b->gfp & ~(KMM_GFP_ZERO | KMM_GFP_LOCAL);
+	struct exchange x = { .order = b->order };
+	uint32_t pfn;
 	int rc;
 
 	if (!first) {
@@ -37,23 +39,28 @@ static int bulk_take(struct bulk *b, bool first, size_t want, struct round r[], 
 	}
 	if (b->class >= 0 && want > 1 && !pressure(b->k) && !(gfp & KMM_GFP_HIGH)) {
 		rc = exchange_take(
-			b->k, &b->how, gfp, b->order, OWNER_HELD,
+			b->k, &b->how, x, gfp, OWNER_HELD,
 			want < MAGAZINE_ROUNDS_MAX ? (uint32_t)want : MAGAZINE_ROUNDS_MAX, r, n);
 		if (rc != -EAGAIN)
 			return rc;
 	}
+	rc = page_alloc(b->k, NULL, gfp, b->order, &b->how, &pfn);
+	if (rc < 0)
+		return rc;
 	*n = 1;
-	return page_alloc(b->k, NULL, gfp, b->order, &b->how, &r[0].index);
+	r[0] = pfn;
+	return 0;
 }
 
 static int bulk_alloc(struct bulk *b, size_t n, struct kmm_page *pages[], size_t *got)
 {
-	struct round r[MAGAZINE_ROUNDS_MAX];
+	uint64_t r[MAGAZINE_ROUNDS_MAX];
 	uint32_t pfn, m, i;
 	int rc = 0;
 
 	while (*got < n && b->class >= 0 && b->tc &&
-	       local_take(b->tc, (unsigned int)b->class, &pfn)) {
+	       local_take(b->tc, &b->tc->class[b->class], r)) {
+		pfn = (uint32_t)r[0];
 		if ((b->gfp & KMM_GFP_ZERO) && (rc = page_zero(b->k, pfn, b->order)) < 0) {
 			page_free(b->k, pfn, b->order);
 			return rc;
@@ -66,13 +73,13 @@ static int bulk_alloc(struct bulk *b, size_t n, struct kmm_page *pages[], size_t
 		rc = bulk_take(b, *got == 0, n - *got, r, &m);
 		for (i = 0; rc == 0 && i < m; i++) {
 			if (b->gfp & KMM_GFP_ZERO)
-				rc = page_zero(b->k, r[i].index, b->order);
+				rc = page_zero(b->k, (uint32_t)r[i], b->order);
 			if (rc == 0)
-				pages[(*got)++] = page_at(b->k, r[i].index);
+				pages[(*got)++] = page_at(b->k, (uint32_t)r[i]);
 		}
 		if (rc < 0 && i > 0) /* one could not be zeroed: it and the rest go back */
 			for (i--; i < m; i++)
-				page_free(b->k, r[i].index, b->order);
+				page_free(b->k, (uint32_t)r[i], b->order);
 	}
 	return rc;
 }
@@ -211,7 +218,8 @@ static int check_all(struct bulk *b, size_t n, struct kmm_page *const pages[])
 static int free_some(struct bulk *b, size_t n, struct kmm_page *const pages[], bool many)
 {
 	struct kmm *k = b->k;
-	struct round r[MAGAZINE_ROUNDS_MAX];
+	struct exchange x = { .order = b->order };
+	uint64_t r[MAGAZINE_ROUNDS_MAX];
 	uint32_t given = 0, i, left;
 	int rc = 0, one;
 
@@ -223,16 +231,15 @@ static int free_some(struct bulk *b, size_t n, struct kmm_page *const pages[], b
 
 		if (many && (d & PAGE_DESC_CACHEABLE) && owner_is(w, OWNER_HELD, k->id) &&
 		    !(w & OWNER_KEPT)) {
-			r[given].index = pfn;
-			r[given++].word = w;
+			r[given++] = round_of_block(pfn, w);
 			continue;
 		}
 		one = page_free(k, pfn, b->order);
 		rc = rc ? rc : one;
 	}
-	left = given ? exchange_give(k, b->order, r, given) : 0;
+	left = given ? exchange_give(k, x, r, given) : 0;
 	for (i = 0; i < left; i++) {
-		one = page_free(k, r[i].index, b->order);
+		one = page_free(k, (uint32_t)r[i], b->order);
 		rc = rc ? rc : one;
 	}
 	return rc;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Holds of this session: how often it got each block. The daemon's table of holders is a set of
- * sessions, so only a session's first hold and its last put are calls.
+ * Holds of this session: how often it got each block or object. The daemon's table of holders is a
+ * set of sessions, so only a session's first hold and its last put are calls.
  *
- * One entry a held block, in a hash table by frame. While an entry's call is under way it is `busy`
- * and others who want it wait: a first get and a last put of the same block never overtake each
- * other. The lock is not held during calls. A call that ended without an answer leaves its entry with
- * count 0: the daemon may know of the hold or not, and both calls may be asked again.
+ * One entry a held thing, in a hash table by granule. While an entry's call is under way it is
+ * `busy` and others who want it wait: a first get and a last put of the same block never overtake
+ * each other. The lock is not held during calls. A call that ended without an answer leaves its
+ * entry with count 0: the daemon may know of the hold or not, and both calls may be asked again.
  */
-#include "client/internal.h"
+#include "client/object.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -19,21 +19,22 @@
 
 struct hold {
 	struct hold *next;
-	uint32_t pfn, generation;
+	uint32_t granule, generation;
 	uint64_t count;
 	bool busy;
 };
 
-static size_t hold_bucket(uint32_t pfn, size_t buckets)
+/* Fibonacci hashing: granules of blocks and slabs end in many zeroes. */
+static size_t hold_bucket(uint32_t granule, size_t buckets)
 {
-	return (pfn * UINT32_C(2654435761) >> 7) & (buckets - 1);
+	return (granule * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (buckets - 1);
 }
 
-static struct hold **hold_find(struct kmm *k, uint32_t pfn)
+static struct hold **hold_find(struct kmm *k, uint32_t granule)
 {
-	struct hold **p = &k->holds[hold_bucket(pfn, k->hold_buckets)];
+	struct hold **p = &k->holds[hold_bucket(granule, k->hold_buckets)];
 
-	while (*p && (*p)->pfn != pfn)
+	while (*p && (*p)->granule != granule)
 		p = &(*p)->next;
 	return p;
 }
@@ -53,7 +54,7 @@ static bool hold_grow(struct kmm *k)
 		struct hold *h, *next;
 
 		for (h = k->holds[i]; h; h = next) {
-			size_t b = hold_bucket(h->pfn, n);
+			size_t b = hold_bucket(h->granule, n);
 
 			next = h->next;
 			h->next = table[b];
@@ -66,15 +67,15 @@ static bool hold_grow(struct kmm *k)
 	return true;
 }
 
-/* The entry of a block, not busy, or NULL; waits. The lock is held. The keeper does not wait for who
- * waits for it. */
-static int hold_wait(struct kmm *k, uint32_t pfn, struct hold **ret)
+/* The entry of a thing, not busy, or NULL; waits. The lock is held. The keeper does not wait for
+ * who waits for it. */
+static int hold_wait(struct kmm *k, uint32_t granule, struct hold **ret)
 {
 	struct call_how how = call_begin(k, 0);
 	struct hold *h;
 	int r;
 
-	while (k->hold_buckets > 0 && (h = *hold_find(k, pfn))) {
+	while (k->hold_buckets > 0 && (h = *hold_find(k, granule))) {
 		uint64_t at = process_now() + WAIT_NS;
 		struct timespec t = { .tv_sec = (time_t)(at / 1000000000u),
 			              .tv_nsec = (long)(at % 1000000000u) };
@@ -98,25 +99,25 @@ static int hold_wait(struct kmm *k, uint32_t pfn, struct hold **ret)
 
 static void hold_remove(struct kmm *k, struct hold *h)
 {
-	struct hold **p = hold_find(k, h->pfn);
+	struct hold **p = hold_find(k, h->granule);
 
 	*p = h->next;
 	k->nr_holds--;
 	free(h);
 }
 
-static int hold_call(struct kmm *k, uint32_t pfn, uint32_t generation)
+static int hold_call(struct kmm *k, uint32_t granule, uint32_t generation)
 {
-	kmm_v1_HoldRequest q = { .granule = granule_of(k, pfn), .generation = generation };
+	kmm_v1_HoldRequest q = { .granule = granule, .generation = generation };
 	kmm_v1_HoldReply p = kmm_v1_HoldReply_init_zero;
 	struct call_how how = call_begin(k, CALL_ONCE);
 
 	return CALL(k, &how, ALLOCATOR_HOLD, Hold, &q, &p);
 }
 
-static int release_call(struct kmm *k, uint32_t pfn, uint32_t generation)
+static int release_call(struct kmm *k, uint32_t granule, uint32_t generation)
 {
-	kmm_v1_ReleaseRequest q = { .granule = granule_of(k, pfn), .generation = generation };
+	kmm_v1_ReleaseRequest q = { .granule = granule, .generation = generation };
 	kmm_v1_ReleaseReply p = kmm_v1_ReleaseReply_init_zero;
 	struct call_how how = call_begin(k, CALL_ONCE);
 
@@ -130,7 +131,7 @@ static bool unanswered(int r)
 }
 
 /* An entry with count 0; the lock is held. */
-static struct hold *hold_add(struct kmm *k, uint32_t pfn, uint32_t generation)
+static struct hold *hold_add(struct kmm *k, uint32_t granule, uint32_t generation)
 {
 	struct hold *h = malloc(sizeof(*h));
 	struct hold **p;
@@ -139,11 +140,11 @@ static struct hold *hold_add(struct kmm *k, uint32_t pfn, uint32_t generation)
 		free(h);
 		return NULL;
 	}
-	h->pfn = pfn;
+	h->granule = granule;
 	h->generation = generation;
 	h->count = 0;
 	h->busy = false;
-	p = &k->holds[hold_bucket(pfn, k->hold_buckets)];
+	p = &k->holds[hold_bucket(granule, k->hold_buckets)];
 	h->next = *p;
 	*p = h;
 	k->nr_holds++;
@@ -157,7 +158,7 @@ static int hold_first(struct kmm *k, struct hold *h)
 
 	h->busy = true;
 	pthread_mutex_unlock(&k->hold_lock);
-	r = hold_call(k, h->pfn, h->generation);
+	r = hold_call(k, h->granule, h->generation);
 	pthread_mutex_lock(&k->hold_lock);
 	h->busy = false;
 	if (r == 0)
@@ -168,20 +169,20 @@ static int hold_first(struct kmm *k, struct hold *h)
 	return r;
 }
 
-int hold_get(struct kmm *k, uint32_t pfn, uint32_t generation)
+int hold_get(struct kmm *k, uint32_t granule, uint32_t generation)
 {
 	struct hold *h;
 	int r;
 
 	pthread_mutex_lock(&k->hold_lock);
-	r = hold_wait(k, pfn, &h);
+	r = hold_wait(k, granule, &h);
 	if (r == 0 && h && h->generation != generation) {
-		/* of an earlier life of the frame, which a sweep of the daemon ended */
+		/* of an earlier life of the place, which a sweep of the daemon ended */
 		hold_remove(k, h);
 		h = NULL;
 	}
 	if (r == 0 && !h) {
-		h = hold_add(k, pfn, generation);
+		h = hold_add(k, granule, generation);
 		if (!h)
 			r = error_set(ENOMEM, "no memory to count a hold");
 	}
@@ -194,35 +195,37 @@ int hold_get(struct kmm *k, uint32_t pfn, uint32_t generation)
 }
 
 /* Why there is nothing to put. */
-static int hold_none(struct kmm *k, uint32_t pfn)
+static int hold_none(struct kmm *k, uint32_t granule)
 {
-	unsigned int order;
-	int r = page_block_check(k, pfn, &order);
+	char what[THING_TEXT_MAX];
+	struct thing t;
+	int r = thing_at(k, granule, &t);
 
 	if (r < 0)
 		return r;
-	if (!word_is_live(owner_load(&k->control.word[pfn])))
-		return error_set(ENOENT, "no live block at frame %u", pfn);
-	return error_set(EPERM, "this session has no hold on the block at frame %u", pfn);
+	thing_text(k, &t, what);
+	if (!word_is_live(owner_load(t.word)))
+		return error_set(ENOENT, "%s is not live", what);
+	return error_set(EPERM, "this session has no hold on %s", what);
 }
 
-int hold_put(struct kmm *k, uint32_t pfn)
+int hold_put(struct kmm *k, uint32_t granule)
 {
 	struct hold *h;
 	int r;
 
 	pthread_mutex_lock(&k->hold_lock);
-	r = hold_wait(k, pfn, &h);
+	r = hold_wait(k, granule, &h);
 	if (r < 0) {
 		/* the call is over */
 	} else if (!h) {
-		r = hold_none(k, pfn);
+		r = hold_none(k, granule);
 	} else if (h->count > 1) {
 		h->count--;
 	} else {
 		h->busy = true;
 		pthread_mutex_unlock(&k->hold_lock);
-		r = release_call(k, pfn, h->generation);
+		r = release_call(k, granule, h->generation);
 		pthread_mutex_lock(&k->hold_lock);
 		h->busy = false;
 		if (r == 0 || r == -ENOENT || r == -ESTALE || r == -EPERM)
@@ -235,13 +238,13 @@ int hold_put(struct kmm *k, uint32_t pfn)
 	return r;
 }
 
-int hold_repeated(struct kmm *k, uint32_t pfn)
+int hold_repeated(struct kmm *k, uint32_t granule)
 {
 	struct hold *h;
 	int n = 0;
 
 	pthread_mutex_lock(&k->hold_lock);
-	h = k->hold_buckets > 0 ? *hold_find(k, pfn) : NULL; /* a busy one is no second hold */
+	h = k->hold_buckets > 0 ? *hold_find(k, granule) : NULL; /* a busy one is no second hold */
 	if (h && h->count > 1)
 		n = h->count - 1 < INT_MAX / 2 ? (int)(h->count - 1) : INT_MAX / 2;
 	pthread_mutex_unlock(&k->hold_lock);

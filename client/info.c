@@ -132,7 +132,7 @@ int kmm_page_count(struct kmm *k, const struct kmm_page *page)
 	if (!(w & OWNER_KEPT))
 		return 1;
 	r = count_holders(k, head);
-	return r > 0 ? r + hold_repeated(k, head) : r;
+	return r > 0 ? r + hold_repeated(k, granule_of(k, head)) : r;
 }
 
 int kmm_page_order(struct kmm *k, const struct kmm_page *page)

@@ -2,8 +2,9 @@
 /*
  * libkmm inside.
  *
- *   pages.c bulk.c info.c share.c     the public functions
- *   magazine.c exchange.c hold.c      what threads cache, how magazines change hands, local holds
+ *   pages.c bulk.c info.c share.c     the public functions for blocks; for objects see object.h
+ *   magazine.c seize.c                what threads cache; taking it from idle ones
+ *   exchange.c hold.c                 how magazines change hands; local holds
  *   section.c                         the window
  *   call.c channel.c connect.c        one call; a connection and who reads it; connecting
  *   session.c keeper.c event.c        a session's life, its own thread, its events
@@ -12,7 +13,8 @@
  * Locks, in the order in which they may be taken; none but section_lock (for GetSections, and so
  * never waited for by the keeper: call_wait_thread) is held while the daemon is waited for:
  *
- *   section_lock > slot.lock > channel.lock > magazine_lock, hold_lock, event_lock > process_lock
+ *   seize_lock > section_lock > slot.lock > channel.lock >
+ *           magazine_lock, hold_lock, event_lock, cache_lock > process_lock
  *
  * The process lock is the only one that fork takes; it is held for a few instructions at a time.
  *
@@ -30,7 +32,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define KMM_NO_INLINE /* of the exported functions; the paths themselves are used below */
 #include <kmm/kmm.h>
+
+#include <kmm/inline.h>
 
 #include "proto/frame.h"
 #include "proto/kmm.pb.h"
@@ -106,90 +111,7 @@ void futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline);
 void futex_wake_all(_Atomic uint32_t *word);
 void futex_wake_one(_Atomic uint32_t *word);
 
-/* ---- thread.c, magazine.c: what a thread has ---- */
-
-/* A cached block: where it is, and what its owner word says as long as the cache owns it. */
-struct round {
-	uint64_t word;
-	uint32_t index; /* of the owner word: for page blocks the pfn */
-	uint32_t reserved;
-};
-
-/* Two magazines of one class of blocks. */
-struct local_class {
-	struct round *loaded, *previous;
-	uint32_t loaded_n, previous_n;
-	uint32_t size;  /* rounds that a magazine holds now */
-	uint32_t bytes; /* of one block */
-	uint32_t misses;
-	uint32_t order;
-	uint64_t window; /* when misses began to count */
-};
-
-/*
- * What one thread caches of one session, in memory of its own that reads as zeroes in a forked
- * child (MADV_WIPEONFORK). All zeroes is a valid cache: empty, of no session, of a pool without
- * frames.
- */
-struct thread_cache {
-	/* NULL: forked; a mark of thread.c: closed or lost, set by others. */
-	_Atomic(struct kmm *) session;
-	uint32_t id, frames;
-	owner_word_t *word;
-	page_desc_t *desc;
-	struct control_status *status;
-	int64_t room; /* bytes that may still be cached */
-	int64_t cap;
-	uint32_t timeout_ms; /* 0: the session's */
-	int64_t reported;    /* frames told in control memory */
-	struct thread_cache *next; /* of the thread; process_lock */
-	uint64_t *marks;           /* a bit a frame, for bulk checks; NULL until used */
-	size_t marks_size;
-	struct local_class class[PAGE_CLASSES];
-	struct round rounds[PAGE_CLASSES][2][MAGAZINE_ROUNDS_MAX];
-};
-
-struct thread {
-	struct thread *next, **prev; /* process_lock */
-	struct thread_cache *caches;
-	char text[ERROR_TEXT_MAX];
-};
-
-/* The cache that the thread used last; never NULL. Initial-exec: one load. */
-extern __thread struct thread_cache *thread_cache_current
-        __attribute__((tls_model("initial-exec")));
-
-int thread_init(void); /* once a process */
-struct thread *thread_self(void); /* NULL: no memory */
-/* The calling thread's cache of k, made when there is none; NULL: no memory, or the session ended.
- * Unmaps the thread's caches of sessions that ended: nothing up the stack may use one. */
-struct thread_cache *thread_cache_get(struct kmm *k);
-/* The same, but makes and unmaps nothing; NULL: none. */
-struct thread_cache *thread_cache_find(struct kmm *k);
-/* No thread's cache is k's any more. */
-void thread_cache_detach(struct kmm *k);
-/* Frees the calling thread's caches of no session. */
-void thread_reap(void);
-void thread_forget_in_child(void);
-
-struct call_how;
-
-void local_class_init(struct thread_cache *tc);
-/* Tells control memory how much the thread caches. */
-void thread_cache_report(struct kmm *k, struct thread_cache *tc);
-/* Takes one block of class c as HELD: true and its index. No daemon. */
-bool local_take(struct thread_cache *tc, unsigned int c, uint32_t *index);
-/* Fills the cache from the daemon and takes one. -EAGAIN also when a magazine is not worth it or
- * none is free: blocks can be had one by one. */
-int local_refill(struct kmm *k, struct thread_cache *tc, unsigned int c, uint32_t gfp,
-                 struct call_how *how, uint32_t *index);
-/* Keeps a block whose word says RETURNED; false: no room (the caller gives it to the daemon). */
-bool local_keep(struct kmm *k, struct thread_cache *tc, unsigned int c, uint32_t index,
-                uint64_t word);
-/* Gives all that the thread caches of k to the daemon. */
-void local_flush(struct kmm *k, struct thread_cache *tc);
-/* Forgets all, without telling. */
-void local_forget(struct thread_cache *tc);
+#include "client/local.h"
 
 /* ---- call.c, channel.c, connect.c ---- */
 
@@ -319,6 +241,8 @@ struct kmm {
 	unsigned int granule_bits;  /* granule = pfn << granule_bits */
 	_Atomic uint64_t *shared;   /* a bit a frame: a handle was made and not taken back */
 	size_t shared_size;
+	_Atomic uint64_t *shared_objects; /* the same, a bit an object word */
+	size_t shared_objects_size;
 
 	/* State. `changes` is a futex: it moves with each change of state and each cancel. */
 	_Atomic uint32_t state, changes, cancels, inside;
@@ -335,6 +259,13 @@ struct kmm {
 	pthread_mutex_t magazine_lock;
 	uint32_t spare[SPARE_MAX], nr_spare; /* empty magazines, LOADED by this session */
 	_Atomic uint64_t *given; /* without the lock: a bit a magazine, gives that were not answered */
+
+	/* cache.c; cache_lock for making entries and counting references */
+	pthread_mutex_t cache_lock;
+	_Atomic(struct kmm_cache *) *caches; /* CONTROL_CACHES_MAX of them, by id */
+
+	/* seize.c */
+	pthread_mutex_t seize_lock;
 
 	/* hold.c; hold_lock */
 	pthread_mutex_t hold_lock;
@@ -360,6 +291,7 @@ struct kmm {
 	size_t control_used;
 	uint32_t control_call;
 	uint64_t heard, pinged;
+	_Atomic uint32_t pressed; /* PRESSURE came, and nothing was given back for it yet */
 
 	struct slot slot[SLOTS_MAX];
 };
@@ -533,21 +465,27 @@ static inline void shared_clear(struct kmm *k, uint32_t pfn)
 
 /* ---- exchange.c ---- */
 
-/* Takes up to `rounds` blocks as `kind` (HELD or RETURNED): how many came in *n, at least one. */
-int exchange_take(struct kmm *k, struct call_how *how, uint32_t gfp, unsigned int order,
-                  enum owner_kind kind, uint32_t rounds, struct round out[], uint32_t *n);
-/* Gives rounds whose words are HELD or RETURNED by this session. Those whose word had changed are
- * moved to the front; returns how many. */
-uint32_t exchange_give(struct kmm *k, unsigned int order, struct round r[], uint32_t n);
+/* Takes up to `rounds` things as `kind` (HELD or RETURNED): how many came in *n, at least one. */
+int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32_t gfp,
+                  enum owner_kind kind, uint32_t rounds, uint64_t out[], uint32_t *n);
+/* Gives rounds whose words are HELD or RETURNED by this session. Those that could not be given so
+ * are moved to the front; returns how many. Objects whose word had changed are not among them:
+ * they were freed twice, which is reported. */
+uint32_t exchange_give(struct kmm *k, struct exchange x, uint64_t r[], uint32_t n);
+/* Marks one object HELD or RETURNED by this session as RETURNED, for the daemon to be told; its word
+ * and granule. false: it is not ours, which is reported where it means a double free. */
+bool exchange_return(struct kmm *k, struct exchange x, uint64_t round, uint64_t *word,
+                     uint32_t *granule);
 /* Repeats gives that were not answered: false when one is not answered again. */
 bool exchange_repeat(struct kmm *k, struct call_how *how);
 
 /* ---- share.c, hold.c ---- */
 
-int hold_get(struct kmm *k, uint32_t pfn, uint32_t generation);
-int hold_put(struct kmm *k, uint32_t pfn);
-/* Holds of this session on the block beyond the one that the daemon knows of. */
-int hold_repeated(struct kmm *k, uint32_t pfn);
+/* Things are named by granule: blocks and objects alike. */
+int hold_get(struct kmm *k, uint32_t granule, uint32_t generation);
+int hold_put(struct kmm *k, uint32_t granule);
+/* Holds of this session beyond the one that the daemon knows of. */
+int hold_repeated(struct kmm *k, uint32_t granule);
 void hold_free_all(struct kmm *k);
 
 static inline uint32_t granule_of(struct kmm *k, uint32_t pfn)

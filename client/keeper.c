@@ -11,6 +11,9 @@
  *     UP --connection ends--> DOWN --hello--> UP
  *                               \--hello refused, ENOTRECOVERABLE--> LOST
  *
+ * When somebody waits for memory, it takes what the process's idle threads cache of objects and gives
+ * it back (blocks the daemon collects by itself).
+ *
  * While the program has not called kmm_fd it also runs the callback for events. A callback may call
  * the daemon; should that meet a dead one, the keeper reconnects from inside (call.c).
  */
@@ -88,10 +91,12 @@ static void control_event(struct kmm *k, const uint8_t *body, size_t size)
 
 	if (!pb_decode(&in, kmm_v1_Event_fields, &e))
 		return;
-	if (e.kind == kmm_v1_Event_Kind_PRESSURE)
+	if (e.kind == kmm_v1_Event_Kind_PRESSURE) {
+		/* relaxed: this thread's own */
+		atomic_store_explicit(&k->pressed, 1, memory_order_relaxed);
 		event_push(k, KMM_EVENT_PRESSURE,
 		           e.text[0] ? e.text : "a request of the domain waits for memory");
-	else if (e.kind == kmm_v1_Event_Kind_BAD_FREE)
+	} else if (e.kind == kmm_v1_Event_Kind_BAD_FREE)
 		event_push(k, KMM_EVENT_BAD_FREE, e.text[0] ? e.text : "a double free was found");
 }
 
@@ -245,6 +250,16 @@ static void keeper_catch_up(struct kmm *k)
 	session_leave(k);
 }
 
+/* Somebody waits for memory: what idle threads cache goes back. */
+static void keeper_give_back(struct kmm *k)
+{
+	if (!atomic_exchange_explicit(&k->pressed, 0, memory_order_relaxed) ||
+	    session_enter(k) < 0)
+		return;
+	seize_objects(k, NULL, false);
+	session_leave(k);
+}
+
 static void keeper_ping(struct kmm *k, uint64_t now)
 {
 	kmm_v1_CheckRequest q = kmm_v1_CheckRequest_init_zero;
@@ -303,6 +318,7 @@ static void *keeper_main(void *arg)
 		switch (session_state(k)) {
 		case SESSION_UP:
 			keeper_listen(k);
+			keeper_give_back(k);
 			/* relaxed: looked at again below and in the next round */
 			if (atomic_load_explicit(&k->untold, memory_order_relaxed) &&
 			    session_state(k) == SESSION_UP)

@@ -6,86 +6,165 @@
  * places; only when that does not help is a whole magazine exchanged with the daemon. So a thread
  * that goes back and forth around any point makes no exchange.
  *
- * What is cached is marked RETURNED in its owner word, and a round remembers that word. The daemon
- * may take a block away at any moment by exchanging its word; the thread's claim, an exchange from
- * the remembered word to HELD, then fails, and the round is dropped. Nothing has to be asked of an
- * idle thread.
+ * Page blocks and objects are cached by the same code; struct local_kind says in what they differ.
  *
- * Sizes. A magazine's rounds start where Bonwick's table puts the block's size and move down the
+ *   blocks   marked RETURNED in their owner words while cached; a round remembers the word's
+ *            generation. The daemon may take a block away at any moment by exchanging its word; the
+ *            thread's claim, an exchange to HELD, then fails, and the round is dropped.
+ *   objects  stay HELD (or, where the cache says so, are marked as blocks are); whoever wants them
+ *            from an idle thread takes them out of its magazines (seize.c). Therefore all that
+ *            touches magazines of objects happens between local_enter() and local_leave(), and
+ *            nothing that waits for the daemon does.
+ *
+ * Sizes. A magazine's rounds start where Bonwick's table puts the thing's size and move down the
  * table, and on to 512, each time that three misses fall into a tenth of a second. All that a
- * thread caches stays below a bound in bytes; what does not fit goes back, the largest class first.
+ * thread caches stays below a bound in bytes:
  *
- *     room = cap - bytes in all magazines         0 <= count <= size <= 512
+ *     room = cap - bytes of blocks in magazines - bytes that magazines of objects can hold
+ *
+ * What does not fit goes back: blocks, the largest class first, and the objects of classes that were
+ * not exchanged lately, whose magazines go with them.
+ *
+ * Arrays of rounds come in the table's sizes from the cache's arena; one that is out of use serves
+ * the next class that needs its size.
  */
+#include <string.h>
+
 #include "client/internal.h"
 
 #define MISSES_TO_GROW 3u
-#define MISS_WINDOW_NS 100000000u
+#define MISS_WINDOW_MS 100u
+#define IDLE_MS 200u
+#define WHOLE_SHARE 4 /* a class of objects gets at most this part of the bound */
 
-/* Rounds for blocks above `above` bytes; the table's rows for smaller ones follow. */
+/* Rounds for things above `above` bytes; the table's rows for smaller ones follow. */
 static const struct {
 	uint32_t rounds, above;
-} magazine_table[] = {
+} magazine_table[MAGAZINE_ROWS] = {
 	{ 1, 3200 }, { 3, 256 }, { 7, 64 }, { 15, 0 }, { 31, 0 }, { 47, 0 },
 	{ 63, 0 },   { 95, 0 },  { 143, 0 }, { 255, 0 }, { MAGAZINE_ROUNDS_MAX, 0 },
 };
-#define TABLE_ROWS (sizeof(magazine_table) / sizeof(magazine_table[0]))
 
 static const unsigned int class_order[PAGE_CLASS_ORDERS] = { 0, 1, 2, 3, 9 };
+
+static struct exchange class_exchange(const struct local_class *lc)
+{
+	return (struct exchange){ .cache = lc->cache,
+		                  .order = lc->order,
+		                  .marked = lc->kind == &local_marked };
+}
+
+static uint32_t clock_ms(void)
+{
+	return (uint32_t)(process_now_coarse() / 1000000u);
+}
+
+/* ---- sizes ---- */
 
 /* Both magazines of a class full must fit the bound. */
 static uint32_t size_bound(const struct thread_cache *tc, const struct local_class *lc)
 {
-	int64_t n = tc->cap / (2 * (int64_t)lc->bytes);
+	int64_t both = 2 * (int64_t)lc->bytes;
+	int64_t n = tc->cap / (lc->kind->whole ? both * WHOLE_SHARE : both);
 
 	if (n == 0)
-		n = tc->cap >= (int64_t)lc->bytes;
+		n = tc->cap >= (lc->kind->whole ? both : (int64_t)lc->bytes);
 	return n < MAGAZINE_ROUNDS_MAX ? (uint32_t)n : MAGAZINE_ROUNDS_MAX;
 }
 
-void local_class_init(struct thread_cache *tc)
+static uint32_t size_first(const struct thread_cache *tc, const struct local_class *lc)
 {
-	unsigned int c, row;
-
-	for (c = 0; c < PAGE_CLASSES; c++) {
-		struct local_class *lc = &tc->class[c];
-
-		lc->order = class_order[c / 3];
-		lc->bytes = (uint32_t)(KMM_PAGE_SIZE << lc->order);
-		for (row = 0; magazine_table[row].above >= lc->bytes; row++)
-			;
-		lc->size = magazine_table[row].rounds;
-		if (lc->size > size_bound(tc, lc))
-			lc->size = size_bound(tc, lc);
-		/* The arrays are reached through the cache, so that in a child, where all is zero,
-		 * they are not. */
-		lc->loaded = tc->rounds[c][0];
-		lc->previous = tc->rounds[c][1];
-	}
-}
-
-/* An exchange was needed: three in short time, and the magazines are too small. */
-static void class_missed(struct thread_cache *tc, struct local_class *lc)
-{
-	uint64_t now = process_now_coarse();
 	uint32_t bound = size_bound(tc, lc);
 	unsigned int row;
 
-	if (now - lc->window > MISS_WINDOW_NS) {
-		lc->window = now;
-		lc->misses = 0;
-	}
-	if (++lc->misses < MISSES_TO_GROW || lc->size >= bound)
-		return;
-	lc->misses = 0;
-	for (row = 0; row < TABLE_ROWS - 1 && magazine_table[row].rounds <= lc->size; row++)
+	for (row = 0; magazine_table[row].above >= lc->bytes; row++)
 		;
-	lc->size = magazine_table[row].rounds < bound ? magazine_table[row].rounds : bound;
+	return magazine_table[row].rounds < bound ? magazine_table[row].rounds : bound;
+}
+
+/* The first row with room for `size` rounds. */
+static unsigned int size_row(uint32_t size)
+{
+	unsigned int row;
+
+	for (row = 0; magazine_table[row].rounds < size; row++)
+		;
+	return row;
+}
+
+static uint64_t *array_get(struct thread_cache *tc, unsigned int row)
+{
+	uint64_t *a = tc->spare_array[row];
+
+	if (!a)
+		return thread_cache_memory(tc, magazine_table[row].rounds * sizeof(*a));
+	tc->spare_array[row] = (uint64_t *)(uintptr_t)a[0];
+	return a;
+}
+
+static void array_put(struct thread_cache *tc, unsigned int row, uint64_t *a)
+{
+	if (!a)
+		return;
+	a[0] = (uintptr_t)tc->spare_array[row];
+	tc->spare_array[row] = a;
+}
+
+static void class_set_size(struct thread_cache *tc, struct local_class *lc, uint32_t size)
+{
+	int64_t more = 2 * ((int64_t)size - lc->size) * lc->bytes;
+
+	if (lc->kind->whole) {
+		tc->room -= more;
+		tc->whole += more;
+	}
+	lc->size = size;
+}
+
+/* Larger magazines, when there are memory and room for them. What is in them stays. */
+static bool class_grow(struct thread_cache *tc, struct local_class *lc, uint32_t size)
+{
+	unsigned int row = size_row(size);
+	uint64_t *loaded, *previous;
+
+	if (lc->kind->whole && 2 * ((int64_t)size - lc->size) * lc->bytes > tc->room)
+		return false;
+	if (!lc->loaded || row > lc->capacity) {
+		loaded = array_get(tc, row);
+		previous = array_get(tc, row);
+		if (!loaded || !previous) {
+			array_put(tc, row, loaded);
+			array_put(tc, row, previous);
+			return false;
+		}
+		if (lc->loaded) {
+			memcpy(loaded, lc->loaded, lc->loaded_n * sizeof(*loaded));
+			memcpy(previous, lc->previous, lc->previous_n * sizeof(*previous));
+		}
+		array_put(tc, lc->capacity, lc->loaded);
+		array_put(tc, lc->capacity, lc->previous);
+		lc->loaded = loaded;
+		lc->previous = previous;
+		lc->capacity = (uint8_t)row;
+	}
+	class_set_size(tc, lc, size);
+	return true;
+}
+
+/* An empty class of objects gives up its magazines. */
+static void class_stop(struct thread_cache *tc, struct local_class *lc)
+{
+	/* relaxed: the owner's fast paths, this thread's, are the only readers */
+	atomic_store_explicit(&lc->gate, NULL, memory_order_relaxed);
+	class_set_size(tc, lc, 0);
+	array_put(tc, lc->capacity, lc->loaded);
+	array_put(tc, lc->capacity, lc->previous);
+	lc->loaded = lc->previous = NULL;
 }
 
 static void class_swap(struct local_class *lc)
 {
-	struct round *r = lc->loaded;
+	uint64_t *r = lc->loaded;
 	uint32_t n = lc->loaded_n;
 
 	lc->loaded = lc->previous;
@@ -96,7 +175,7 @@ static void class_swap(struct local_class *lc)
 
 void thread_cache_report(struct kmm *k, struct thread_cache *tc)
 {
-	int64_t frames = (tc->cap - tc->room) >> FRAME_SHIFT;
+	int64_t frames = (tc->cap - tc->room - tc->whole) >> FRAME_SHIFT;
 
 	if (frames == tc->reported)
 		return;
@@ -106,158 +185,348 @@ void thread_cache_report(struct kmm *k, struct thread_cache *tc)
 	tc->reported = frames;
 }
 
-/* ---- allocating ---- */
-
-bool local_take(struct thread_cache *tc, unsigned int c, uint32_t *index)
+/* Moves one magazine's rounds, the previous one's first, to `out`: how many. */
+static uint32_t class_empty(struct thread_cache *tc, struct local_class *lc,
+                            uint64_t out[MAGAZINE_ROUNDS_MAX])
 {
-	struct local_class *lc = &tc->class[c];
+	uint32_t n = lc->previous_n;
 
-	for (;;) {
-		if (lc->loaded_n == 0) {
-			if (lc->previous_n == 0)
-				return false;
-			class_swap(lc);
-		}
-		while (lc->loaded_n > 0) {
-			struct round *r = &lc->loaded[--lc->loaded_n];
-			uint64_t w = r->word;
+	if (n > 0) {
+		memcpy(out, lc->previous, n * sizeof(out[0]));
+		lc->previous_n = 0;
+	} else if ((n = lc->loaded_n) > 0) {
+		memcpy(out, lc->loaded, n * sizeof(out[0]));
+		lc->loaded_n = 0;
+	}
+	if (!lc->kind->whole)
+		tc->room += (int64_t)n * lc->bytes;
+	return n;
+}
 
-			tc->room += lc->bytes;
-			if (owner_cas(&tc->word[r->index], &w,
-			              owner_moved(w, OWNER_HELD, tc->id))) {
-				*index = r->index;
-				return true;
-			}
+/* ---- room ---- */
+
+static bool class_idle(const struct local_class *lc, uint32_t now)
+{
+	return now - lc->window > IDLE_MS;
+}
+
+/* What takes most room of what may be given up for lc; NULL: nothing. */
+static struct local_class *room_victim(struct thread_cache *tc, const struct local_class *lc)
+{
+	struct local_class *most = NULL;
+	uint32_t now = clock_ms();
+	struct local_objects *o;
+	uint64_t max = 0, has;
+	unsigned int c;
+
+	for (c = 0; c < PAGE_CLASSES; c++) {
+		has = (uint64_t)(tc->class[c].loaded_n + tc->class[c].previous_n) *
+		      tc->class[c].bytes;
+		if (has > max && (!lc->kind->whole || class_idle(&tc->class[c], now))) {
+			max = has;
+			most = &tc->class[c];
 		}
+	}
+	/* relaxed: the thread's own list */
+	for (o = atomic_load_explicit(&tc->objects, memory_order_relaxed); o; o = o->next) {
+		has = (uint64_t)2 * o->class.size * o->class.bytes;
+		if (has > max && &o->class != lc && class_idle(&o->class, now)) {
+			max = has;
+			most = &o->class;
+		}
+	}
+	return most;
+}
+
+/* Makes room for `bytes` more by giving up what takes most. */
+static bool make_room(struct kmm *k, struct thread_cache *tc, const struct local_class *lc,
+                      int64_t bytes)
+{
+	uint64_t r[MAGAZINE_ROUNDS_MAX];
+
+	while (tc->room < bytes) {
+		struct local_class *most = room_victim(tc, lc);
+		uint32_t n;
+
+		if (!most)
+			return false;
+		local_enter(tc);
+		n = class_empty(tc, most, r);
+		if (n == 0 && most->kind->whole)
+			class_stop(tc, most);
+		local_leave(tc);
+		if (n > 0)
+			most->kind->give(k, class_exchange(most), r, n, false);
+	}
+	return true;
+}
+
+/* An exchange was needed: three in short time, and the magazines are too small. */
+static void class_missed(struct kmm *k, struct thread_cache *tc, struct local_class *lc)
+{
+	uint32_t now = clock_ms(), bound = size_bound(tc, lc), size;
+	unsigned int row;
+
+	if (now - lc->window > MISS_WINDOW_MS) {
+		lc->window = now;
+		lc->misses = 0;
+	}
+	if (++lc->misses < MISSES_TO_GROW || lc->size >= bound)
+		return;
+	lc->misses = 0;
+	for (row = 0; row < MAGAZINE_ROWS - 1 && magazine_table[row].rounds <= lc->size; row++)
+		;
+	size = magazine_table[row].rounds < bound ? magazine_table[row].rounds : bound;
+	if (lc->kind->whole)
+		make_room(k, tc, lc, 2 * (int64_t)(size - lc->size) * lc->bytes);
+	local_enter(tc);
+	class_grow(tc, lc, size);
+	local_leave(tc);
+}
+
+void local_class_want(struct kmm *k, struct thread_cache *tc, struct local_class *lc, size_t n)
+{
+	uint32_t bound = size_bound(tc, lc), size;
+
+	if (n > bound)
+		n = bound;
+	if (lc->size == 0 || lc->size >= n)
+		return;
+	size = magazine_table[size_row((uint32_t)n)].rounds;
+	if (size > bound)
+		size = bound;
+	if (lc->kind->whole)
+		make_room(k, tc, lc, 2 * (int64_t)(size - lc->size) * lc->bytes);
+	local_enter(tc);
+	class_grow(tc, lc, size);
+	local_leave(tc);
+}
+
+void local_class_start(struct kmm *k, struct thread_cache *tc, struct local_class *lc)
+{
+	uint32_t size = size_first(tc, lc);
+
+	lc->window = clock_ms();
+	lc->misses = 0;
+	if (size == 0)
+		return;
+	make_room(k, tc, lc, 2 * (int64_t)size * lc->bytes);
+	local_enter(tc);
+	while (!class_grow(tc, lc, size) && size > 1)
+		size /= 2;
+	local_leave(tc);
+}
+
+void local_class_stop(struct thread_cache *tc, struct local_class *lc)
+{
+	local_enter(tc);
+	if (lc->size > 0 && lc->loaded_n + lc->previous_n == 0)
+		class_stop(tc, lc);
+	local_leave(tc);
+}
+
+void local_class_init(struct thread_cache *tc)
+{
+	unsigned int c;
+
+	for (c = 0; c < PAGE_CLASSES; c++) {
+		struct local_class *lc = &tc->class[c];
+
+		lc->kind = &local_blocks;
+		lc->order = (uint8_t)class_order[c / 3];
+		lc->bytes = (uint32_t)(KMM_PAGE_SIZE << lc->order);
+		class_grow(tc, lc, size_first(tc, lc));
 	}
 }
 
-int local_refill(struct kmm *k, struct thread_cache *tc, unsigned int c, uint32_t gfp,
-                 struct call_how *how, uint32_t *index)
-{
-	struct local_class *lc = &tc->class[c];
-	uint32_t want = lc->size, n;
-	int r;
+/* ---- allocating ---- */
 
-	class_missed(tc, lc);
-	if ((int64_t)want * lc->bytes > tc->room)
+uint32_t local_take_many(struct thread_cache *tc, struct local_class *lc, uint64_t out[],
+                         uint32_t n)
+{
+	uint32_t got = 0;
+
+	local_enter(tc);
+	while (got < n) {
+		uint64_t r;
+
+		if (lc->loaded_n == 0) {
+			if (lc->previous_n == 0)
+				break;
+			class_swap(lc);
+		}
+		r = lc->loaded[--lc->loaded_n];
+		if (!lc->kind->whole)
+			tc->room += lc->bytes;
+		if (!lc->kind->claim || lc->kind->claim(tc, lc, r))
+			out[got++] = r;
+	}
+	local_leave(tc);
+	return got;
+}
+
+bool local_take(struct thread_cache *tc, struct local_class *lc, uint64_t *round)
+{
+	return local_take_many(tc, lc, round, 1) == 1;
+}
+
+/* Puts rounds into the magazines, the last first: how many are left. */
+static uint32_t class_fill(struct thread_cache *tc, struct local_class *lc, const uint64_t r[],
+                           uint32_t n)
+{
+	local_enter(tc);
+	while (n > 0) {
+		uint32_t some = lc->size > lc->loaded_n ? lc->size - lc->loaded_n : 0;
+
+		if (some > n)
+			some = n;
+		if (!lc->kind->whole && (int64_t)some * lc->bytes > tc->room)
+			some = (uint32_t)(tc->room / lc->bytes);
+		if (some == 0) {
+			if (lc->previous_n >= lc->loaded_n)
+				break;
+			class_swap(lc);
+			if (lc->loaded_n >= lc->size)
+				break;
+			continue;
+		}
+		n -= some;
+		memcpy(lc->loaded + lc->loaded_n, r + n, some * sizeof(r[0]));
+		lc->loaded_n += some;
+		if (!lc->kind->whole)
+			tc->room -= (int64_t)some * lc->bytes;
+	}
+	local_leave(tc);
+	return n;
+}
+
+int local_refill(struct kmm *k, struct thread_cache *tc, struct local_class *lc, uint32_t gfp,
+                 struct call_how *how, uint64_t *round)
+{
+	uint64_t out[MAGAZINE_ROUNDS_MAX];
+	uint32_t want, n = 0;
+	bool have = false;
+	int r = 0;
+
+	class_missed(k, tc, lc);
+	want = lc->size;
+	if (!lc->kind->whole && (int64_t)want * lc->bytes > tc->room)
 		want = (uint32_t)(tc->room / lc->bytes);
 	if (want < 2)
 		return -EAGAIN;
-	do {
-		/* `loaded` is empty: local_take found nothing */
-		r = exchange_take(k, how, gfp, lc->order, OWNER_RETURNED, want, lc->loaded, &n);
-		if (r < 0)
-			return r;
-		lc->loaded_n = n;
-		tc->room -= (int64_t)n * lc->bytes;
-	} while (!local_take(tc, c, index)); /* collected at once: ask again */
+	tc->pins++; /* a constructor may do anything */
+	while (!have && r == 0) { /* again when all was collected at once */
+		r = lc->kind->take(k, class_exchange(lc), gfp, how, want, out, &n);
+		while (r == 0 && !have && n > 0) {
+			*round = out[--n];
+			have = !lc->kind->claim || lc->kind->claim(tc, lc, *round);
+		}
+	}
+	if (r == 0) {
+		n = class_fill(tc, lc, out, n);
+		if (n > 0)
+			lc->kind->give(k, class_exchange(lc), out, n, false);
+	}
+	tc->pins--;
 	thread_cache_report(k, tc);
-	return 0;
+	return r;
 }
 
 /* ---- freeing ---- */
 
-/* Gives a magazine's rounds to the daemon. */
-static void give_rounds(struct kmm *k, struct thread_cache *tc, struct local_class *lc,
-                        struct round *r, uint32_t n)
+/* `loaded` is full: the two change places, and what the other held goes back. */
+static void class_overflow(struct kmm *k, struct thread_cache *tc, struct local_class *lc)
 {
-	uint32_t i, left = n;
+	uint64_t r[MAGAZINE_ROUNDS_MAX];
+	uint32_t n = 0;
+	bool both;
 
-	tc->room += (int64_t)n * lc->bytes;
-	if (session_state(k) != SESSION_UP) {
-		session_untold(k);
-		return;
-	}
-	if (n > 1)
-		left = exchange_give(k, lc->order, r, n);
-	for (i = 0; i < left; i++) {
-		/* relaxed: only whether it is still ours to tell */
-		uint64_t w = atomic_load_explicit(&tc->word[r[i].index], memory_order_relaxed);
-
-		if (w == r[i].word)
-			page_free_tell(k, r[i].index, lc->order, w);
-	}
+	local_enter(tc);
+	both = lc->previous_n > 0;
+	local_leave(tc);
+	if (both)
+		class_missed(k, tc, lc);
+	local_enter(tc);
+	if (lc->previous_n > 0)
+		n = class_empty(tc, lc, r);
+	class_swap(lc);
+	local_leave(tc);
+	if (n > 0)
+		lc->kind->give(k, class_exchange(lc), r, n, false);
 }
 
-static void give_previous(struct kmm *k, struct thread_cache *tc, struct local_class *lc)
+bool local_keep(struct kmm *k, struct thread_cache *tc, struct local_class *lc, uint64_t round)
 {
-	uint32_t n = lc->previous_n;
-
-	lc->previous_n = 0;
-	give_rounds(k, tc, lc, lc->previous, n);
-}
-
-static void give_loaded(struct kmm *k, struct thread_cache *tc, struct local_class *lc)
-{
-	uint32_t n = lc->loaded_n;
-
-	lc->loaded_n = 0;
-	give_rounds(k, tc, lc, lc->loaded, n);
-}
-
-/* Makes room for `bytes` more by giving up what takes most. */
-static bool make_room(struct kmm *k, struct thread_cache *tc, int64_t bytes)
-{
-	while (tc->room < bytes) {
-		struct local_class *most = NULL;
-		uint64_t max = 0;
-		unsigned int c;
-
-		for (c = 0; c < PAGE_CLASSES; c++) {
-			struct local_class *lc = &tc->class[c];
-			uint64_t has = (uint64_t)(lc->loaded_n + lc->previous_n) * lc->bytes;
-
-			if (has > max) {
-				max = has;
-				most = lc;
-			}
-		}
-		if (!most)
-			return false;
-		if (most->previous_n > 0)
-			give_previous(k, tc, most);
-		else
-			give_loaded(k, tc, most);
-	}
-	return true;
-}
-
-bool local_keep(struct kmm *k, struct thread_cache *tc, unsigned int c, uint32_t index,
-                uint64_t word)
-{
-	struct local_class *lc = &tc->class[c];
+	bool kept, full;
 
 	if (lc->size == 0)
 		return false;
-	if (lc->loaded_n >= lc->size) {
-		if (lc->previous_n > 0) {
-			class_missed(tc, lc);
-			give_previous(k, tc, lc);
-		}
-		class_swap(lc);
-	}
-	if (tc->room < (int64_t)lc->bytes && !make_room(k, tc, lc->bytes))
+	local_enter(tc);
+	full = lc->loaded_n >= lc->size;
+	local_leave(tc);
+	if (full)
+		class_overflow(k, tc, lc);
+	if (!lc->kind->whole && tc->room < (int64_t)lc->bytes &&
+	    !make_room(k, tc, lc, lc->bytes))
 		return false;
-	lc->loaded[lc->loaded_n].word = word;
-	lc->loaded[lc->loaded_n++].index = index;
-	tc->room -= lc->bytes;
+	local_enter(tc);
+	kept = lc->loaded_n < lc->size;
+	if (kept) {
+		lc->loaded[lc->loaded_n++] = round;
+		if (!lc->kind->whole)
+			tc->room -= lc->bytes;
+	}
+	local_leave(tc);
 	thread_cache_report(k, tc);
-	return true;
+	return kept;
+}
+
+void local_keep_many(struct kmm *k, struct thread_cache *tc, struct local_class *lc, uint64_t r[],
+                     uint32_t n)
+{
+	n = class_fill(tc, lc, r, n);
+	if (n == 0)
+		return;
+	class_missed(k, tc, lc);
+	n = class_fill(tc, lc, r, n);
+	if (n > 0)
+		lc->kind->give(k, class_exchange(lc), r, n, false);
 }
 
 /* ---- all at once ---- */
+
+void local_flush_class(struct kmm *k, struct thread_cache *tc, struct local_class *lc, bool wait)
+{
+	uint64_t r[MAGAZINE_ROUNDS_MAX];
+	uint32_t n;
+
+	for (;;) {
+		local_enter(tc);
+		n = class_empty(tc, lc, r);
+		local_leave(tc);
+		if (n == 0)
+			break;
+		lc->kind->give(k, class_exchange(lc), r, n, wait);
+	}
+}
+
+void local_flush_objects(struct kmm *k, struct thread_cache *tc, bool wait)
+{
+	struct local_objects *o;
+
+	/* relaxed: the thread's own list */
+	for (o = atomic_load_explicit(&tc->objects, memory_order_relaxed); o; o = o->next)
+		if (o->class.kind)
+			local_flush_class(k, tc, &o->class, wait);
+}
 
 void local_flush(struct kmm *k, struct thread_cache *tc)
 {
 	unsigned int c;
 
-	for (c = 0; c < PAGE_CLASSES; c++) {
-		if (tc->class[c].previous_n > 0)
-			give_previous(k, tc, &tc->class[c]);
-		if (tc->class[c].loaded_n > 0)
-			give_loaded(k, tc, &tc->class[c]);
-	}
+	for (c = 0; c < PAGE_CLASSES; c++)
+		local_flush_class(k, tc, &tc->class[c], false);
+	local_flush_objects(k, tc, false);
 	thread_cache_report(k, tc);
 }
 
@@ -267,5 +536,47 @@ void local_forget(struct thread_cache *tc)
 
 	for (c = 0; c < PAGE_CLASSES; c++)
 		tc->class[c].loaded_n = tc->class[c].previous_n = 0;
-	tc->room = tc->cap;
+	tc->room = tc->cap - tc->whole;
 }
+
+/* ---- page blocks ---- */
+
+static int blocks_take(struct kmm *k, struct exchange x, uint32_t gfp, struct call_how *how,
+                       uint32_t want, uint64_t out[], uint32_t *n)
+{
+	return exchange_take(k, how, x, gfp, OWNER_RETURNED, want, out, n);
+}
+
+/* The words say it already: whoever takes a block is done with it, and the daemon may look. */
+static void blocks_give(struct kmm *k, struct exchange x, uint64_t r[], uint32_t n, bool wait)
+{
+	uint32_t i, left = n;
+
+	(void)wait;
+	if (session_state(k) != SESSION_UP) {
+		session_untold(k);
+		return;
+	}
+	if (n > 1)
+		left = exchange_give(k, x, r, n);
+	for (i = 0; i < left; i++) {
+		uint32_t pfn = (uint32_t)r[i];
+		/* relaxed: only whether it is still ours to tell */
+		uint64_t w = atomic_load_explicit(&k->control.word[pfn], memory_order_relaxed);
+
+		if (owner_is(w, OWNER_RETURNED, k->id) && round_of_block(pfn, w) == r[i])
+			page_free_tell(k, pfn, x.order, w);
+	}
+}
+
+static bool blocks_claim(struct thread_cache *tc, const struct local_class *lc, uint64_t round)
+{
+	(void)lc;
+	return round_claim_block(tc, round);
+}
+
+const struct local_kind local_blocks = {
+	.take = blocks_take,
+	.give = blocks_give,
+	.claim = blocks_claim,
+};

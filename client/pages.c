@@ -113,6 +113,11 @@ int page_block_check(struct kmm *k, uint32_t pfn, unsigned int *order)
 		*order = page_desc_order(d);
 		return 0;
 	}
+	if (page_desc_kind(d) == PAGE_SLAB)
+		return error_set(EINVAL,
+		                 "frame %u is no block's: it holds objects of cache %s, which "
+		                 "kmm_kfree frees",
+		                 pfn, k->control.cache[page_desc_cache(d)].name);
 	if (section_state(k, pfn) == CONTROL_SECTION_NONE)
 		return error_set(EPERM, "frame %u has no memory of the session's domain", pfn);
 	if (page_head(k, pfn, &head, order) && word_is_live(owner_load(&k->control.word[head])))
@@ -167,9 +172,11 @@ int page_alloc(struct kmm *k, struct thread_cache *tc, kmm_gfp_t gfp, unsigned i
 	int c = tc && !(gfp & GFP_UNCACHED) ? class_table[order][gfp >> 3 & 3] : -1;
 	kmm_gfp_t ask = gfp & ~(KMM_GFP_LOCAL | KMM_GFP_ZERO);
 	char text[ERROR_TEXT_MAX];
+	uint64_t round;
 	int r = -EAGAIN;
 
-	if (c >= 0 && local_take(tc, (unsigned int)c, pfn)) {
+	if (c >= 0 && local_take(tc, &tc->class[c], &round)) {
+		*pfn = (uint32_t)round;
 		r = 0;
 	} else if (gfp & KMM_GFP_LOCAL) {
 		return error_set(ENOMEM, "this thread caches no block of order %u", order);
@@ -180,9 +187,11 @@ int page_alloc(struct kmm *k, struct thread_cache *tc, kmm_gfp_t gfp, unsigned i
 		/* What is short, or comes from the reserves, is not taken in advance. */
 		if (c >= 0 && !pressure(k) && !(gfp & KMM_GFP_HIGH)) {
 			error_text_copy(text);
-			r = local_refill(k, tc, (unsigned int)c, ask, how, pfn);
+			r = local_refill(k, tc, &tc->class[c], ask, how, &round);
 			if (r == -EAGAIN)
 				error_text_put(text);
+			if (r == 0)
+				*pfn = (uint32_t)round;
 		}
 		if (r == -EAGAIN) /* not worth a magazine, or none is free */
 			r = alloc_one(k, ask, order, how, pfn);
@@ -217,7 +226,7 @@ static int alloc_slow(struct kmm *k, kmm_gfp_t gfp, unsigned int order, uint32_t
 
 struct kmm_page *kmm_alloc_pages(struct kmm *k, kmm_gfp_t gfp, unsigned int order)
 {
-	struct thread_cache *tc = thread_cache_current;
+	struct thread_cache *tc = thread_cache_now();
 	uint32_t pfn;
 	int r;
 
@@ -228,14 +237,11 @@ struct kmm_page *kmm_alloc_pages(struct kmm *k, kmm_gfp_t gfp, unsigned int orde
 
 		if (likely(c >= 0 && tc->class[c].loaded_n > 0)) {
 			struct local_class *lc = &tc->class[c];
-			struct round *e = &lc->loaded[--lc->loaded_n];
-			uint64_t w = e->word;
+			uint64_t round = lc->loaded[--lc->loaded_n];
 
-			pfn = e->index;
 			tc->room += lc->bytes;
-			if (likely(owner_cas(&tc->word[pfn], &w,
-			                     owner_moved(w, OWNER_HELD, tc->id))))
-				return (struct kmm_page *)&tc->desc[pfn];
+			if (likely(round_claim_block(tc, round)))
+				return (struct kmm_page *)&tc->desc[(uint32_t)round];
 		}
 	}
 	r = alloc_slow(k, gfp, order, &pfn);
@@ -334,7 +340,7 @@ int page_free(struct kmm *k, uint32_t pfn, unsigned int order)
 	if (tc && (d & PAGE_DESC_CACHEABLE) && !(back & OWNER_KEPT) && !pressure(k)) {
 		int c = class_table[order][page_desc_type(d)];
 
-		if (c >= 0 && local_keep(k, tc, (unsigned int)c, pfn, back))
+		if (c >= 0 && local_keep(k, tc, &tc->class[c], round_of_block(pfn, back)))
 			return 0;
 	}
 	return page_free_tell(k, pfn, order, back);
@@ -362,7 +368,7 @@ static int free_slow(struct kmm *k, const struct kmm_page *page, unsigned int or
 
 int kmm_free_pages(struct kmm *k, struct kmm_page *page, unsigned int order)
 {
-	struct thread_cache *tc = thread_cache_current;
+	struct thread_cache *tc = thread_cache_now();
 	uintptr_t at = (uintptr_t)page - (uintptr_t)tc->desc;
 	uintptr_t pfn = at / sizeof(struct kmm_page);
 
@@ -386,10 +392,7 @@ int kmm_free_pages(struct kmm *k, struct kmm_page *page, unsigned int order)
 			           atomic_load_explicit(&tc->status->pressure,
 			                                memory_order_relaxed) == 0 &&
 			           owner_cas(&tc->word[pfn], &w, back))) {
-				struct round *e = &lc->loaded[lc->loaded_n++];
-
-				e->word = back;
-				e->index = (uint32_t)pfn;
+				lc->loaded[lc->loaded_n++] = round_of_block((uint32_t)pfn, back);
 				tc->room -= lc->bytes;
 				return 0;
 			}
@@ -411,7 +414,8 @@ int kmm_free_page_addr(struct kmm *k, const void *addr, unsigned int order)
 	at = (uintptr_t)addr - (uintptr_t)k->window;
 	if (at >= k->window_size)
 		return error_set(EINVAL, "%p lies outside the pool's window", addr);
-	if (at % KMM_PAGE_SIZE != 0)
+	if (at % KMM_PAGE_SIZE != 0 &&
+	    page_desc_kind(page_desc(k, (uint32_t)(at >> FRAME_SHIFT))) != PAGE_SLAB)
 		return error_set(
 			EINVAL, "%p lies inside a frame: a block is named by its first byte", addr);
 	return kmm_free_pages(k, page_at(k, (uint32_t)(at >> FRAME_SHIFT)), order);

@@ -11,7 +11,7 @@
  * keeper, and then tells the daemon on the connection that the keeper had, so that all is free when
  * it returns.
  */
-#include "client/internal.h"
+#include "client/object.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -302,6 +302,11 @@ static int session_map(struct kmm *k, const struct control_geometry *g, const in
 	if (r < 0)
 		return error_set(-r, "no memory for the session's records");
 	k->shared = p;
+	k->shared_objects_size = (k->control.object_words + 63) / 64 * sizeof(uint64_t);
+	r = map_private(&p, k->shared_objects_size, MADV_DONTFORK);
+	if (r < 0)
+		return error_set(-r, "no memory for the session's records");
+	k->shared_objects = p;
 	k->given = calloc((g->magazines + 63) / 64 + 1, sizeof(k->given[0]));
 	if (!k->given)
 		return error_set(ENOMEM, "no memory for the session's records");
@@ -354,6 +359,8 @@ static void session_free(struct kmm *k, bool child)
 			munmap(k->window, k->window_size);
 		if (k->shared)
 			munmap((void *)k->shared, k->shared_size);
+		if (k->shared_objects)
+			munmap((void *)k->shared_objects, k->shared_objects_size);
 		if (k->views_size)
 			munmap(k->views, k->views_size);
 		if (k->words_size)
@@ -362,8 +369,10 @@ static void session_free(struct kmm *k, bool child)
 		process_fd_close(&k->wake_fd);
 		process_fd_close(&k->event_fd);
 	}
-	if (!child) /* the child's copy may be half changed */
+	if (!child) { /* the child's copies may be half changed */
 		hold_free_all(k);
+		cache_free_all(k);
+	}
 	free((void *)k->given);
 	free(k->control_in);
 	free(k);
@@ -377,6 +386,8 @@ static int session_open(struct kmm *k, const struct kmm_options *o)
 
 	r = options_apply(k, o);
 	if (r == 0)
+		r = cache_init(k);
+	if (r == 0)
 		r = session_connect(k, o->address, &reply, fds);
 	if (r < 0)
 		return r;
@@ -388,6 +399,7 @@ static int session_open(struct kmm *k, const struct kmm_options *o)
 	if (r < 0)
 		return r;
 	k->mark = process_mark();
+	seize_init();
 	r = keeper_events(k);
 	return r < 0 ? r : keeper_start(k);
 }
@@ -480,32 +492,6 @@ int kmm_close(struct kmm *k)
 }
 
 /* ---- about a session ---- */
-
-int kmm_flush(struct kmm *k)
-{
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
-	kmm_v1_CollectRequest q = kmm_v1_CollectRequest_init_zero;
-	kmm_v1_CollectReply p = kmm_v1_CollectReply_init_zero;
-	struct thread_cache *tc;
-	struct call_how how;
-	int r = session_enter(k);
-
-	if (r < 0)
-		return r;
-	inside = k;
-	how = call_begin(k, 0);
-	r = CALL(k, &how, ALLOCATOR_COLLECT, Collect, &q, &p);
-	if (r < 0)
-		return r;
-	/* What other threads keep is stale now: their next claim of each fails. */
-	tc = thread_cache_get(k);
-	if (tc) {
-		local_forget(tc);
-		thread_cache_report(k, tc);
-	}
-	return 0;
-}
 
 const char *kmm_version(void)
 {

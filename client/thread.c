@@ -2,15 +2,17 @@
 /*
  * What a thread has: the text of its last failure, and a cache for each session that it uses.
  *
- * A cache is one anonymous mapping, large but touched only where magazines are used, that reads as
- * zeroes in a forked child. The thread reaches the one that it used last through a single
- * thread-local pointer; a mismatch of the session leads here.
+ * A cache is one anonymous mapping, large but touched only where caches and magazines are used, that
+ * reads as zeroes in a forked child. Behind it begins the arena for its magazines, which goes on in
+ * further mappings and is given back as a whole. The thread reaches the cache that it used last
+ * through a single thread-local pointer; a mismatch of the session leads here.
  *
  * Lifetime. A cache belongs to its thread: only the thread unmaps it. Closing or losing a session
  * marks all of its caches (thread_cache_detach), which the owner notices when it next asks for one
  * (thread_cache_get), and frees them then. Nobody asks while a function up the stack still uses
  * one: whoever only wants to look uses thread_cache_find. A thread's end gives what it cached to
- * the daemon, unless the daemon is away: then the owner words, which say RETURNED, are enough.
+ * the daemon, unless the daemon is away: then the owner words, which say RETURNED, are enough. A
+ * cache that another thread is taking objects from (seize.c) stays until it is done.
  *
  * The lists are guarded by the process lock. A session's state is LOST or CLOSING before its caches
  * are detached under that lock, and a cache is published under it only while the state is neither:
@@ -19,23 +21,93 @@
 #include "client/internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
-static struct thread_cache no_cache; /* all zeroes, never written */
+#define SEIZED_NAP_NS 10000000u
+
+static struct thread_cache no_cache; /* all zeroes, but for `busy` */
 /* The session of a cache whose session was closed or lost: equal to none, and to no NULL that a
  * program passes by mistake. */
 #define DETACHED ((struct kmm *)(void *)&no_cache)
-__thread struct thread_cache *thread_cache_current = &no_cache;
+__thread struct kmm_thread_1 *kmm_thread_1 = (struct kmm_thread_1 *)(void *)&no_cache;
 static __thread struct thread *self;
 
 static struct thread *threads; /* process_lock */
+
+/* By (size + 7) / 8: the id of the kmalloc cache. */
+static const uint8_t kmalloc_id[KMM_KMALLOC_1 / 8 + 1] = {
+	[0 ... 1] = 1,     [2] = 2,           [3 ... 4] = 3,      [5 ... 8] = 4,
+	[9 ... 12] = 5,    [13 ... 16] = 6,   [17 ... 24] = 7,    [25 ... 32] = 8,
+	[33 ... 64] = 9,   [65 ... 128] = 10, [129 ... 256] = 11, [257 ... 512] = 12,
+	[513 ... 1024] = 13,
+};
+
+static void current_set(struct thread_cache *tc)
+{
+	kmm_thread_1 = (struct kmm_thread_1 *)(void *)tc;
+}
 static pthread_key_t thread_key;
 
+#define CACHE_MAPPED (sizeof(struct thread_cache) + ARENA_FIRST)
+
+/* Memory that reads as zeroes in a forked child; its pages come when they are touched. */
+static void *map_wiped(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	if (madvise(p, size, MADV_WIPEONFORK) < 0) {
+		munmap(p, size);
+		return NULL;
+	}
+	madvise(p, size, MADV_NOHUGEPAGE); /* a huge page would be all of it */
+	return p;
+}
+
+void *thread_cache_memory(struct thread_cache *tc, size_t size)
+{
+	struct arena *a;
+	void *p;
+
+	size = (size + 63) & ~(size_t)63;
+	if ((size_t)(tc->arena_end - tc->arena_at) < size) {
+		a = map_wiped(ARENA_NEXT);
+		if (!a)
+			return NULL;
+		a->size = ARENA_NEXT;
+		a->next = tc->arenas;
+		tc->arenas = a;
+		tc->arena_at = (uint8_t *)a + 64;
+		tc->arena_end = (uint8_t *)a + ARENA_NEXT;
+	}
+	p = tc->arena_at;
+	tc->arena_at += size;
+	return p;
+}
+
+static bool cache_seized(const struct thread_cache *tc)
+{
+	/* acquire: pairs with the release of who seized it */
+	return atomic_load_explicit(&tc->seized, memory_order_acquire) != 0;
+}
+
+/* It is on no list any more. */
 static void cache_unmap(struct thread_cache *tc)
 {
+	struct arena *a, *next;
+
+	while (cache_seized(tc))
+		futex_wait(&tc->seized, 1, process_now() + SEIZED_NAP_NS);
 	if (tc->marks)
 		munmap(tc->marks, tc->marks_size);
-	munmap(tc, sizeof(*tc));
+	for (a = tc->arenas; a; a = next) {
+		next = a->next;
+		munmap(a, a->size);
+	}
+	munmap(tc, CACHE_MAPPED);
 }
 
 /* The session of a cache, NULL when it was closed or lost; process_lock is held, or it is k. */
@@ -74,11 +146,11 @@ static void thread_exit(void *arg)
 			local_flush(k, tc);
 		if (k)
 			session_leave(k);
-		if (thread_cache_current == tc)
-			thread_cache_current = &no_cache;
+		if (thread_cache_now() == tc)
+			current_set(&no_cache);
 		cache_unmap(tc);
 	}
-	thread_cache_current = &no_cache;
+	current_set(&no_cache);
 	self = NULL;
 	pthread_mutex_lock(&process_lock);
 	*t->prev = t->next;
@@ -138,13 +210,13 @@ void thread_reap(void)
 		return;
 	pthread_mutex_lock(&process_lock);
 	for (p = &t->caches; (tc = *p);) {
-		if (cache_session(tc)) {
+		if (cache_session(tc) || tc->pins > 0 || cache_seized(tc)) {
 			p = &tc->next;
 			continue;
 		}
 		*p = tc->next;
-		if (thread_cache_current == tc)
-			thread_cache_current = &no_cache;
+		if (thread_cache_now() == tc)
+			current_set(&no_cache);
 		cache_unmap(tc);
 	}
 	pthread_mutex_unlock(&process_lock);
@@ -152,18 +224,20 @@ void thread_reap(void)
 
 static struct thread_cache *cache_new(struct kmm *k)
 {
-	struct thread_cache *tc = mmap(NULL, sizeof(*tc), PROT_READ | PROT_WRITE,
-	                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct thread_cache *tc = map_wiped(CACHE_MAPPED);
 
-	if (tc == MAP_FAILED)
+	if (!tc)
 		return NULL;
-	if (madvise(tc, sizeof(*tc), MADV_WIPEONFORK) < 0) {
-		munmap(tc, sizeof(*tc));
-		return NULL;
-	}
+	tc->arena_at = (uint8_t *)tc + ((sizeof(*tc) + 63) & ~(size_t)63);
+	tc->arena_end = (uint8_t *)tc + CACHE_MAPPED;
 	tc->id = k->id;
+	tc->held = owner_who(OWNER_HELD, k->id);
 	tc->frames = k->frames;
+	tc->window = k->window;
+	tc->window_size = k->window_size;
 	tc->word = k->control.word;
+	tc->object_word = k->control.object;
+	memcpy(tc->kmalloc_id, kmalloc_id, sizeof(kmalloc_id));
 	tc->desc = k->control.desc;
 	tc->status = k->control.status;
 	tc->cap = (int64_t)k->cache_bytes;
@@ -191,7 +265,7 @@ static bool cache_publish(struct thread *t, struct thread_cache *tc, struct kmm 
 
 struct thread_cache *thread_cache_find(struct kmm *k)
 {
-	struct thread_cache *tc = thread_cache_current;
+	struct thread_cache *tc = thread_cache_now();
 
 	if (likely(atomic_load_explicit(&tc->session, memory_order_relaxed) == k))
 		return tc;
@@ -204,7 +278,7 @@ struct thread_cache *thread_cache_find(struct kmm *k)
 
 struct thread_cache *thread_cache_get(struct kmm *k)
 {
-	struct thread_cache *tc = thread_cache_current;
+	struct thread_cache *tc = thread_cache_now();
 	struct thread *t;
 
 	if (likely(atomic_load_explicit(&tc->session, memory_order_relaxed) == k))
@@ -223,35 +297,50 @@ struct thread_cache *thread_cache_get(struct kmm *k)
 			return NULL;
 		}
 	}
-	thread_cache_current = tc;
+	current_set(tc);
 	return tc;
 }
 
-void thread_cache_detach(struct kmm *k)
+void thread_cache_each(struct kmm *k, void (*fn)(struct thread_cache *tc, void *arg), void *arg)
 {
 	struct thread *t;
 	struct thread_cache *tc;
 
-	pthread_mutex_lock(&process_lock);
 	for (t = threads; t; t = t->next)
 		for (tc = t->caches; tc; tc = tc->next)
 			if (atomic_load_explicit(&tc->session, memory_order_relaxed) == k)
-				atomic_store_explicit(&tc->session, DETACHED,
-				                      memory_order_relaxed);
+				fn(tc, arg);
+}
+
+static void cache_detach(struct thread_cache *tc, void *arg)
+{
+	struct local_objects *o;
+
+	(void)arg;
+	atomic_store_explicit(&tc->session, DETACHED, memory_order_relaxed);
+	/* acquire: pairs with the release that put them on the list */
+	for (o = atomic_load_explicit(&tc->objects, memory_order_acquire); o; o = o->next)
+		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
+}
+
+void thread_cache_detach(struct kmm *k)
+{
+	pthread_mutex_lock(&process_lock);
+	thread_cache_each(k, cache_detach, NULL);
 	pthread_mutex_unlock(&process_lock);
 }
 
-/* In a child the caches' contents are gone, `next` included: a thread's further caches stay behind
- * as untouched zero pages, which cost no memory. */
+/* In a child the caches' contents are gone, `next` and `arenas` included: a thread's further caches
+ * and arenas stay behind as untouched zero pages, which cost no memory. */
 void thread_forget_in_child(void)
 {
 	struct thread *t, *next;
 
-	thread_cache_current = &no_cache;
+	current_set(&no_cache);
 	for (t = threads; t; t = next) {
 		next = t->next;
 		if (t->caches)
-			munmap(t->caches, sizeof(*t->caches));
+			munmap(t->caches, CACHE_MAPPED);
 		t->caches = NULL;
 		if (t != self)
 			free(t);

@@ -65,6 +65,30 @@ static uint64_t seconds_now(void)
 
 /* ---- Linux's formats ---- */
 
+static enum kmmctl_status run_zoneinfo(struct command_context *x)
+{
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	struct report_node *node = NULL;
+	struct report_zone *zone;
+	size_t n, nodes;
+
+	result = fetch_zones(x->connection, x->domain, &zone, &n);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	result = fetch_nodes(x->connection, &node, &nodes);
+	if (result != CONNECTION_OK)
+		status = failed(x, result);
+	else if (x->json)
+		status = print_json(x, json_zoneinfo(zone, n, node, nodes));
+	else
+		report_zoneinfo(x->out, zone, n, node, nodes);
+	free(node);
+	free(zone);
+	return status;
+}
+
+/* Reports of zones alone. */
 static enum kmmctl_status run_zones(struct command_context *x,
                                     struct json_object *(*json)(const struct report_zone *, size_t),
                                     void (*print)(FILE *, const struct report_zone *, size_t))
@@ -83,16 +107,6 @@ static enum kmmctl_status run_zones(struct command_context *x,
 		print(x->out, zone, n);
 	free(zone);
 	return status;
-}
-
-static void print_zoneinfo(FILE *out, const struct report_zone *zone, size_t n)
-{
-	report_zoneinfo(out, zone, n, NULL, 0);
-}
-
-static enum kmmctl_status run_zoneinfo(struct command_context *x)
-{
-	return run_zones(x, json_zoneinfo, print_zoneinfo);
 }
 
 static enum kmmctl_status run_buddyinfo(struct command_context *x)
@@ -134,6 +148,24 @@ static enum kmmctl_status run_meminfo(struct command_context *x)
 		return print_json(x, json_meminfo(&m));
 	report_meminfo(x->out, &m);
 	return KMMCTL_DONE;
+}
+
+static enum kmmctl_status run_slabinfo(struct command_context *x)
+{
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	kmm_v1_Cache *cache;
+	size_t n;
+
+	result = fetch_caches(x->connection, x->domain, &cache, &n);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		status = print_json(x, json_slabinfo(cache, n));
+	else
+		report_slabinfo(x->out, cache, n);
+	free(cache);
+	return status;
 }
 
 /* ---- sessions ---- */
@@ -187,6 +219,24 @@ static enum kmmctl_status run_kill(struct command_context *x)
 		return print_json(x, json_kill(id));
 	fprintf(x->out, "session %" PRIu32 " killed\n", id);
 	return KMMCTL_DONE;
+}
+
+static enum kmmctl_status run_leaks(struct command_context *x)
+{
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	kmm_v1_Leak *leak;
+	size_t n;
+
+	result = fetch_leaks(x->connection, x->domain, &leak, &n);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		status = print_json(x, json_leaks(leak, n));
+	else
+		report_leaks(x->out, leak, n, seconds_now());
+	free(leak);
+	return status;
 }
 
 /* ---- health, methods, fsck, caches ---- */
@@ -255,7 +305,8 @@ static enum kmmctl_status run_fsck(struct command_context *x)
 
 static enum kmmctl_status run_drop_caches(struct command_context *x)
 {
-	char per_cpu[TABLE_UNIT_SIZE], depot[TABLE_UNIT_SIZE], threads[TABLE_UNIT_SIZE];
+	char per_cpu[TABLE_UNIT_SIZE], depot[TABLE_UNIT_SIZE], threads[TABLE_UNIT_SIZE],
+		slabs[TABLE_UNIT_SIZE];
 	kmm_v1_DropCachesReply r;
 	enum connection_result result = fetch_drop_caches(x->connection, &r);
 
@@ -263,9 +314,26 @@ static enum kmmctl_status run_drop_caches(struct command_context *x)
 		return failed(x, result);
 	if (x->json)
 		return print_json(x, json_drop_caches(&r));
-	fprintf(x->out, "given back: %s by per-CPU lists, %s by depots, %s by clients' threads\n",
+	fprintf(x->out,
+	        "given back: %s by per-CPU lists, %s by depots, %s by clients' threads, %s by "
+	        "empty slabs\n",
 	        table_frames(per_cpu, r.per_cpu), table_frames(depot, r.depot),
-	        table_frames(threads, r.threads));
+	        table_frames(threads, r.threads), table_frames(slabs, r.slabs));
+	return KMMCTL_DONE;
+}
+
+static enum kmmctl_status run_shrink(struct command_context *x)
+{
+	enum connection_result result;
+	kmm_v1_ShrinkCacheReply r;
+	char unit[TABLE_UNIT_SIZE];
+
+	result = fetch_shrink(x->connection, x->argument, &r);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		return print_json(x, json_shrink(&r));
+	fprintf(x->out, "given back: %s by %s\n", table_frames(unit, r.pages), x->argument);
 	return KMMCTL_DONE;
 }
 
@@ -278,10 +346,14 @@ const struct command command_table[] = {
 	  run_buddyinfo },
 	{ "pagetypeinfo", NULL, COMMAND_NO_ARGUMENT, false,
 	  "free blocks by migrate type and order, page blocks by type", run_pagetypeinfo },
+	{ "slabinfo", NULL, COMMAND_NO_ARGUMENT, false,
+	  "caches: objects, slabs, magazines; newest first", run_slabinfo },
 	{ "iomem", NULL, COMMAND_NO_ARGUMENT, false, "what lies where in the pool", run_iomem },
 	{ "meminfo", NULL, COMMAND_NO_ARGUMENT, false, "totals", run_meminfo },
 	{ "sessions", NULL, COMMAND_NO_ARGUMENT, false, "who holds how much", run_sessions },
-	{ "session", "ID", COMMAND_MUST_ARGUMENT, false, "one session in full", run_session },
+	{ "session", "ID", COMMAND_SESSION, false, "one session in full", run_session },
+	{ "leaks", NULL, COMMAND_NO_ARGUMENT, false,
+	  "who holds how many objects of what, the oldest session first", run_leaks },
 	{ "health", NULL, COMMAND_NO_ARGUMENT, false,
 	  "is it serving, what backs the pool, how to get better", run_health },
 	{ "methods", "NAME", COMMAND_MAY_ARGUMENT, false,
@@ -290,7 +362,9 @@ const struct command command_table[] = {
 	  "check every structure; status 1 when something is wrong", run_fsck },
 	{ "drop-caches", NULL, COMMAND_NO_ARGUMENT, false,
 	  "give cached memory back to the zones", run_drop_caches },
-	{ "kill", "ID", COMMAND_MUST_ARGUMENT, true,
+	{ "shrink", "CACHE", COMMAND_CACHE, false,
+	  "give a cache's free objects and empty slabs back to the zones", run_shrink },
+	{ "kill", "ID", COMMAND_SESSION, true,
 	  "kill a session's process and free what only it held", run_kill },
 	{ NULL, NULL, COMMAND_NO_ARGUMENT, false, NULL, NULL },
 };
@@ -303,29 +377,53 @@ const struct command *command_find(const char *name)
 	return NULL;
 }
 
-bool command_check(const struct command *command, const char *argument)
+static bool check_session(const struct command *command, const char *argument)
 {
 	uint32_t id;
 
-	if (command->argument == COMMAND_MUST_ARGUMENT && !argument) {
+	if (!argument)
 		fprintf(stderr, "kmmctl: %s wants a session's %s; kmmctl sessions lists them\n",
 		        command->name, command->argument_name);
-		return false;
-	}
-	if (command->argument == COMMAND_NO_ARGUMENT && argument) {
-		fprintf(stderr, "kmmctl: %s takes no argument: %s\n", command->name, argument);
-		return false;
-	}
-	if (command->argument == COMMAND_MUST_ARGUMENT && !parse_id(argument, &id)) {
+	else if (!parse_id(argument, &id))
 		fprintf(stderr, "kmmctl: %s: a session's id is a number from 1 to %u, not %s\n",
 		        command->name, SESSION_ID_MAX, argument);
-		return false;
-	}
-	if (argument && strlen(argument) >= sizeof(((kmm_v1_ListMethodsRequest *)0)->name)) {
+	else
+		return true;
+	return false;
+}
+
+static bool check_cache(const struct command *command, const char *argument)
+{
+	if (!argument)
+		fprintf(stderr, "kmmctl: %s wants a cache's name; kmmctl slabinfo lists them\n",
+		        command->name);
+	else if (!argument[0] || strlen(argument) > REPORT_NAME_MAX)
+		fprintf(stderr, "kmmctl: %s: a cache's name has 1 to %u bytes, not %zu\n",
+		        command->name, REPORT_NAME_MAX, strlen(argument));
+	else
+		return true;
+	return false;
+}
+
+bool command_check(const struct command *command, const char *argument)
+{
+	switch (command->argument) {
+	case COMMAND_SESSION:
+		return check_session(command, argument);
+	case COMMAND_CACHE:
+		return check_cache(command, argument);
+	case COMMAND_MAY_ARGUMENT:
+		if (!argument || strlen(argument) < sizeof(((kmm_v1_ListMethodsRequest *)0)->name))
+			return true;
 		fprintf(stderr, "kmmctl: %s: the argument is too long\n", command->name);
 		return false;
+	case COMMAND_NO_ARGUMENT:
+		if (argument)
+			fprintf(stderr, "kmmctl: %s takes no argument: %s\n", command->name,
+			        argument);
+		return !argument;
 	}
-	return true;
+	return false;
 }
 
 enum kmmctl_status command_run(const struct command *command, struct command_context *x)

@@ -27,7 +27,12 @@ struct command_context {
 	FILE *out;
 };
 
-enum command_argument { COMMAND_NO_ARGUMENT, COMMAND_MAY_ARGUMENT, COMMAND_MUST_ARGUMENT };
+enum command_argument {
+	COMMAND_NO_ARGUMENT,
+	COMMAND_MAY_ARGUMENT, /* a method's name, or none */
+	COMMAND_SESSION,      /* a session's id */
+	COMMAND_CACHE,        /* a cache's name */
+};
 
 struct command {
 	const char *name;
@@ -45,7 +50,8 @@ extern const struct command command_table[];
 
 /* Connects if need be, runs, and closes a connection that broke. Reasons go to stderr. */
 enum kmmctl_status command_run(const struct command *command, struct command_context *x);
-/* False, with the reason on stderr, when the argument is missing, superfluous or no session id. */
+/* False, with the reason on stderr, when the argument is missing, superfluous, or cannot be what
+ * the command wants. */
 bool command_check(const struct command *command, const char *argument);
 
 #endif

@@ -214,7 +214,44 @@ enum connection_result fetch_zones(struct connection *c, const char *domain,
 	return vector_finish(&v, result, ret, n);
 }
 
-/* ---- iomem, meminfo ---- */
+/* ---- nodes, iomem, meminfo ---- */
+
+static enum connection_result fetch_pool(struct connection *c, kmm_v1_Pool *ret)
+{
+	kmm_v1_GetPoolRequest request = kmm_v1_GetPoolRequest_init_zero;
+
+	return connection_call(c, kmm_v1_Method_INSPECTOR_GET_POOL, kmm_v1_GetPoolRequest_fields,
+	                       &request, kmm_v1_Pool_fields, ret);
+}
+
+/* Two counters, read one after the other. */
+static uint64_t slab_unreclaimable(const kmm_v1_Pool *pool)
+{
+	return pool->slab > pool->slab_reclaimable ? pool->slab - pool->slab_reclaimable : 0;
+}
+
+enum connection_result fetch_nodes(struct connection *c, struct report_node **ret, size_t *n)
+{
+	enum connection_result result;
+	struct report_node *node;
+	kmm_v1_Pool pool;
+	size_t nodes;
+
+	result = fetch_pool(c, &pool);
+	if (result != CONNECTION_OK)
+		return result;
+	nodes = smaller(pool.nodes, REPORT_NODES_MAX);
+	node = calloc(nodes ? nodes : 1, sizeof(*node));
+	if (!node)
+		return CONNECTION_FAILED;
+	if (nodes == 1) {
+		report_node_stat_set(node, "nr_slab_reclaimable", pool.slab_reclaimable);
+		report_node_stat_set(node, "nr_slab_unreclaimable", slab_unreclaimable(&pool));
+	}
+	*ret = node;
+	*n = nodes;
+	return CONNECTION_OK;
+}
 
 static bool each_resource(void *ctx, const void *item)
 {
@@ -271,15 +308,13 @@ static void meminfo_set_highmem(struct report_meminfo *m, const kmm_v1_Pool *poo
 enum connection_result fetch_meminfo(struct connection *c, const char *domain,
                                      struct report_meminfo *ret)
 {
-	kmm_v1_GetPoolRequest request = kmm_v1_GetPoolRequest_init_zero;
 	struct report_meminfo m = { .highmem = false };
 	struct report_zone *zone = NULL;
 	enum connection_result result;
 	kmm_v1_Pool pool;
 	size_t n;
 
-	result = connection_call(c, kmm_v1_Method_INSPECTOR_GET_POOL, kmm_v1_GetPoolRequest_fields,
-	                         &request, kmm_v1_Pool_fields, &pool);
+	result = fetch_pool(c, &pool);
 	if (result == CONNECTION_OK)
 		result = fetch_zones(c, domain, &zone, &n);
 	if (result != CONNECTION_OK)
@@ -287,6 +322,11 @@ enum connection_result fetch_meminfo(struct connection *c, const char *domain,
 	report_meminfo_set(&m, "MemTotal", pool.managed * KB_PER_FRAME);
 	report_meminfo_set(&m, "MemFree", pool.free * KB_PER_FRAME);
 	report_meminfo_set(&m, "MemAvailable", pool.available * KB_PER_FRAME);
+	report_meminfo_set(&m, "KReclaimable", pool.slab_reclaimable * KB_PER_FRAME);
+	report_meminfo_set(&m, "Slab",
+	                   (pool.slab_reclaimable + slab_unreclaimable(&pool)) * KB_PER_FRAME);
+	report_meminfo_set(&m, "SReclaimable", pool.slab_reclaimable * KB_PER_FRAME);
+	report_meminfo_set(&m, "SUnreclaim", slab_unreclaimable(&pool) * KB_PER_FRAME);
 	report_meminfo_set(&m, "DirectMap4k", pool.bytes_4k / 1024);
 	report_meminfo_set(&m, "DirectMap2M", pool.bytes_2m / 1024);
 	report_meminfo_set(&m, "DirectMap1G", pool.bytes_1g / 1024);
@@ -304,6 +344,8 @@ static void clean_session(kmm_v1_Session *s)
 	fetch_clean_text(s->state, false);
 	fetch_clean_text(s->domain, false);
 	fetch_clean_text(s->last_error, false);
+	for (pb_size_t i = 0; i < s->cache_count; i++)
+		fetch_clean_text(s->cache[i].name, false);
 }
 
 static bool each_session(void *ctx, const void *item)
@@ -359,7 +401,75 @@ enum connection_result fetch_kill(struct connection *c, uint32_t id)
 	                       kmm_v1_KillSessionReply_fields, &reply);
 }
 
-/* ---- health, methods, fsck, caches ---- */
+/* ---- caches of objects ---- */
+
+static bool each_cache(void *ctx, const void *item)
+{
+	kmm_v1_Cache *m = vector_add(ctx);
+
+	if (!m)
+		return false;
+	memcpy(m, item, sizeof(*m));
+	fetch_clean_text(m->name, false);
+	return true;
+}
+
+enum connection_result fetch_caches(struct connection *c, const char *domain, kmm_v1_Cache **ret,
+                                    size_t *n)
+{
+	kmm_v1_ListCachesRequest request = kmm_v1_ListCachesRequest_init_zero;
+	struct vector v = { .size = sizeof(kmm_v1_Cache) };
+	enum connection_result result;
+	kmm_v1_Cache item;
+
+	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+		return CONNECTION_FAILED;
+	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_CACHES,
+	                           kmm_v1_ListCachesRequest_fields, &request, kmm_v1_Cache_fields,
+	                           &item, each_cache, &v);
+	return vector_finish(&v, result, ret, n);
+}
+
+static bool each_leak(void *ctx, const void *item)
+{
+	kmm_v1_Leak *l = vector_add(ctx);
+
+	if (!l)
+		return false;
+	memcpy(l, item, sizeof(*l));
+	fetch_clean_text(l->name, false);
+	fetch_clean_text(l->state, false);
+	fetch_clean_text(l->cache, false);
+	return true;
+}
+
+enum connection_result fetch_leaks(struct connection *c, const char *domain, kmm_v1_Leak **ret,
+                                   size_t *n)
+{
+	kmm_v1_ListLeaksRequest request = kmm_v1_ListLeaksRequest_init_zero;
+	struct vector v = { .size = sizeof(kmm_v1_Leak) };
+	enum connection_result result;
+	kmm_v1_Leak item;
+
+	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+		return CONNECTION_FAILED;
+	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_LEAKS,
+	                           kmm_v1_ListLeaksRequest_fields, &request, kmm_v1_Leak_fields,
+	                           &item, each_leak, &v);
+	return vector_finish(&v, result, ret, n);
+}
+
+enum connection_result fetch_shrink(struct connection *c, const char *cache,
+                                    kmm_v1_ShrinkCacheReply *ret)
+{
+	kmm_v1_ShrinkRequest request = kmm_v1_ShrinkRequest_init_zero;
+
+	memcpy(request.cache, cache, strnlen(cache, sizeof(request.cache) - 1));
+	return connection_call(c, kmm_v1_Method_ADMIN_SHRINK, kmm_v1_ShrinkRequest_fields, &request,
+	                       kmm_v1_ShrinkCacheReply_fields, ret);
+}
+
+/* ---- health, methods, fsck, drop-caches ---- */
 
 enum connection_result fetch_health(struct connection *c, kmm_v1_CheckReply *ret)
 {

@@ -91,12 +91,35 @@ static struct json_object *zone_object(const struct report_zone *z)
 	return o;
 }
 
-struct json_object *json_zoneinfo(const struct report_zone zone[], size_t n)
+static struct json_object *node_stats(const struct report_node *node)
 {
-	struct json_object *a = json_object_new_array();
+	struct json_object *o = json_object_new_object();
 
-	for (size_t i = 0; i < n; i++)
-		json_object_array_add(a, zone_object(&zone[i]));
+	for (size_t i = 0; i < REPORT_NODE_STATS; i++)
+		add_number(o, report_node_stat_names[i], node ? node->stat[i] : 0);
+	return o;
+}
+
+struct json_object *json_zoneinfo(const struct report_zone zone[], size_t n,
+                                  const struct report_node node[], size_t nr_nodes)
+{
+	struct json_object *a = json_object_new_array(), *o;
+	bool shown = false;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct report_zone *z = &zone[i];
+
+		if (i == 0 || z->node != zone[i - 1].node)
+			shown = false;
+		o = zone_object(z);
+		if (z->present && !shown) {
+			shown = true;
+			json_object_object_add(o, "per_node_stats",
+			                       node_stats(z->node < nr_nodes ? &node[z->node]
+			                                                     : NULL));
+		}
+		json_object_array_add(a, o);
+	}
 	return a;
 }
 
@@ -173,6 +196,21 @@ struct json_object *json_meminfo(const struct report_meminfo *m)
 
 /* ---- sessions ---- */
 
+static struct json_object *session_caches(const kmm_v1_Session *s)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (pb_size_t i = 0; i < s->cache_count; i++) {
+		struct json_object *o = json_object_new_object();
+
+		add_text(o, "name", s->cache[i].name);
+		add_number(o, "objects", s->cache[i].objects);
+		add_number(o, "bytes", s->cache[i].bytes);
+		json_object_array_add(a, o);
+	}
+	return a;
+}
+
 struct json_object *json_session(const kmm_v1_Session *s)
 {
 	struct json_object *o = json_object_new_object();
@@ -187,6 +225,11 @@ struct json_object *json_session(const kmm_v1_Session *s)
 	add_number(o, "opened", s->opened);
 	add_number(o, "granted", s->granted);
 	add_number(o, "cached", s->cached);
+	add_number(o, "objects", s->objects);
+	add_number(o, "object_bytes", s->object_bytes);
+	add_number(o, "objects_returned", s->objects_returned);
+	add_number(o, "caches", s->caches);
+	add_number(o, "names", s->names);
 	add_number(o, "charged", s->charged);
 	add_number(o, "pages_max", s->pages_max);
 	add_number(o, "holds", s->holds);
@@ -197,6 +240,8 @@ struct json_object *json_session(const kmm_v1_Session *s)
 	add_number(o, "refused", s->refused);
 	if (s->blocks_count)
 		add_numbers(o, "blocks", s->blocks, s->blocks_count);
+	if (s->cache_count)
+		json_object_object_add(o, "cache", session_caches(s));
 	add_text(o, "last_error", s->last_error);
 	return o;
 }
@@ -218,7 +263,78 @@ struct json_object *json_kill(uint32_t id)
 	return o;
 }
 
-/* ---- health, methods, fsck, caches ---- */
+/* ---- caches of objects ---- */
+
+/* The text's fields by their names there, and what it has no room for. */
+static struct json_object *cache_object(const kmm_v1_Cache *c)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_text(o, "name", c->name);
+	add_number(o, "active_objs", c->active_objects);
+	add_number(o, "num_objs", c->objects);
+	add_number(o, "objsize", c->stride);
+	add_number(o, "objperslab", c->objects_per_slab);
+	add_number(o, "pagesperslab", report_slab_pages(c));
+	add_number(o, "limit", c->limit);
+	add_number(o, "batchcount", c->batchcount);
+	add_number(o, "sharedfactor", c->shared);
+	add_number(o, "active_slabs", c->active_slabs);
+	add_number(o, "num_slabs", c->slabs);
+	add_number(o, "sharedavail", c->shared_available);
+	add_number(o, "id", c->id);
+	add_number(o, "size", c->size);
+	add_number(o, "align", c->align);
+	add_number(o, "flags", c->flags);
+	json_object_object_add(o, "ctor", json_object_new_boolean(c->ctor));
+	add_number(o, "users", c->users);
+	add_number(o, "reports", c->reports);
+	add_number(o, "created", c->created);
+	add_number(o, "per_cpu", c->per_cpu);
+	add_number(o, "exchanges", c->exchanges);
+	add_number(o, "grown", c->grown);
+	add_number(o, "reaped", c->reaped);
+	return o;
+}
+
+struct json_object *json_slabinfo(const kmm_v1_Cache cache[], size_t n)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_object_array_add(a, cache_object(&cache[i]));
+	return a;
+}
+
+struct json_object *json_leaks(const kmm_v1_Leak leak[], size_t n)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *o = json_object_new_object();
+
+		add_number(o, "session", leak[i].session);
+		add_text(o, "name", leak[i].name);
+		add_number(o, "pid", leak[i].pid);
+		add_number(o, "opened", leak[i].opened);
+		add_text(o, "state", leak[i].state);
+		add_text(o, "cache", leak[i].cache);
+		add_number(o, "objects", leak[i].objects);
+		add_number(o, "bytes", leak[i].bytes);
+		json_object_array_add(a, o);
+	}
+	return a;
+}
+
+struct json_object *json_shrink(const kmm_v1_ShrinkCacheReply *r)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_number(o, "pages", r->pages);
+	return o;
+}
+
+/* ---- health, methods, fsck, drop-caches ---- */
 
 struct json_object *json_health(const kmm_v1_CheckReply *h)
 {
@@ -275,5 +391,6 @@ struct json_object *json_drop_caches(const kmm_v1_DropCachesReply *r)
 	add_number(o, "per_cpu", r->per_cpu);
 	add_number(o, "depot", r->depot);
 	add_number(o, "threads", r->threads);
+	add_number(o, "slabs", r->slabs);
 	return o;
 }

@@ -11,7 +11,8 @@
 
 #include "client/kmmctl/report.h"
 
-struct json_object *json_zoneinfo(const struct report_zone zone[], size_t n);
+struct json_object *json_zoneinfo(const struct report_zone zone[], size_t n,
+                                  const struct report_node node[], size_t nr_nodes);
 struct json_object *json_buddyinfo(const struct report_zone zone[], size_t n);
 struct json_object *json_pagetypeinfo(const struct report_zone zone[], size_t n);
 struct json_object *json_iomem(const struct report_resource resource[], size_t n);
@@ -23,5 +24,8 @@ struct json_object *json_methods(const kmm_v1_MethodInfo method[], size_t n);
 struct json_object *json_findings(const kmm_v1_Finding finding[], size_t n);
 struct json_object *json_drop_caches(const kmm_v1_DropCachesReply *r);
 struct json_object *json_kill(uint32_t id);
+struct json_object *json_slabinfo(const kmm_v1_Cache cache[], size_t n);
+struct json_object *json_leaks(const kmm_v1_Leak leak[], size_t n);
+struct json_object *json_shrink(const kmm_v1_ShrinkCacheReply *r);
 
 #endif

@@ -3,9 +3,9 @@
  * Reports: values in, text out. Every function here is pure but for the stream that it prints to,
  * so that tests feed it the values of a saved file and compare bytes.
  *
- * The first group prints Linux's formats (zoneinfo, buddyinfo, pagetypeinfo, iomem, meminfo) byte
- * for byte: names, order, widths and trailing spaces are what existing parsers rely on. The second
- * group prints kmmd's own reports, for people.
+ * The first group prints Linux's formats (zoneinfo, buddyinfo, pagetypeinfo, slabinfo, iomem,
+ * meminfo) byte for byte: names, order, widths and trailing spaces are what existing parsers rely
+ * on. The second group prints kmmd's own reports, for people.
  */
 #ifndef CLIENT_KMMCTL_REPORT_H
 #define CLIENT_KMMCTL_REPORT_H
@@ -26,6 +26,7 @@
 #define REPORT_PROTECTION_MAX 8u
 #define REPORT_CPUS_MAX 256u
 #define REPORT_NAME_MAX 63u
+#define REPORT_NODES_MAX 256u
 
 /* The zone that Linux has behind Movable and a pool never has; printed empty. */
 #define REPORT_ZONE_DEVICE "Device"
@@ -72,13 +73,19 @@ struct report_resource {
 	char name[REPORT_NAME_MAX + 1];
 };
 
-/* `zone` is node-major and holds every zone of every node; `node`, indexed by node number, may be
- * NULL: a pool counts none of these. */
+/* Sets the statistic of that name; false: there is none. */
+bool report_node_stat_set(struct report_node *node, const char *name, uint64_t value);
+
+/* `zone` is node-major and holds every zone of every node; `node` is indexed by node number: what
+ * is beyond nr_nodes has no statistics and shows 0. */
 void report_zoneinfo(FILE *out, const struct report_zone zone[], size_t n,
                      const struct report_node node[], size_t nr_nodes);
 void report_buddyinfo(FILE *out, const struct report_zone zone[], size_t n);
 void report_pagetypeinfo(FILE *out, const struct report_zone zone[], size_t n);
 void report_iomem(FILE *out, const struct report_resource resource[], size_t n);
+void report_slabinfo(FILE *out, const kmm_v1_Cache cache[], size_t n);
+/* Pages of one slab. */
+unsigned int report_slab_pages(const kmm_v1_Cache *c);
 
 #define REPORT_MEMINFO_LINES 58u
 struct report_meminfo {
@@ -98,6 +105,7 @@ void report_meminfo(FILE *out, const struct report_meminfo *m);
 /* `now` is the time that ages are counted from, seconds since the epoch. */
 void report_sessions(FILE *out, const kmm_v1_Session session[], size_t n, uint64_t now);
 void report_session(FILE *out, const kmm_v1_Session *s, uint64_t now);
+void report_leaks(FILE *out, const kmm_v1_Leak leak[], size_t n, uint64_t now);
 void report_health(FILE *out, const kmm_v1_CheckReply *h);
 const char *report_health_status(kmm_v1_CheckReply_Status status);
 void report_methods(FILE *out, const kmm_v1_MethodInfo method[], size_t n);

@@ -29,7 +29,8 @@ void report_sessions(FILE *out, const kmm_v1_Session session[], size_t n, uint64
 		{ "ID", TABLE_RIGHT },       { "PID", TABLE_RIGHT },
 		{ "UID", TABLE_RIGHT },      { "STATE", TABLE_LEFT },
 		{ "DOMAIN", TABLE_LEFT },    { "GRANTED", TABLE_RIGHT },
-		{ "CACHED", TABLE_RIGHT },   { "CHARGED", TABLE_RIGHT },
+		{ "CACHED", TABLE_RIGHT },   { "OBJECTS", TABLE_RIGHT },
+		{ "OBJMEM", TABLE_RIGHT },   { "CHARGED", TABLE_RIGHT },
 		{ "LIMIT", TABLE_RIGHT },    { "HOLDS", TABLE_RIGHT },
 		{ "PARKED", TABLE_RIGHT },   { "CHANNELS", TABLE_RIGHT },
 		{ "CALLS", TABLE_RIGHT },    { "REFUSED", TABLE_RIGHT },
@@ -48,6 +49,8 @@ void report_sessions(FILE *out, const kmm_v1_Session session[], size_t n, uint64
 		table_cell(t, "%s", s->domain);
 		table_cell(t, "%s", table_frames(unit, s->granted));
 		table_cell(t, "%s", table_frames(unit, s->cached));
+		table_cell(t, "%" PRIu64, s->objects);
+		table_cell(t, "%s", table_bytes(unit, s->object_bytes));
 		table_cell(t, "%s", table_frames(unit, s->charged));
 		table_cell(t, "%s", limit_text(unit, s->pages_max));
 		table_cell(t, "%" PRIu32, s->holds);
@@ -68,6 +71,22 @@ static void print_frames(FILE *out, const char *label, uint64_t frames, const ch
 
 	fprintf(out, "%-10s %" PRIu64 " frames (%s)%s\n", label, frames, table_frames(unit, frames),
 	        what);
+}
+
+static void print_objects(FILE *out, const kmm_v1_Session *s)
+{
+	char unit[TABLE_UNIT_SIZE];
+
+	fprintf(out, "%-10s %" PRIu64 " (%s), those that its threads cache included\n", "objects",
+	        s->objects, table_bytes(unit, s->object_bytes));
+	for (uint32_t i = 0; i < s->cache_count; i++)
+		fprintf(out, "%-10s %s: %" PRIu64 " (%s)\n", "of cache", s->cache[i].name,
+		        s->cache[i].objects, table_bytes(unit, s->cache[i].bytes));
+	if (s->objects_returned)
+		fprintf(out, "%-10s %" PRIu64 " objects, taken back when memory is short\n",
+		        "returned", s->objects_returned);
+	fprintf(out, "%-10s %" PRIu32 " open\n", "caches", s->caches);
+	fprintf(out, "%-10s %" PRIu32 " published by its user\n", "names", s->names);
 }
 
 void report_session(FILE *out, const kmm_v1_Session *s, uint64_t now)
@@ -102,6 +121,7 @@ void report_session(FILE *out, const kmm_v1_Session *s, uint64_t now)
 			fprintf(out, "%-10s order %" PRIu32 ": %" PRIu64 "\n", "blocks", order,
 			        s->blocks[order]);
 	}
+	print_objects(out, s);
 	fprintf(out, "%-10s %" PRIu32 "\n", "magazines", s->magazines);
 	fprintf(out, "%-10s %" PRIu32 "\n", "holds", s->holds);
 	fprintf(out, "%-10s %" PRIu32 "\n", "channels", s->channels);

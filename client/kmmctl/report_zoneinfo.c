@@ -10,6 +10,7 @@
 #include "client/kmmctl/report.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 const char *const report_node_stat_names[REPORT_NODE_STATS] = {
 	"nr_inactive_anon",
@@ -88,6 +89,17 @@ const char *const report_numa_stat_names[REPORT_NUMA_STATS] = {
 	"numa_other",
 };
 
+bool report_node_stat_set(struct report_node *node, const char *name, uint64_t value)
+{
+	for (size_t i = 0; i < REPORT_NODE_STATS; i++) {
+		if (strcmp(report_node_stat_names[i], name) == 0) {
+			node->stat[i] = value;
+			return true;
+		}
+	}
+	return false;
+}
+
 static void print_stats(FILE *out, const char *const name[], const uint64_t value[], size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -149,7 +161,7 @@ void report_zoneinfo(FILE *out, const struct report_zone zone[], size_t n,
 			node_shown = true;
 			fprintf(out, "\n  per-node stats");
 			print_stats(out, report_node_stat_names,
-			            node && z->node < nr_nodes ? node[z->node].stat : NULL,
+			            z->node < nr_nodes ? node[z->node].stat : NULL,
 			            REPORT_NODE_STATS);
 		}
 		print_pages(out, z);

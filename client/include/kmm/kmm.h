@@ -76,6 +76,9 @@ extern "C" {
 /* A session: one process's relation with the daemon. */
 struct kmm;
 
+/* A session's reference to a named cache of objects. */
+struct kmm_cache;
+
 /*
  * A frame's descriptor, in memory that the daemon writes and the program can only read. The
  * descriptors of a pool are one array in the order of the frames, so that page + i is the frame i
@@ -131,6 +134,33 @@ typedef uint32_t kmm_session_id_t; /* as kmmctl prints it; 20 bits are used; 0: 
 #define KMM_GFP_USER     (KMM_GFP_KERNEL | KMM_GFP_HARDWALL)
 #define KMM_GFP_HIGHUSER (KMM_GFP_USER | KMM_GFP_HIGHMEM)
 #define KMM_GFP_HIGHUSER_MOVABLE (KMM_GFP_HIGHUSER | KMM_GFP_MOVABLE)
+
+/*
+ * What a cache is like. Names and values are Linux's (include/linux/slab.h).
+ *
+ * The four debugging flags cost time in every allocation and free; all but CONSISTENCY_CHECKS also
+ * change an object's layout, so they are given at creation only. The daemon's configuration can add
+ * them to caches by name (slab_debug).
+ */
+typedef uint32_t kmm_slab_flags_t;
+#define KMM_SLAB_CONSISTENCY_CHECKS ((kmm_slab_flags_t)0x00000100u) /* a double free is refused at
+                                                                       once */
+#define KMM_SLAB_RED_ZONE           ((kmm_slab_flags_t)0x00000400u) /* an overrun shows at free */
+#define KMM_SLAB_POISON             ((kmm_slab_flags_t)0x00000800u) /* a use after free shows at the
+                                                                       next allocation; not with a
+                                                                       constructor */
+#define KMM_SLAB_HWCACHE_ALIGN      ((kmm_slab_flags_t)0x00002000u) /* cache lines are not shared */
+#define KMM_SLAB_CACHE_DMA          ((kmm_slab_flags_t)0x00004000u) /* from ZONE_DMA */
+#define KMM_SLAB_CACHE_DMA32        ((kmm_slab_flags_t)0x00008000u) /* below ZONE_DMA32's end */
+#define KMM_SLAB_STORE_USER         ((kmm_slab_flags_t)0x00010000u) /* remembers who allocated and
+                                                                       who freed */
+#define KMM_SLAB_RECLAIM_ACCOUNT    ((kmm_slab_flags_t)0x00020000u) /* grouped with what can be
+                                                                       reclaimed */
+#define KMM_SLAB_PANIC              ((kmm_slab_flags_t)0x00040000u) /* failing to create it aborts
+                                                                       the program */
+#define KMM_SLAB_MEM_SPREAD         ((kmm_slab_flags_t)0x00100000u) /* slabs go round the nodes */
+#define KMM_SLAB_ACCOUNT            ((kmm_slab_flags_t)0x04000000u) /* accepted: everything is
+                                                                       accounted */
 
 #define KMM_PAGE_SHIFT 12
 #define KMM_PAGE_SIZE  ((size_t)1 << KMM_PAGE_SHIFT)
@@ -273,11 +303,110 @@ size_t kmm_alloc_pages_bulk(struct kmm *k, kmm_gfp_t gfp, unsigned int order, si
 int kmm_free_pages_bulk(struct kmm *k, unsigned int order, size_t n,
                         struct kmm_page *const pages[]);
 
+/* ======================================== bytes ========================================
+ *
+ * kmalloc: memory of any size up to 4 MiB from the caches kmalloc-8 to kmalloc-8k (with 96 and
+ * 192), above that from page blocks of whole orders. RECLAIMABLE takes the kmalloc-rcl- caches, DMA
+ * the dma-kmalloc- ones, DMA32 page blocks of any size. A power of two is aligned to itself, 96 and
+ * 192 to 32 and 64, blocks to pages. Objects cross between processes by handle as blocks do.
+ */
+
+/*
+ * At least `size` bytes, this session's until kmm_kfree. size 0: the smallest object. Mostly a few
+ * instructions in the calling thread; else the daemon is asked for a magazine of objects. gfp as
+ * for kmm_alloc_pages; HIGHMEM is EINVAL. Undefined contents without KMM_GFP_ZERO. EINVAL: above 4
+ * MiB.
+ */
+void *kmm_kmalloc(struct kmm *k, size_t size, kmm_gfp_t gfp);
+
+/* The same, aligned to `align`, a power of two up to 4 MiB (EINVAL). */
+void *kmm_kmalloc_aligned(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp);
+
+/*
+ * Makes p `size` bytes long: in place when they fit what kmm_ksize says, else a new object with the
+ * old contents, and p is freed. p NULL: kmm_kmalloc. size 0: the smallest object. KMM_GFP_ZERO:
+ * what is new is zero. p must be this session's (EPERM, ENOENT, EINVAL as kmm_kfree); on failure it
+ * stays as it was.
+ */
+void *kmm_krealloc(struct kmm *k, const void *p, size_t size, kmm_gfp_t gfp);
+
+/*
+ * Frees an object of any cache, or a page block by its first byte. NULL: 0. Refused, with nothing
+ * changed: -EPERM not this session's, -ESTALE adopted by another, -EINVAL no object's first byte,
+ * -ENOENT not live. A second free is noticed here in caches with KMM_SLAB_CONSISTENCY_CHECKS and
+ * for blocks; elsewhere at the latest when the thread's magazine leaves it (KMM_EVENT_BAD_FREE).
+ * -EFAULT: freed, but its red zone had been written over.
+ */
+int kmm_kfree(struct kmm *k, const void *p);
+
+/* How many bytes are usable at p: of a kmalloc object its class, of another cache's the size it was
+ * created with, of a block all of it. NULL: 0. 0 with EINVAL, ENOENT. */
+size_t kmm_ksize(struct kmm *k, const void *p);
+
+/* ======================================== caches =======================================
+ *
+ * A cache serves objects of one size. It has a name, which is the domain's: every session that
+ * creates or opens it allocates from the same one, and an object may be freed by another process
+ * than the one that allocated it.
+ */
+
+/*
+ * Creates the cache, or joins the one of that name: NULL with EEXIST when that has another size,
+ * align, flags or presence of a constructor (the text names the difference). name: 1 to
+ * KMM_NAME_MAX bytes without spaces or control characters. size 1 to 4 MiB. align: 0 for the
+ * default (8), or a power of two up to the page size. EINVAL with the reason. EDQUOT: too many
+ * caches.
+ *
+ * ctor: runs in the allocating thread, once for each object and the life of its slab; an object is
+ * to be freed in its constructed state, and comes back so. (After the death of a process, what it
+ * had is constructed again.) With KMM_GFP_ZERO an object of such a cache is EINVAL.
+ *
+ * The reference is the caller's until kmm_cache_destroy or kmm_close; each call makes one more of
+ * the same pointer.
+ */
+struct kmm_cache *kmm_cache_create(struct kmm *k, const char *name, size_t size, size_t align,
+                                   kmm_slab_flags_t flags, void (*ctor)(void *object));
+
+/* Joins a cache by name. Of one with a constructor it serves constructed objects only (ENOKEY when
+ * there is none). ENOENT. */
+struct kmm_cache *kmm_cache_open(struct kmm *k, const char *name);
+
+/*
+ * Drops one reference. The last of all sessions removes the cache: -EBUSY while objects are live,
+ * with how many and whose in the text, and the reference stays. NULL: 0. A cache whose users all
+ * died goes by itself once its last object is free.
+ */
+int kmm_cache_destroy(struct kmm_cache *c);
+
+/* One object, this session's until it is freed. As kmm_kmalloc. */
+void *kmm_cache_alloc(struct kmm_cache *c, kmm_gfp_t gfp);
+
+/* Frees an object of c, which may have been allocated by another session and adopted. NULL: 0.
+ * Errors of kmm_kfree; -EINVAL also: an object of another cache. */
+int kmm_cache_free(struct kmm_cache *c, void *p);
+
+/* Up to n objects: p[0..r) are set, r is returned; waits for the first only. 0 < r < n and r = 0
+ * set errno. */
+size_t kmm_cache_alloc_bulk(struct kmm_cache *c, kmm_gfp_t gfp, size_t n, void *p[]);
+
+/* Frees n objects, all or none: each is checked before the first is freed. A NULL entry is -EINVAL.
+ * A pointer given twice in one call is a double free as any other. */
+int kmm_cache_free_bulk(struct kmm_cache *c, size_t n, void *const p[]);
+
+/* Gives back what this process's threads, the depot and empty slabs keep of the cache. */
+int kmm_cache_shrink(struct kmm_cache *c);
+
+/* The size that was asked for at creation. NULL: 0 with EINVAL. */
+size_t kmm_cache_size(struct kmm_cache *c);
+
 /* ======================================= sharing =======================================
  *
- * p is a block's first byte or, for a HighMem block, which has none, its struct kmm_page *. The
- * same form is returned. A handle is a number that any session of the domain can use; it may be
- * passed in any way, also through shared memory.
+ * p is a block's or an object's first byte or, for a HighMem block, which has none, its struct
+ * kmm_page *. The same form is returned. What is said of blocks holds for objects. A handle is a
+ * number that any session of the domain can use; it may be passed in any way, also through shared
+ * memory. An object that was freed is ENOENT at once in caches with KMM_SLAB_CONSISTENCY_CHECKS; in
+ * others its address is not told from a live one's while the freeing thread keeps it. Handles that
+ * were made of it are stale in all.
  */
 
 /*
@@ -328,6 +457,19 @@ void *kmm_get_handle(struct kmm *k, kmm_handle_t handle);
 /* Drops one hold of this session; the last of all frees an ownerless block. -EPERM: it has none. */
 int kmm_put(struct kmm *k, const void *p);
 
+/*
+ * Gives the thing a name in the domain, which holds it: it lives until the name is gone, also after
+ * this process. The owner or a holder may (-EPERM). -EEXIST the name is taken by something else.
+ * -EINVAL empty or longer than KMM_NAME_MAX. -EDQUOT too many names. -ENOENT not live.
+ */
+int kmm_publish(struct kmm *k, const char *name, const void *p);
+
+/* The handle of what has that name; see kmm_get_handle. ENOENT, EINVAL. */
+kmm_handle_t kmm_lookup(struct kmm *k, const char *name);
+
+/* Takes a name away; any session of the publisher's user may (-EPERM). -ENOENT. */
+int kmm_unpublish(struct kmm *k, const char *name);
+
 /* ======================================== events ======================================= */
 
 enum kmm_event {
@@ -335,7 +477,8 @@ enum kmm_event {
 	KMM_EVENT_DOWN = 2,     /* the daemon is away; memory in hand stays usable */
 	KMM_EVENT_UP = 3,       /* it is back, with everything as before */
 	KMM_EVENT_LOST = 4,     /* the pool is gone; every later call gives ENOTRECOVERABLE */
-	KMM_EVENT_BAD_FREE = 5  /* a double free found when a magazine left its thread */
+	KMM_EVENT_BAD_FREE = 5, /* a double free found when a magazine left its thread */
+	KMM_EVENT_CORRUPT = 6   /* an overrun or use after free found in a cache with debug flags */
 };
 typedef void (*kmm_event_fn)(struct kmm *k, enum kmm_event event, void *arg);
 
@@ -349,5 +492,9 @@ int kmm_on_event(struct kmm *k, kmm_event_fn fn, void *arg);
 
 #ifdef __cplusplus
 }
+#endif
+
+#if defined(__GNUC__) && !defined(KMM_NO_INLINE)
+#include <kmm/inline.h>
 #endif
 #endif

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a thread has (thread.c), what it caches (magazine.c), and how others take it (seize.c). Part of
+ * client/internal.h, which includes it.
+ */
+#ifndef CLIENT_LOCAL_H
+#define CLIENT_LOCAL_H
+
+/* ---- thread.c, magazine.c, seize.c: what a thread has ---- */
+
+struct kmm_cache;
+struct local_class;
+struct call_how;
+struct thread_cache;
+
+/* What is exchanged with the daemon: page blocks of an order, or objects of a cache. */
+struct exchange {
+	struct kmm_cache *cache; /* NULL: page blocks */
+	unsigned int order;
+	bool marked; /* objects that are RETURNED while cached */
+};
+
+/*
+ * A round, in 64 bits: of a page block the pfn, and above it the low half of the generation that
+ * its owner word has as long as it is cached; of an object its address in this process.
+ */
+static inline uint64_t round_of_block(uint32_t pfn, uint64_t word)
+{
+	return owner_generation(word) << 32 | pfn;
+}
+
+/* In what page blocks and objects differ. */
+struct local_kind {
+	/* Takes 1 to `want` rounds from the daemon: how many in *n. */
+	int (*take)(struct kmm *k, struct exchange x, uint32_t gfp, struct call_how *how,
+	            uint32_t want, uint64_t out[], uint32_t *n);
+	/* Gives rounds to the daemon; the array is scratch. `wait`: it has them on return. */
+	void (*give)(struct kmm *k, struct exchange x, uint64_t r[], uint32_t n, bool wait);
+	/* Makes a round the caller's own; false: the daemon collected it. NULL: it is. */
+	bool (*claim)(struct thread_cache *tc, const struct local_class *lc, uint64_t round);
+	/* The room that a class takes is what its magazines can hold, so that fast paths count
+	 * nothing; else it is what they hold. */
+	bool whole;
+};
+
+/* Two magazines of one class. The first line of what fast paths touch. */
+struct local_class {
+	_Alignas(64) _Atomic(struct kmm_cache *) gate; /* objects: fast paths may pass; seize.c */
+	uint64_t *loaded;
+	uint32_t loaded_n, size; /* rounds that a magazine holds now */
+	uint64_t *previous;
+	uint32_t previous_n, bytes; /* of one thing */
+	const struct local_kind *kind;
+	struct kmm_cache *cache; /* NULL: page blocks */
+	uint32_t window;         /* when misses began to count: a clock of milliseconds */
+	uint16_t misses;
+	uint8_t order;    /* of page blocks */
+	uint8_t capacity; /* row of the table that the arrays have place for */
+};
+_Static_assert(sizeof(struct local_class) == 64, "one cache line");
+
+/* The objects of a cache, and what their frees are checked with, from struct control_cache. */
+struct local_objects {
+	struct local_class class;
+	uint64_t tag;   /* what descriptors of its slabs have in the bits below the first word,
+	                   shifted to the top */
+	size_t low;     /* bits of an address that are clear in an object's; all where the slot has
+	                   to be computed: objects that do not fill a slab from its first byte on */
+	uint32_t slab_mask; /* bytes of a slab - 1 */
+	uint32_t inverse, objects, colour_off;
+	uint16_t offset;
+	uint8_t shift, twos;
+	uint32_t id;
+	uint64_t life;
+	struct local_objects *next; /* of the thread: all that it ever used */
+};
+_Static_assert(sizeof(struct local_objects) == 128, "two cache lines");
+
+#define ARENA_FIRST ((size_t)256 << 10)
+#define ARENA_NEXT ((size_t)1 << 20)
+#define MAGAZINE_ROWS 11u
+
+struct arena {
+	struct arena *next;
+	size_t size;
+};
+
+/*
+ * What one thread caches of one session, in memory of its own that reads as zeroes in a forked
+ * child (MADV_WIPEONFORK). All zeroes is a valid cache: empty, of no session, of a pool without
+ * frames. Arrays of rounds come from an arena that begins behind it.
+ */
+struct thread_cache {
+	/* What <kmm/inline.h> knows: struct kmm_thread_1. */
+	/* NULL: forked; a mark of thread.c: closed or lost, set by others. */
+	_Atomic(struct kmm *) session;
+	/* Not 0: the owner is in its magazines. Written by the owner only; see seize.c. */
+	_Atomic uint32_t busy;
+	uint32_t id;
+	uint64_t held; /* what an owner word says of who: HELD by this session */
+	uint8_t *window;
+	size_t window_size;
+	page_desc_t *desc;
+	owner_word_t *object_word;
+	owner_word_t *word;
+	uint8_t kmalloc_id[KMM_KMALLOC_1 / 8 + 1]; /* of (size + 7) / 8 */
+
+	uint32_t frames;
+	struct control_status *status;
+	int64_t room; /* bytes that may still be cached */
+	int64_t cap;
+	int64_t whole; /* bytes of room that object classes take */
+	uint32_t timeout_ms; /* 0: the session's */
+	uint32_t pins;       /* functions of the thread that use it beyond calls of the program's */
+	int64_t reported;    /* frames told in control memory */
+	struct thread_cache *next; /* of the thread; process_lock */
+	_Atomic uint32_t seized; /* not 0: another thread is in the magazines; a futex */
+	_Atomic uint32_t drain;  /* not 0: the owner is asked to give back objects itself */
+	struct thread_cache *seize_next; /* of who seizes */
+	uint64_t *marks; /* a bit a frame, for bulk checks; NULL until used */
+	size_t marks_size;
+	uint8_t *arena_at, *arena_end;
+	struct arena *arenas;
+	uint64_t *spare_array[MAGAZINE_ROWS]; /* arrays out of use, by size */
+	_Atomic(struct local_objects *) objects; /* all that were used */
+	struct local_class class[PAGE_CLASSES];
+	_Alignas(KMM_CLASSES_1) struct local_objects object[CONTROL_CACHES_MAX]; /* by id */
+};
+
+/* What programs have compiled in. */
+#define SAME_PLACE(inner, a, outer, b)                                                             \
+	_Static_assert(offsetof(inner, a) == offsetof(outer, b), "layout of inline.h: " #a)
+SAME_PLACE(struct thread_cache, session, struct kmm_thread_1, session);
+SAME_PLACE(struct thread_cache, busy, struct kmm_thread_1, busy);
+SAME_PLACE(struct thread_cache, held, struct kmm_thread_1, held);
+SAME_PLACE(struct thread_cache, window, struct kmm_thread_1, window);
+SAME_PLACE(struct thread_cache, window_size, struct kmm_thread_1, window_size);
+SAME_PLACE(struct thread_cache, desc, struct kmm_thread_1, desc);
+SAME_PLACE(struct thread_cache, object_word, struct kmm_thread_1, word);
+SAME_PLACE(struct thread_cache, kmalloc_id, struct kmm_thread_1, kmalloc_id);
+SAME_PLACE(struct local_objects, class.gate, struct kmm_class_1, gate);
+SAME_PLACE(struct local_objects, class.loaded, struct kmm_class_1, loaded);
+SAME_PLACE(struct local_objects, class.loaded_n, struct kmm_class_1, loaded_n);
+SAME_PLACE(struct local_objects, class.size, struct kmm_class_1, size);
+SAME_PLACE(struct local_objects, tag, struct kmm_class_1, tag);
+SAME_PLACE(struct local_objects, low, struct kmm_class_1, low);
+SAME_PLACE(struct local_objects, slab_mask, struct kmm_class_1, slab_mask);
+SAME_PLACE(struct local_objects, inverse, struct kmm_class_1, inverse);
+SAME_PLACE(struct local_objects, objects, struct kmm_class_1, objects);
+SAME_PLACE(struct local_objects, colour_off, struct kmm_class_1, colour_off);
+SAME_PLACE(struct local_objects, offset, struct kmm_class_1, offset);
+SAME_PLACE(struct local_objects, shift, struct kmm_class_1, shift);
+SAME_PLACE(struct local_objects, twos, struct kmm_class_1, twos);
+_Static_assert(sizeof(struct local_objects) == sizeof(struct kmm_class_1), "layout of inline.h");
+_Static_assert(offsetof(struct thread_cache, object) == KMM_CLASSES_1, "layout of inline.h");
+_Static_assert(CONTROL_CACHES_MAX == KMM_CLASS_IDS_1, "layout of inline.h");
+_Static_assert(KMM_WORD_MASK_1 == (OWNER_WHO_MASK | OWNER_SHARED | OWNER_KEPT),
+               "layout of inline.h");
+
+/* A cached block becomes HELD; false: the daemon collected it. */
+static inline bool round_claim_block(struct thread_cache *tc, uint64_t round)
+{
+	owner_word_t *word = &tc->word[(uint32_t)round];
+	uint64_t w = owner_load(word);
+
+	return likely(owner_is(w, OWNER_RETURNED, tc->id) &&
+	              round_of_block((uint32_t)round, w) == round) &&
+	       owner_cas(word, &w, owner_moved(w, OWNER_HELD, tc->id));
+}
+
+struct thread {
+	struct thread *next, **prev; /* process_lock */
+	struct thread_cache *caches;
+	char text[ERROR_TEXT_MAX];
+};
+
+/* The cache that the thread used last; never NULL. It is kmm_thread_1 of <kmm/inline.h>, which
+ * programs read. Initial-exec: one load. */
+static inline struct thread_cache *thread_cache_now(void)
+{
+	return (struct thread_cache *)(void *)kmm_thread_1;
+}
+
+int thread_init(void); /* once a process */
+struct thread *thread_self(void); /* NULL: no memory */
+/* The calling thread's cache of k, made when there is none; NULL: no memory, or the session ended.
+ * Unmaps the thread's caches of sessions that ended: nothing up the stack may use one. */
+struct thread_cache *thread_cache_get(struct kmm *k);
+/* The same, but makes and unmaps nothing; NULL: none. */
+struct thread_cache *thread_cache_find(struct kmm *k);
+/* No thread's cache is k's any more. */
+void thread_cache_detach(struct kmm *k);
+/* Calls fn for all threads' caches of k; process_lock is held. */
+void thread_cache_each(struct kmm *k, void (*fn)(struct thread_cache *tc, void *arg), void *arg);
+/* Memory that lives as long as the cache, zeroed, aligned to 64; NULL: none. */
+void *thread_cache_memory(struct thread_cache *tc, size_t size);
+/* Frees the calling thread's caches of no session. */
+void thread_reap(void);
+void thread_forget_in_child(void);
+
+void local_class_init(struct thread_cache *tc);
+/* A class of objects gets its magazines, as far as there is room. */
+void local_class_start(struct kmm *k, struct thread_cache *tc, struct local_class *lc);
+/* Magazines of n rounds, as far as there is room. */
+void local_class_want(struct kmm *k, struct thread_cache *tc, struct local_class *lc, size_t n);
+/* An empty one gives them up. */
+void local_class_stop(struct thread_cache *tc, struct local_class *lc);
+/* Tells control memory how much the thread caches. */
+void thread_cache_report(struct kmm *k, struct thread_cache *tc);
+/* Takes one round of class lc, claimed: true. No daemon. */
+bool local_take(struct thread_cache *tc, struct local_class *lc, uint64_t *round);
+/* Takes up to n; returns how many. */
+uint32_t local_take_many(struct thread_cache *tc, struct local_class *lc, uint64_t out[],
+                         uint32_t n);
+/* Fills the cache from the daemon and takes one. -EAGAIN also when a magazine is not worth it or
+ * none is free: one by one may do. */
+int local_refill(struct kmm *k, struct thread_cache *tc, struct local_class *lc, uint32_t gfp,
+                 struct call_how *how, uint64_t *round);
+/* Keeps what is as its kind caches it; false: no room (the caller gives it to the daemon). */
+bool local_keep(struct kmm *k, struct thread_cache *tc, struct local_class *lc, uint64_t round);
+/* Keeps many; what finds no place is given to the daemon. The array is scratch. */
+void local_keep_many(struct kmm *k, struct thread_cache *tc, struct local_class *lc, uint64_t r[],
+                     uint32_t n);
+/* Gives one class's, or all that the thread caches of k, to the daemon. */
+void local_flush_class(struct kmm *k, struct thread_cache *tc, struct local_class *lc, bool wait);
+void local_flush(struct kmm *k, struct thread_cache *tc);
+/* Only objects. */
+void local_flush_objects(struct kmm *k, struct thread_cache *tc, bool wait);
+/* Forgets page blocks, without telling. */
+void local_forget(struct thread_cache *tc);
+/* Around what touches magazines of objects: see seize.c. */
+void local_enter(struct thread_cache *tc);
+static inline void local_leave(struct thread_cache *tc)
+{
+	/* release: what was changed is seen by who sees that it is not busy */
+	atomic_store_explicit(&tc->busy, 0, memory_order_release);
+}
+/* The same for who looks at the gate afterwards. */
+static inline void local_busy(struct thread_cache *tc)
+{
+	/* relaxed: who seizes has a barrier between its stores and its look at this one */
+	atomic_store_explicit(&tc->busy, 1, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst); /* the compiler keeps the order */
+}
+/* Does what drain asks for. */
+void local_drain(struct kmm *k, struct thread_cache *tc);
+
+extern const struct local_kind local_blocks, local_held, local_marked;
+
+/* Lets this process see other threads' flags in order: once a session, cheap when repeated. */
+void seize_init(void);
+/* All objects that other threads of the process cache (of c, or all: NULL) go to the daemon.
+ * Threads that cannot be interrupted do it at their next call. */
+void seize_objects(struct kmm *k, struct kmm_cache *c, bool wait);
+
+#endif

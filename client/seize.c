@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking objects out of the magazines of other threads, which may be idle.
+ *
+ * A thread's fast paths use neither locks nor ordered instructions:
+ *
+ *     owner                               who seizes
+ *     -----                               ----------
+ *     busy = 1                            seized = 1, gate = NULL
+ *     gate open? pop or push              membarrier
+ *     busy = 0                            wait until busy is 0; the magazines are ours
+ *                                         seized = 0
+ *
+ * The membarrier makes every running thread of the process pass a full barrier: either the owner's
+ * busy was stored before it, then it is seen and waited for, or the owner looks at the gate after
+ * it and finds it closed. A closed gate leads to the slow path, which takes the magazines by
+ * local_enter: busy, a full barrier, and then it waits as long as `seized` is set. Gates are opened
+ * again only by the owner, in its slow path, after it has looked at why they may have been closed.
+ *
+ * An owner that is busy for long (it was preempted), or a kernel without membarrier: the thread is
+ * asked to give its objects back at its next call, which the closed gates lead to the slow path.
+ *
+ * A cache that is seized is not unmapped by its thread until `seized` is 0. What was taken out is
+ * given to the daemon afterwards, without a lock.
+ */
+#include "client/object.h"
+
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SEIZE_WAIT_NS 2000000u
+#define SPINS 100u
+#define ENTER_NAP_NS 10000000u
+
+void local_enter(struct thread_cache *tc)
+{
+	for (;;) {
+		atomic_store_explicit(&tc->busy, 1, memory_order_relaxed);
+		/* seq_cst: busy is seen before `seized` is read; pairs with the barrier of who
+		 * seizes, which sets `seized` before it reads busy */
+		atomic_thread_fence(memory_order_seq_cst);
+		/* acquire: pairs with the release that ends the seizing */
+		if (likely(atomic_load_explicit(&tc->seized, memory_order_acquire) == 0))
+			return;
+		local_leave(tc);
+		futex_wait(&tc->seized, 1, process_now() + ENTER_NAP_NS);
+	}
+}
+
+void local_drain(struct kmm *k, struct thread_cache *tc)
+{
+	/* acquire: pairs with the release of who asks */
+	if (atomic_exchange_explicit(&tc->drain, 0, memory_order_acquire))
+		local_flush_objects(k, tc, false);
+}
+
+static int barrier_all(int command)
+{
+	return (int)syscall(SYS_membarrier, command, 0, 0);
+}
+
+void seize_init(void)
+{
+	/* Refused by old kernels and sandboxes: then seize_objects is, each time. */
+	barrier_all(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+}
+
+/* Rounds that were taken out. */
+struct seized {
+	struct seized *next;
+	struct exchange x;
+	const struct local_kind *kind;
+	uint32_t n;
+	uint64_t round[];
+};
+
+struct seizing {
+	struct kmm_cache *only;
+	const struct thread_cache *own;
+	struct thread_cache *first; /* by seize_next */
+	struct seized *taken;
+};
+
+/* Closes a cache's gates; process_lock is held. */
+static void seize_begin(struct thread_cache *tc, void *arg)
+{
+	struct seizing *s = arg;
+	struct local_objects *o;
+	bool any = false;
+
+	if (tc == s->own)
+		return;
+	/* acquire: pairs with the release that put them on the list */
+	for (o = atomic_load_explicit(&tc->objects, memory_order_acquire); o; o = o->next) {
+		if (s->only && o->id != s->only->id)
+			continue;
+		/* relaxed: ordered by the barrier */
+		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
+		any = true;
+	}
+	if (!any)
+		return;
+	atomic_store_explicit(&tc->seized, 1, memory_order_relaxed);
+	tc->seize_next = s->first;
+	s->first = tc;
+}
+
+static bool seize_wait(struct thread_cache *tc)
+{
+	uint64_t end = 0;
+	unsigned int i;
+
+	/* acquire: pairs with local_leave and the fast paths' last store */
+	for (i = 0; atomic_load_explicit(&tc->busy, memory_order_acquire); i++) {
+		if (i < SPINS)
+			continue;
+		if (!end)
+			end = process_now() + SEIZE_WAIT_NS;
+		else if (process_now() >= end)
+			return false;
+		sched_yield();
+	}
+	return true;
+}
+
+/* Takes out what a class holds; false: no memory to carry it. */
+static bool seize_class(struct seizing *s, struct local_class *lc)
+{
+	uint32_t n = lc->loaded_n + lc->previous_n;
+	struct seized *t;
+
+	if (n == 0)
+		return true;
+	t = malloc(sizeof(*t) + n * sizeof(t->round[0]));
+	if (!t)
+		return false;
+	t->x = (struct exchange){ .cache = lc->cache, .marked = lc->kind == &local_marked };
+	t->kind = lc->kind;
+	t->n = n;
+	memcpy(t->round, lc->loaded, lc->loaded_n * sizeof(t->round[0]));
+	memcpy(t->round + lc->loaded_n, lc->previous, lc->previous_n * sizeof(t->round[0]));
+	lc->loaded_n = lc->previous_n = 0;
+	t->next = s->taken;
+	s->taken = t;
+	return true;
+}
+
+static void seize_one(struct seizing *s, struct thread_cache *tc, bool barrier)
+{
+	bool done = barrier && seize_wait(tc);
+	struct local_objects *o;
+
+	for (o = atomic_load_explicit(&tc->objects, memory_order_acquire); done && o; o = o->next)
+		if (!s->only || o->id == s->only->id)
+			done = seize_class(s, &o->class);
+	if (!done)
+		atomic_store_explicit(&tc->drain, 1, memory_order_release);
+	/* release: pairs with local_enter. The cache may be gone right after; a wake-up touches
+	 * only the address. */
+	atomic_store_explicit(&tc->seized, 0, memory_order_release);
+	futex_wake_all(&tc->seized);
+}
+
+void seize_objects(struct kmm *k, struct kmm_cache *c, bool wait)
+{
+	struct seizing s = { .only = c, .own = thread_cache_find(k) };
+	struct thread_cache *tc, *next;
+	struct seized *t;
+	bool barrier;
+
+	pthread_mutex_lock(&k->seize_lock);
+	pthread_mutex_lock(&process_lock);
+	thread_cache_each(k, seize_begin, &s);
+	pthread_mutex_unlock(&process_lock);
+	if (s.first) {
+		/* seq_cst: what membarrier does for the fast paths, for local_enter alone */
+		atomic_thread_fence(memory_order_seq_cst);
+		barrier = barrier_all(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
+		for (tc = s.first; tc; tc = next) {
+			next = tc->seize_next;
+			seize_one(&s, tc, barrier);
+		}
+	}
+	pthread_mutex_unlock(&k->seize_lock);
+	while ((t = s.taken)) {
+		uint32_t at, n;
+
+		s.taken = t->next;
+		for (at = 0; at < t->n; at += n) {
+			n = t->n - at < MAGAZINE_ROUNDS_MAX ? t->n - at : MAGAZINE_ROUNDS_MAX;
+			t->kind->give(k, t->x, t->round + at, n, wait);
+		}
+		free(t);
+	}
+}
+
+int kmm_flush(struct kmm *k)
+{
+	ERRNO_SCOPE;
+	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	kmm_v1_CollectRequest q = kmm_v1_CollectRequest_init_zero;
+	kmm_v1_CollectReply p = kmm_v1_CollectReply_init_zero;
+	struct thread_cache *tc;
+	struct call_how how;
+	int r = session_enter(k);
+
+	if (r < 0)
+		return r;
+	inside = k;
+	how = call_begin(k, 0);
+	/* Objects are taken out of all magazines; what is marked RETURNED the daemon collects. */
+	tc = thread_cache_get(k);
+	if (tc)
+		local_flush_objects(k, tc, true);
+	seize_objects(k, NULL, true);
+	r = CALL(k, &how, ALLOCATOR_COLLECT, Collect, &q, &p);
+	if (r < 0)
+		return r;
+	/* What other threads keep of blocks is stale now: their next claim of each fails. */
+	if (tc) {
+		local_forget(tc);
+		thread_cache_report(k, tc);
+	}
+	return 0;
+}
