@@ -13,23 +13,12 @@
  */
 #include <errno.h>
 #include <kmm/kmm.h>
-#include <pb_decode.h>
-#include <pb_encode.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 #include <uv.h>
 
-#include "proto/frame.h"
-#include "proto/kmm.pb.h"
-#include "shm/control.h"
-#include "shm/fdpass.h"
-#include "shm/memfd.h"
-#include "tests/bench/bench.h"
+#include "tests/bench/raw.h"
 
 #define TRIPS 4096
 #define BATCH 32
@@ -89,23 +78,6 @@ static int echo_start(int cpu)
 	_exit(0);
 }
 
-static void send_all(int fd, const void *buf, size_t size)
-{
-	if (send(fd, buf, size, MSG_NOSIGNAL) != (ssize_t)size)
-		fail("send");
-}
-
-static void receive_all(int fd, void *buf, size_t size)
-{
-	for (size_t have = 0; have < size;) {
-		ssize_t n = recv(fd, (char *)buf + have, size - have, 0);
-
-		if (n <= 0)
-			fail("recv");
-		have += (size_t)n;
-	}
-}
-
 static double echo_p50_ns(int fd)
 {
 	static double t[TRIPS];
@@ -114,8 +86,8 @@ static double echo_p50_ns(int fd)
 	for (int i = 0; i < TRIPS; i++) {
 		double start = bench_now_ns();
 
-		send_all(fd, buf, request_size);
-		receive_all(fd, buf, reply_size);
+		raw_send(fd, buf, request_size);
+		raw_receive(fd, buf, reply_size);
 		t[i] = bench_now_ns() - start;
 	}
 	return bench_median(t, TRIPS);
@@ -127,125 +99,13 @@ static double echo_rate(int fd)
 	double start = bench_now_ns();
 
 	for (int i = 0; i < BATCHES; i++) {
-		send_all(fd, out, BATCH * request_size);
-		receive_all(fd, in, BATCH * reply_size);
+		raw_send(fd, out, BATCH * request_size);
+		raw_receive(fd, in, BATCH * reply_size);
 	}
 	return BATCH * (double)BATCHES / (bench_now_ns() - start) * 1e9;
 }
 
 /* ---- the daemon, as bare frames ---- */
-
-struct raw {
-	int fd;
-	uint32_t session;
-	struct control control;
-};
-
-static size_t put_frame(uint8_t *out, uint32_t call, uint16_t method, const pb_msgdesc_t *fields,
-                        const void *message)
-{
-	pb_ostream_t s = pb_ostream_from_buffer(out + FRAME_HEADER_SIZE, 512);
-
-	if (!pb_encode(&s, fields, message))
-		fail("encode");
-	struct frame f = {
-		.length = (uint32_t)s.bytes_written,
-		.call = call,
-		.code = method,
-		.kind = FRAME_REQUEST,
-	};
-	frame_encode(out, &f);
-	return FRAME_HEADER_SIZE + s.bytes_written;
-}
-
-/* Reads one frame; the body stays in buf. Descriptors go to fd[0..2). */
-static struct frame get_frame(int socket, uint8_t *buf, int fd[2])
-{
-	struct frame f;
-	const char *why;
-	size_t nfds = 2, have = 0;
-
-	while (have < FRAME_HEADER_SIZE) {
-		size_t room = nfds;
-		ssize_t n = fdpass_receive(socket, buf + have, FRAME_HEADER_SIZE - have, fd, &room, 0);
-
-		if (n <= 0)
-			fail("receive");
-		nfds -= room;
-		have += (size_t)n;
-	}
-	if (frame_decode(&f, buf, have, &why) != 0)
-		fail(why);
-	receive_all(socket, buf, f.length);
-	if (f.code != STATUS_OK) {
-		kmm_v1_Error e = kmm_v1_Error_init_zero;
-		pb_istream_t s = pb_istream_from_buffer(buf, f.length);
-
-		pb_decode(&s, kmm_v1_Error_fields, &e);
-		fprintf(stderr, "bench_rpc: %s: %s\n", status_name(f.code), e.text);
-		exit(1);
-	}
-	return f;
-}
-
-static kmm_v1_HelloReply raw_hello(int socket, const kmm_v1_HelloRequest *request, int fd[2])
-{
-	static uint8_t buf[FRAME_MAX];
-	kmm_v1_HelloReply reply = kmm_v1_HelloReply_init_zero;
-
-	send_all(socket, buf,
-	         put_frame(buf, 1, kmm_v1_Method_ALLOCATOR_HELLO, kmm_v1_HelloRequest_fields, request));
-	struct frame f = get_frame(socket, buf, fd);
-	pb_istream_t s = pb_istream_from_buffer(buf, f.length);
-
-	if (!pb_decode(&s, kmm_v1_HelloReply_fields, &reply))
-		fail("decode");
-	return reply;
-}
-
-static int raw_connect(const char *path)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0)
-		fail("connect");
-	return fd;
-}
-
-static void raw_open(struct raw *r, const char *path)
-{
-	kmm_v1_HelloRequest hello = kmm_v1_HelloRequest_init_zero;
-	struct control_layout layout;
-	int fd[2] = { -1, -1 };
-	void *words, *views;
-
-	hello.version = PROTOCOL_VERSION;
-	hello.control = true;
-	snprintf(hello.name, sizeof(hello.name), "bench_rpc");
-	kmm_v1_HelloReply reply = raw_hello(raw_connect(path), &hello, fd);
-	struct control_geometry g = {
-		.frames = reply.frames,
-		.section_order = reply.section_order,
-		.sessions = reply.sessions,
-		.magazines = reply.magazines,
-	};
-
-	if (control_layout_compute(&layout, &g) != 0 ||
-	    shm_map(&words, NULL, fd[0], layout.words_size, true) != 0 ||
-	    shm_map(&views, NULL, fd[1], layout.views_size, false) != 0)
-		fail("control memory");
-	control_attach(&r->control, &g, words, views);
-	r->session = reply.session;
-
-	hello.control = false;
-	hello.session = reply.session;
-	memcpy(hello.token, reply.token, sizeof(hello.token));
-	memcpy(hello.uuid, reply.uuid, sizeof(hello.uuid));
-	r->fd = raw_connect(path);
-	raw_hello(r->fd, &hello, fd);
-}
 
 /* What a client does between AllocPages and FreePages, without using the block: OFFERED to HELD to
  * RETURNED. */
@@ -272,9 +132,9 @@ static void raw_batch(struct raw *r, unsigned int order, int n)
 	kmm_v1_AllocPagesRequest request = { .gfp = KMM_GFP_KERNEL, .order = order };
 
 	for (int i = 0; i < n; i++)
-		size += put_frame(out + size, (uint32_t)i + 1, kmm_v1_Method_ALLOCATOR_ALLOC_PAGES,
-		                  kmm_v1_AllocPagesRequest_fields, &request);
-	send_all(r->fd, out, size);
+		size += raw_put_frame(out + size, (uint32_t)i + 1, kmm_v1_Method_ALLOCATOR_ALLOC_PAGES,
+		                      kmm_v1_AllocPagesRequest_fields, &request);
+	raw_send(r->fd, out, size);
 
 	size_t have = 0, at = 0;
 
@@ -305,11 +165,11 @@ static void raw_batch(struct raw *r, unsigned int order, int n)
 			.generation = raw_claim_and_return(r, pfn[i]),
 		};
 
-		size += put_frame(out + size, (uint32_t)i + 1, kmm_v1_Method_ALLOCATOR_FREE_PAGES,
-		                  kmm_v1_FreePagesRequest_fields, &give);
+		size += raw_put_frame(out + size, (uint32_t)i + 1, kmm_v1_Method_ALLOCATOR_FREE_PAGES,
+		                      kmm_v1_FreePagesRequest_fields, &give);
 	}
-	send_all(r->fd, out, size);
-	receive_all(r->fd, in, (size_t)n * FRAME_HEADER_SIZE); /* empty replies */
+	raw_send(r->fd, out, size);
+	raw_receive(r->fd, in, (size_t)n * FRAME_HEADER_SIZE); /* empty replies */
 }
 
 static double raw_rate(struct raw *r)
@@ -380,8 +240,8 @@ int main(int argc, char *argv[])
 	int cpu = argc > 2 ? atoi(argv[2]) : 0;
 	kmm_v1_AllocPagesRequest request = { .gfp = KMM_GFP_KERNEL, .order = BLOCK_ORDER };
 
-	request_size = put_frame(buf, 1, kmm_v1_Method_ALLOCATOR_ALLOC_PAGES,
-	                         kmm_v1_AllocPagesRequest_fields, &request);
+	request_size = raw_put_frame(buf, 1, kmm_v1_Method_ALLOCATOR_ALLOC_PAGES,
+	                             kmm_v1_AllocPagesRequest_fields, &request);
 	reply_size = FRAME_HEADER_SIZE + 4; /* a pfn of three bytes and its tag */
 	bench_pin(cpu);
 	int echo = echo_start(cpu);
@@ -389,7 +249,7 @@ int main(int argc, char *argv[])
 	o.address = argv[1];
 	if (kmm_open(&k, &o) != 0)
 		fail("open");
-	raw_open(&raw, argv[1]);
+	raw_open(&raw, argv[1], "bench_rpc");
 	for (int round = 0; round < BENCH_ROUNDS; round++) {
 		bench_add(&row[0], echo_p50_ns(echo));
 		bench_add(&row[1], alloc_p50_ns(k));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs a fuzz target over saved inputs, as an ordinary test: the files given, or those of
- * $KMM_SRCDIR/tests/fuzz/corpus. Each input is also cut short at every length up to 256 bytes, so
- * that reading behind its end shows under the sanitizers.
+ * Runs a fuzz target over saved inputs, as an ordinary test: the files given, or those of the
+ * target's folder in $KMM_SRCDIR/tests/fuzz (FUZZ_CORPUS). Each input is also cut short at every
+ * length up to FUZZ_CUTS bytes, so that reading behind its end shows under the sanitizers.
  */
 #include <dirent.h>
 #include <stdint.h>
@@ -12,8 +12,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+#ifndef FUZZ_CORPUS
+#define FUZZ_CORPUS "corpus"
+#endif
+
 #define INPUT_MAX (1u << 20)
-#define CUTS 256u
+#ifndef FUZZ_CUTS
+#define FUZZ_CUTS 256u
+#endif
 
 /* In memory of its very size, where a sanitizer guards both ends. */
 static void replay(const uint8_t *data, size_t size)
@@ -39,7 +45,7 @@ static int replay_file(const char *path)
 	}
 	n = fread(data, 1, sizeof(data), f);
 	fclose(f);
-	for (size_t cut = 0; cut < n && cut < CUTS; cut++)
+	for (size_t cut = 0; cut < n && cut < FUZZ_CUTS; cut++)
 		replay(data, cut);
 	replay(data, n);
 	return 0;
@@ -81,7 +87,7 @@ int main(int argc, char *argv[])
 			return EXIT_FAILURE;
 	if (argc > 1)
 		return EXIT_SUCCESS;
-	snprintf(path, sizeof(path), "%s/tests/fuzz/corpus", source ? source : ".");
+	snprintf(path, sizeof(path), "%s/tests/fuzz/" FUZZ_CORPUS, source ? source : ".");
 	n = replay_folder(path);
 	if (n <= 0) {
 		fprintf(stderr, "%s: no inputs\n", path);

@@ -122,12 +122,14 @@ enum peer_op {
 	PEER_TIMEOUT,    /* ms                    r */
 	PEER_CLOSE,      /*                       r; the session ends, the process waits */
 	PEER_EXIT,       /* by peer_exit() alone */
+	PEER_OBJECTS = 64, /* from here on: objects.h */
 };
 
 #define PEER_FD 3
 
 struct peer_command {
 	uint64_t op, a, b, c;
+	char text[88]; /* with NUL; names of caches and things */
 };
 
 struct peer {
@@ -138,9 +140,11 @@ struct peer {
 
 void peer_start(struct peer *p, const struct daemon *d);
 /* What the function returned; a pointer or handle function that failed: -errno. */
-int64_t peer_do(struct peer *p, enum peer_op op, uint64_t a, uint64_t b, uint64_t c);
+int64_t peer_do(struct peer *p, unsigned op, uint64_t a, uint64_t b, uint64_t c);
+int64_t peer_do_text(struct peer *p, unsigned op, const char *text, uint64_t a, uint64_t b,
+		     uint64_t c);
 /* The two halves of peer_do, for calls that wait. */
-void peer_begin(struct peer *p, enum peer_op op, uint64_t a, uint64_t b, uint64_t c);
+void peer_begin(struct peer *p, unsigned op, uint64_t a, uint64_t b, uint64_t c);
 int64_t peer_end(struct peer *p);
 bool peer_has_answered(struct peer *p);
 void peer_kill(struct peer *p); /* SIGKILL; reaped on return */

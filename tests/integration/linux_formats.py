@@ -162,6 +162,40 @@ def meminfo(text):
     return found
 
 
+SLABINFO_HEADING = ['slabinfo - version: 2.1',
+                    '# name            <active_objs> <num_objs> <objsize> <objperslab> '
+                    '<pagesperslab> : tunables <limit> <batchcount> <sharedfactor> : slabdata '
+                    '<active_slabs> <num_slabs> <sharedavail>']
+SLABINFO_ROW = '%-17s %6d %6d %6d %4d %4d : tunables %4d %4d %4d : slabdata %6d %6d %6d'
+SLABINFO_FIELDS = ['name', 'active_objs', 'num_objs', 'objsize', 'objperslab', 'pagesperslab',
+                   'limit', 'batchcount', 'sharedfactor', 'active_slabs', 'num_slabs',
+                   'sharedavail']
+
+
+def slabinfo(text):
+    """[{field: value}], in order; the counts of each row agree with each other"""
+    lines, found = Lines(text), []
+    for heading in SLABINFO_HEADING:
+        lines.take(re.escape(heading))
+    while lines.more():
+        m = lines.take(r'.+')
+        fields = m.group(0).split()
+        if len(fields) != 16 or [fields[i] for i in (6, 7, 11, 12)] != [':', 'tunables', ':',
+                                                                        'slabdata']:
+            raise ValueError('fields of %r' % m.group(0))
+        values = [fields[0]] + [int(fields[i]) for i in (1, 2, 3, 4, 5, 8, 9, 10, 13, 14, 15)]
+        if SLABINFO_ROW % tuple(values) != m.group(0):
+            raise ValueError('padding of %r' % m.group(0))
+        c = dict(zip(SLABINFO_FIELDS, values))
+        if not (c['num_objs'] == c['num_slabs'] * c['objperslab'] and
+                c['active_objs'] <= c['num_objs'] and c['active_slabs'] <= c['num_slabs'] and
+                c['objsize'] * c['objperslab'] <= 4096 * c['pagesperslab'] and
+                c['active_objs'] + c['sharedavail'] <= c['num_objs']):
+            raise ValueError('counts of %r' % m.group(0))
+        found.append(c)
+    return found
+
+
 def iomem(text):
     """[(depth, start, end, name)]; a range lies within its parent and behind its elder sibling"""
     lines, found, path = Lines(text), [], []

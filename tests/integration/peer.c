@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tests/integration/harness.h"
+#include "tests/integration/objects.h"
 
 /* What EXHAUST got. */
 struct hoard {
@@ -128,6 +129,8 @@ static int64_t run(struct kmm *k, struct hoard *h, const struct peer_command *c)
 		return kmm_close(k);
 	case PEER_EXIT:
 		exit(0);
+	case PEER_OBJECTS:
+		break;
 	}
 	must(!"an operation that exists");
 }
@@ -144,7 +147,7 @@ int main(int argc, char *argv[])
 	must(argc == 2);
 	must(kmm_open(&k, &o) == 0);
 	while ((n = read(PEER_FD, &c, sizeof(c))) == (ssize_t)sizeof(c)) {
-		int64_t value = run(k, &h, &c);
+		int64_t value = c.op >= PEER_OBJECTS ? peer_run_objects(k, &c) : run(k, &h, &c);
 
 		if (c.op == PEER_CLOSE)
 			open = false;

@@ -41,11 +41,18 @@ void peer_start(struct peer *p, const struct daemon *d)
 	p->session = (kmm_session_id_t)peer_do(p, PEER_ID, 0, 0, 0);
 }
 
-void peer_begin(struct peer *p, enum peer_op op, uint64_t a, uint64_t b, uint64_t c)
+static void peer_begin_text(struct peer *p, unsigned op, const char *text, uint64_t a, uint64_t b,
+			    uint64_t c)
 {
-	struct peer_command m = { op, a, b, c };
+	struct peer_command m = { op, a, b, c, "" };
 
+	must((size_t)snprintf(m.text, sizeof(m.text), "%s", text) < sizeof(m.text));
 	must(send(p->fd, &m, sizeof(m), MSG_NOSIGNAL) == (ssize_t)sizeof(m));
+}
+
+void peer_begin(struct peer *p, unsigned op, uint64_t a, uint64_t b, uint64_t c)
+{
+	peer_begin_text(p, op, "", a, b, c);
 }
 
 int64_t peer_end(struct peer *p)
@@ -56,9 +63,16 @@ int64_t peer_end(struct peer *p)
 	return value;
 }
 
-int64_t peer_do(struct peer *p, enum peer_op op, uint64_t a, uint64_t b, uint64_t c)
+int64_t peer_do(struct peer *p, unsigned op, uint64_t a, uint64_t b, uint64_t c)
 {
 	peer_begin(p, op, a, b, c);
+	return peer_end(p);
+}
+
+int64_t peer_do_text(struct peer *p, unsigned op, const char *text, uint64_t a, uint64_t b,
+		     uint64_t c)
+{
+	peer_begin_text(p, op, text, a, b, c);
 	return peer_end(p);
 }
 

@@ -217,7 +217,7 @@ START_TEST(a_pool_that_does_not_fit_is_refused_with_the_numbers)
 
 	daemon_prepare(&d);
 	text = refusal("1T", "4k", &d);
-	ck_assert_msg(strstr(text, "1.00 TiB of memory are needed"), "it says: %s", text);
+	ck_assert_msg(strstr(text, "1.01 TiB of memory are needed"), "it says: %s", text);
 	text = refusal("512G", "hugetlb", &d);
 	ck_assert_msg(strstr(text, "262144") || strstr(text, "512"), "it says: %s", text);
 	ck_assert_ptr_nonnull(strstr(text, "huge"));

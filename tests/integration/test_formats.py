@@ -23,8 +23,8 @@ sys.dont_write_bytecode = True  # the source tree may be read-only
 import linux_formats
 from kmmd_run import Checks, Daemon, KMMCTL
 
-REPORTS = ['zoneinfo', 'buddyinfo', 'pagetypeinfo', 'iomem', 'meminfo', 'sessions', 'health',
-           'methods', 'fsck', 'drop-caches']
+REPORTS = ['zoneinfo', 'buddyinfo', 'pagetypeinfo', 'slabinfo', 'iomem', 'meminfo', 'sessions',
+           'leaks', 'health', 'methods', 'fsck', 'drop-caches']
 REQUEST, REPLY, ITEM = 1, 2, 3
 HELLO, ALLOC_PAGES, LIST_SESSIONS, FSCK = 1, 3, 35, 64
 REFUSED = 7
@@ -128,7 +128,12 @@ def check_memory_reports(c, d, zones, pool_bytes):
     c.true('MemAvailable', 0 < memory['MemAvailable'] <= memory['MemFree'])
     maps = ['DirectMap4k', 'DirectMap2M', 'DirectMap1G']
     c.same('DirectMap', [memory[k] for k in maps], [pool_bytes // 1024, 0, 0])
-    known = ['MemTotal', 'MemFree', 'MemAvailable', *maps]
+    c.same('Slab', memory['Slab'], 4 * sum(x['num_slabs'] * x['pagesperslab']
+                                          for x in linux_formats.slabinfo(d.ctl('slabinfo'))))
+    c.same('Slab is the sum of its parts', memory['Slab'],
+           memory['SReclaimable'] + memory['SUnreclaim'])
+    known = ['MemTotal', 'MemFree', 'MemAvailable', 'Slab', 'SReclaimable', 'SUnreclaim',
+             'KReclaimable', *maps]
     c.same('what a pool does not have', {k: v for k, v in memory.items() if v and k not in known},
            {})
     c.true('iomem begins at 0', iomem and iomem[0][1] == 0)
@@ -243,7 +248,9 @@ def check_watch(c, d):
 
 
 def check_refusals(c, d):
-    for args, status in [(['zoneinfo', '--domain', 'nowhere'], 1), (['kill', '4095'], 1)]:
+    for args, status in [(['zoneinfo', '--domain', 'nowhere'], 1), (['kill', '4095'], 1),
+                         (['slabinfo', '--domain', 'nowhere'], 1), (['shrink', 'nobody'], 1),
+                         (['leaks', '--domain', 'nowhere'], 1)]:
         done = d.run(*args)
         c.same('%s: status' % args, (done.returncode, done.stdout), (status, ''))
         c.true('%s: a reason' % args, len(done.stderr) > len('kmmctl: \n'), done.stderr)
@@ -297,7 +304,7 @@ def check_strangers(c):
         iomem = run('iomem')
         c.same('iomem of a stranger', iomem.returncode, 0)
         c.same('it has no addresses', {x[1:3] for x in linux_formats.iomem(iomem.stdout)}, {(0, 0)})
-        for args in (['fsck'], ['drop-caches'], ['kill', '1']):
+        for args in (['fsck'], ['drop-caches'], ['kill', '1'], ['shrink', 'kmalloc-64']):
             done = run(*args)
             c.same('%s of a stranger' % args[0], (done.returncode, done.stdout), (1, ''))
             c.true('why', done.stderr, done.stderr)
@@ -313,7 +320,8 @@ def kmmctl(*args, **env):
 
 def check_command_line(c):
     for args in ([], ['nonsense'], ['zoneinfo', '1'], ['session'], ['session', '0'],
-                 ['session', '1', '2'], ['kill', 'x'], ['--watch', '0', 'zoneinfo'],
+                 ['session', '1', '2'], ['kill', 'x'], ['shrink'], ['shrink', ''],
+                 ['shrink', 'x' * 64], ['slabinfo', 'kmalloc-8'], ['--watch', '0', 'zoneinfo'],
                  ['--watch', 'nan', 'zoneinfo'], ['--watch', '1', 'kill', '1'], ['--bogus'],
                  ['--domain', 'x' * 64, 'zoneinfo'], ['--domain', '', 'zoneinfo'], ['--socket']):
         done = kmmctl(*args)
@@ -410,6 +418,21 @@ def check_false_daemon(c, directory):
     done = FalseDaemon(directory, finding).run('fsck', '--json')
     c.same('fsck with a finding, JSON', (done.returncode, json.loads(done.stdout)),
            (1, {'findings': ['frame 7 is free twice']}))
+    row = (text(2, b'a\nb') + number(4, 64) + number(8, 40) + number(9, 64) + number(10, 3) +
+           number(11, 64) + number(12, 1) + number(13, 1))
+    caches = after_hello(lambda call: frame(call, 0, ITEM, row) + frame(call, 0, REPLY))
+    done = FalseDaemon(directory, caches).run('slabinfo')
+    c.same('slabinfo of a daemon that lies', (done.returncode, done.stdout.split('\n')[2:]),
+           (0, ['a?b                    3     64     64   64    0 : tunables    0    0    0 '
+                ': slabdata      1      1      0', '']))
+    leak = number(1, 7) + text(2, b'a\x1b[2Jb') + number(7, 5) + number(8, 320)
+    leaks = after_hello(lambda call: frame(call, 0, ITEM, leak) + frame(call, 0, REPLY))
+    done = FalseDaemon(directory, leaks).run('leaks')
+    c.true('leaks with an escape', '(page blocks)        5     320  a?[2Jb\n' in done.stdout,
+           done.stdout)
+    shrunk = after_hello(lambda call: frame(call, 0, REPLY, number(1, 3)))
+    done = FalseDaemon(directory, shrunk).run('shrink', 'message')
+    c.same('shrink', (done.returncode, done.stdout), (0, 'given back: 12K by message\n'))
     done = FalseDaemon(directory, after_hello(lambda call: frame(call, 0, ITEM) +
                                               frame(call, 0, REPLY))).run('health')
     c.same('a stream for one answer', done.returncode, 1)

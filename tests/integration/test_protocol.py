@@ -224,7 +224,7 @@ class Protocol(unittest.TestCase):
 
     def test_unknown_methods(self):
         c = self.session()
-        for number in (0, 13, 31, 63, 95, 98, 0x7FFF, 0xFFFF):
+        for number in (0, 23, 31, 63, 95, 98, 0x7FFF, 0xFFFF):
             self.refused(c.do(number, b"whatever"), UNIMPLEMENTED)
         self.end(c)
 
@@ -310,7 +310,7 @@ class Protocol(unittest.TestCase):
                     for session in (0, 1, 4095, 4096, 0xFFFFFFFF):
                         r = c.do(method, field(1, granule) + field(2, generation) + field(3, session))
                         # to let go of what one does not hold may be the repetition of a call
-                        if method != "ALLOCATOR_RELEASE" or granule not in (0, 512):
+                        if method != "ALLOCATOR_RELEASE" or granule >= 16384 * 512:
                             self.assertNotEqual(r.code, OK, f"{method} {granule} {generation}")
         for granule in (1, 16384 * 512, 0xFFFFFFFF):
             c.do("ALLOCATOR_GET_HOLDERS", field(1, granule))

@@ -4,7 +4,8 @@
  *
  *     supply --take--> magazines --alloc--> held by the test --free--> magazines --give--> supply
  *
- * Every block is in exactly one of these places; its owner word says which.
+ * Every block is in exactly one of these places; its owner word says which. Objects are numbers that
+ * the supply hands out: what counts for them is the room that their magazines take.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #define FRAMES (1u << 16)
 #define ME 7u
+#define OBJECTS 8192u
 
 static struct kmm k;
 static struct thread_cache *tc;
@@ -22,6 +24,10 @@ static struct control_session sessions[ME + 1];
 
 static uint64_t now_ns;
 static unsigned int exchanges, told, untold;
+static uint8_t *arena;
+static size_t arena_used;
+static bool object_out[OBJECTS + 1]; /* from 1 */
+static unsigned int object_gives;
 
 enum place { SUPPLY, CACHED, HELD };
 
@@ -41,8 +47,8 @@ uint64_t process_now_coarse(void)
 	return now_ns;
 }
 
-int exchange_take(struct kmm *s, struct call_how *how, uint32_t gfp, unsigned int order,
-                  enum owner_kind kind, uint32_t rounds, struct round out[], uint32_t *n)
+int exchange_take(struct kmm *s, struct call_how *how, struct exchange x, uint32_t gfp,
+                  enum owner_kind kind, uint32_t rounds, uint64_t out[], uint32_t *n)
 {
 	uint32_t i, got = 0;
 
@@ -51,16 +57,16 @@ int exchange_take(struct kmm *s, struct call_how *how, uint32_t gfp, unsigned in
 	ck_assert_ptr_eq(s, &k);
 	ck_assert_uint_ge(rounds, 1);
 	ck_assert_uint_le(rounds, MAGAZINE_ROUNDS_MAX);
+	ck_assert_uint_eq(tc->busy, 0);
 	exchanges++;
-	for (i = 0; i < FRAMES && got < rounds; i += 1u << order) {
+	for (i = 0; i < FRAMES && got < rounds; i += 1u << x.order) {
 		uint64_t w = owner_load(&word[i]);
 
 		if (place_of(i) != SUPPLY)
 			continue;
 		w = owner_reborn(w, kind, ME);
 		owner_store(&word[i], w);
-		out[got].index = i;
-		out[got++].word = w;
+		out[got++] = round_of_block(i, w);
 	}
 	*n = got;
 	return got ? 0 : -ENOMEM;
@@ -71,16 +77,17 @@ static void supply_back(uint32_t i)
 	owner_store(&word[i], owner_reborn(owner_load(&word[i]), OWNER_FREE, 0));
 }
 
-uint32_t exchange_give(struct kmm *s, unsigned int order, struct round r[], uint32_t n)
+uint32_t exchange_give(struct kmm *s, struct exchange x, uint64_t r[], uint32_t n)
 {
 	uint32_t i, left = 0;
 
-	(void)order;
+	ck_assert_ptr_null(x.cache);
 	ck_assert_ptr_eq(s, &k);
+	ck_assert_uint_eq(tc->busy, 0);
 	exchanges++;
 	for (i = 0; i < n; i++) {
-		if (owner_load(&word[r[i].index]) == r[i].word)
-			supply_back(r[i].index);
+		if (round_of_block((uint32_t)r[i], owner_load(&word[(uint32_t)r[i]])) == r[i])
+			supply_back((uint32_t)r[i]);
 		else
 			r[left++] = r[i];
 	}
@@ -103,10 +110,67 @@ void session_untold(struct kmm *s)
 	untold++;
 }
 
+void *thread_cache_memory(struct thread_cache *t, size_t size)
+{
+	void *p = arena + arena_used;
+
+	ck_assert_ptr_eq(t, tc);
+	arena_used += (size + 63) & ~(size_t)63;
+	ck_assert_uint_le(arena_used, ARENA_NEXT);
+	return p;
+}
+
+void local_enter(struct thread_cache *t)
+{
+	ck_assert_uint_eq(t->busy, 0);
+	t->busy = 1;
+}
+
+static int objects_take(struct kmm *s, struct exchange x, uint32_t gfp, struct call_how *how,
+                        uint32_t want, uint64_t out[], uint32_t *n)
+{
+	uint32_t i;
+
+	(void)s;
+	(void)x;
+	(void)gfp;
+	(void)how;
+	ck_assert_uint_eq(tc->busy, 0);
+	exchanges++;
+	for (*n = 0, i = 1; i <= OBJECTS && *n < want; i++)
+		if (!object_out[i]) {
+			object_out[i] = true;
+			out[(*n)++] = i;
+		}
+	return *n ? 0 : -ENOMEM;
+}
+
+static void objects_give(struct kmm *s, struct exchange x, uint64_t r[], uint32_t n, bool wait)
+{
+	uint32_t i;
+
+	(void)s;
+	(void)x;
+	(void)wait;
+	ck_assert_uint_eq(tc->busy, 0);
+	object_gives++;
+	for (i = 0; i < n; i++) {
+		ck_assert(object_out[r[i]]);
+		object_out[r[i]] = false;
+	}
+}
+
+const struct local_kind local_held = { .take = objects_take, .give = objects_give, .whole = true };
+const struct local_kind local_marked = { .take = objects_take,
+	                                 .give = objects_give,
+	                                 .whole = true };
+
 /* ---- the test's side ---- */
 
 static void cache_new(int64_t cap)
 {
+	memset(arena, 0, ARENA_NEXT);
+	arena_used = 0;
 	memset(tc, 0, sizeof(*tc));
 	tc->id = ME;
 	tc->frames = FRAMES;
@@ -118,8 +182,11 @@ static void cache_new(int64_t cap)
 static void setup(void)
 {
 	word = calloc(FRAMES, sizeof(*word));
-	tc = calloc(1, sizeof(*tc));
-	ck_assert(word && tc);
+	tc = aligned_alloc(_Alignof(struct thread_cache), sizeof(*tc));
+	arena = aligned_alloc(64, ARENA_NEXT);
+	ck_assert(word && tc && arena);
+	memset(object_out, 0, sizeof(object_out));
+	object_gives = 0;
 	memset(&k, 0, sizeof(k));
 	k.id = ME;
 	k.frames = FRAMES;
@@ -132,6 +199,7 @@ static void setup(void)
 
 static void teardown(void)
 {
+	free(arena);
 	free(tc);
 	free(word);
 }
@@ -140,7 +208,8 @@ static void teardown(void)
 static void check_cache(void)
 {
 	static uint8_t seen[FRAMES];
-	int64_t bytes = 0;
+	struct local_objects *o;
+	int64_t bytes = 0, whole = 0;
 	unsigned int c;
 	uint32_t i;
 
@@ -152,33 +221,36 @@ static void check_cache(void)
 		ck_assert_uint_le(lc->loaded_n, MAGAZINE_ROUNDS_MAX);
 		bytes += (int64_t)(lc->loaded_n + lc->previous_n) * lc->bytes;
 		for (i = 0; i < lc->loaded_n + lc->previous_n; i++) {
-			const struct round *r = i < lc->loaded_n ? &lc->loaded[i]
-			                                         : &lc->previous[i - lc->loaded_n];
+			uint64_t r = i < lc->loaded_n ? lc->loaded[i]
+			                              : lc->previous[i - lc->loaded_n];
 
-			ck_assert(!seen[r->index]++);
+			ck_assert(!seen[(uint32_t)r]++);
 		}
 	}
-	ck_assert_int_eq(tc->cap - tc->room, bytes);
+	for (o = tc->objects; o; o = o->next) {
+		ck_assert_uint_le(o->class.loaded_n, o->class.size);
+		ck_assert_uint_le(o->class.previous_n, o->class.size);
+		whole += 2 * (int64_t)o->class.size * o->class.bytes;
+	}
+	ck_assert_int_eq(tc->whole, whole);
+	ck_assert_int_eq(tc->cap - tc->room, bytes + whole);
 	ck_assert_int_ge(tc->room, 0);
 }
 
 static uint32_t take(unsigned int c)
 {
+	struct exchange x = { .order = tc->class[c].order };
 	struct call_how how = { 0 };
-	uint32_t i = UINT32_MAX;
+	uint64_t r = UINT64_MAX;
+	uint32_t n;
 
-	if (local_take(tc, c, &i))
-		return i;
-	if (local_refill(&k, tc, c, KMM_GFP_KERNEL, &how, &i) < 0) {
-		struct round r;
-		uint32_t n;
-
-		ck_assert_int_eq(
-			exchange_take(&k, &how, 0, tc->class[c].order, OWNER_HELD, 1, &r, &n), 0);
+	if (local_take(tc, &tc->class[c], &r))
+		return (uint32_t)r;
+	if (local_refill(&k, tc, &tc->class[c], KMM_GFP_KERNEL, &how, &r) < 0) {
+		ck_assert_int_eq(exchange_take(&k, &how, x, 0, OWNER_HELD, 1, &r, &n), 0);
 		exchanges--;
-		i = r.index;
 	}
-	return i;
+	return (uint32_t)r;
 }
 
 static void give(unsigned int c, uint32_t i)
@@ -188,7 +260,7 @@ static void give(unsigned int c, uint32_t i)
 	ck_assert(owner_is(w, OWNER_HELD, ME));
 	w = owner_given_back(w, OWNER_RETURNED, ME);
 	owner_store(&word[i], w);
-	if (!local_keep(&k, tc, c, i, w))
+	if (!local_keep(&k, tc, &tc->class[c], round_of_block(i, w)))
 		page_free_tell(&k, i, tc->class[c].order, w);
 }
 
@@ -240,6 +312,7 @@ END_TEST
 START_TEST(collected_blocks_are_dropped)
 {
 	uint32_t held[64], i;
+	uint64_t r;
 
 	for (i = 0; i < 64; i++)
 		held[i] = take(0);
@@ -248,7 +321,7 @@ START_TEST(collected_blocks_are_dropped)
 	for (i = 0; i < FRAMES; i++)
 		if (place_of(i) == CACHED)
 			supply_back(i);
-	ck_assert(!local_take(tc, 0, &i));
+	ck_assert(!local_take(tc, &tc->class[0], &r));
 	ck_assert_int_eq(tc->room, tc->cap);
 	check_cache();
 }
@@ -336,6 +409,132 @@ START_TEST(flushed_and_forgotten)
 }
 END_TEST
 
+/* ---- objects: what counts is how much their magazines can hold ---- */
+
+static struct local_objects *objects_new(uint32_t id, uint32_t bytes)
+{
+	struct local_objects *o = &tc->object[id];
+
+	o->id = id;
+	o->class.kind = &local_held;
+	o->class.bytes = bytes;
+	o->next = tc->objects;
+	tc->objects = o;
+	local_class_start(&k, tc, &o->class);
+	return o;
+}
+
+static uint64_t object_take(struct local_objects *o)
+{
+	struct call_how how = { 0 };
+	uint64_t r = 0;
+	uint32_t n;
+
+	if (o->class.size == 0)
+		local_class_start(&k, tc, &o->class);
+	if (local_take(tc, &o->class, &r))
+		return r;
+	if (local_refill(&k, tc, &o->class, KMM_GFP_KERNEL, &how, &r) < 0) /* one by one */
+		ck_assert_int_eq(objects_take(&k, (struct exchange){ 0 }, 0, NULL, 1, &r, &n), 0);
+	return r;
+}
+
+static uint32_t objects_out(void)
+{
+	uint32_t i, n = 0;
+
+	for (i = 1; i <= OBJECTS; i++)
+		n += object_out[i];
+	return n;
+}
+
+START_TEST(objects_grow_and_go_back)
+{
+	struct local_objects *o = objects_new(40, 64);
+	static uint64_t held[6000];
+	uint32_t i;
+
+	ck_assert_uint_eq(o->class.size, 15);
+	for (i = 0; i < 6000; i++) {
+		held[i] = object_take(o);
+		ck_assert_uint_ne(held[i], 0);
+	}
+	ck_assert_uint_eq(o->class.size, MAGAZINE_ROUNDS_MAX);
+	check_cache();
+	for (i = 0; i < 6000; i++)
+		ck_assert(local_keep(&k, tc, &o->class, held[i]));
+	check_cache();
+	ck_assert_uint_eq(objects_out(), o->class.loaded_n + o->class.previous_n);
+	local_flush_objects(&k, tc, true);
+	ck_assert_uint_eq(objects_out(), 0);
+	check_cache();
+}
+END_TEST
+
+/* A magazine that fits is used; what fits the bound no more has none. */
+START_TEST(large_objects_get_small_magazines)
+{
+	ck_assert_uint_eq(objects_new(1, 8192)->class.size, 1);
+	ck_assert_uint_eq(objects_new(2, 1 << 20)->class.size, 1);
+	ck_assert_uint_eq(objects_new(3, (4 << 20))->class.size, 0);
+	check_cache();
+}
+END_TEST
+
+/* Room comes from classes that were not exchanged lately, with their magazines. */
+START_TEST(idle_classes_make_room)
+{
+	struct local_objects *o[4], *late;
+	uint64_t held[2000];
+	uint32_t i, n;
+
+	for (n = 0; n < 4; n++) {
+		o[n] = objects_new(10 + n, 4096);
+		for (i = 0; i < 2000; i++)
+			held[i] = object_take(o[n]);
+		for (i = 0; i < 2000; i++)
+			if (!local_keep(&k, tc, &o[n]->class, held[i]))
+				objects_give(&k, (struct exchange){ 0 }, &held[i], 1, false);
+		ck_assert_uint_gt(o[n]->class.size, 60);
+		check_cache();
+	}
+	/* all of the room is taken, and nobody is idle: small magazines */
+	late = objects_new(20, 512);
+	n = late->class.size;
+	for (i = 0; i < 2000; i++)
+		object_take(late);
+	check_cache();
+	now_ns += 1000000000u;
+	for (i = 0; i < 2000; i++)
+		object_take(late);
+	ck_assert_uint_gt(late->class.size, n);
+	ck_assert_uint_lt(o[0]->class.size + o[1]->class.size + o[2]->class.size +
+	                          o[3]->class.size,
+	                  4u * 128);
+	check_cache();
+	local_flush_objects(&k, tc, true);
+	check_cache();
+}
+END_TEST
+
+START_TEST(many_at_once)
+{
+	struct local_objects *o = objects_new(40, 64);
+	uint64_t r[MAGAZINE_ROUNDS_MAX];
+	uint32_t n, i;
+
+	objects_take(&k, (struct exchange){ 0 }, 0, NULL, 500, r, &n);
+	local_keep_many(&k, tc, &o->class, r, n);
+	check_cache();
+	ck_assert_uint_eq(objects_out(), 30); /* two magazines of 15 */
+	n = local_take_many(tc, &o->class, r, 512);
+	ck_assert_uint_eq(n, 30);
+	for (i = 0; i < n; i++)
+		ck_assert(object_out[r[i]]);
+	check_cache();
+}
+END_TEST
+
 /* Random takes and frees, with time passing and the daemon collecting. */
 START_TEST(random_against_the_words)
 {
@@ -388,6 +587,10 @@ int main(void)
 	tcase_add_test(t, the_bound_holds);
 	tcase_add_loop_test(t, nothing_is_cached_without_room, 4095, 4097);
 	tcase_add_test(t, flushed_and_forgotten);
+	tcase_add_test(t, objects_grow_and_go_back);
+	tcase_add_test(t, large_objects_get_small_magazines);
+	tcase_add_test(t, idle_classes_make_room);
+	tcase_add_test(t, many_at_once);
 	tcase_add_loop_test(t, random_against_the_words, 0, 4);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

@@ -26,14 +26,25 @@ START_TEST(parts_follow_each_other_on_page_borders)
 		ck_assert_uint_eq(l.words, 0);
 		ck_assert_uint_ge(l.sessions, l.words + g.frames * 8);
 		ck_assert_uint_ge(l.magazines, l.sessions + g.sessions * 192);
-		ck_assert_uint_ge(l.words_size, l.magazines + g.magazines * 2112);
-		ck_assert_uint_lt(l.words_size, g.frames * 8 + g.sessions * 192 +
+		ck_assert_uint_ge(l.words_dense, l.magazines + g.magazines * 2112);
+		ck_assert_uint_lt(l.words_dense, g.frames * 8 + g.sessions * 192 +
 		                                        g.magazines * 2112 + 3 * 4096);
+		ck_assert_uint_eq(l.objects, l.words_dense); /* the sparse parts are the end */
+		ck_assert_uint_eq(l.object_words, g.frames * 128);
+		ck_assert_uint_eq(l.slab_bits, l.objects + l.object_words * 8);
+		ck_assert_uint_ge(l.slab_bits_stride * 8, g.frames);
+		ck_assert_uint_lt(l.slab_bits_stride * 8, g.frames + 8 * 4096);
+		ck_assert_uint_eq(l.words_size, l.slab_bits + g.sessions * l.slab_bits_stride);
 		ck_assert_uint_eq(l.status, 0);
 		ck_assert_uint_eq(l.sections, 4096);
 		ck_assert_uint_eq(l.descriptors, 8192);
-		ck_assert_uint_ge(l.views_size, l.descriptors + g.frames * 8);
-		ck_assert_uint_eq((l.sessions | l.magazines | l.words_size | l.views_size) % 4096, 0);
+		ck_assert_uint_ge(l.views_dense, l.descriptors + g.frames * 8);
+		ck_assert_uint_eq(l.caches, l.views_dense);
+		ck_assert_uint_eq(l.views_size, l.caches + CONTROL_CACHES_MAX * 128);
+		ck_assert_uint_eq((l.sessions | l.magazines | l.words_size | l.views_size |
+		                   l.objects | l.slab_bits | l.slab_bits_stride | l.caches) %
+		                          4096,
+		                  0);
 	}
 }
 END_TEST
@@ -72,14 +83,16 @@ START_TEST(attached_parts_lie_inside_and_apart)
 {
 	struct control_layout l;
 	struct control c;
-	uint8_t *words, *views;
+	uint8_t *words, *views, *words_at, *views_at;
 
 	ck_assert_int_eq(control_layout_compute(&l, &sane), 0);
-	words = aligned_alloc(4096, l.words_size);
-	views = aligned_alloc(4096, l.views_size);
+	words = calloc(1, l.words_size + 64);
+	views = calloc(1, l.views_size + 64);
 	ck_assert(words && views);
-	memset(words, 0, l.words_size);
-	memset(views, 0, l.views_size);
+	words_at = words;
+	views_at = views;
+	words += -(uintptr_t)words & 63;
+	views += -(uintptr_t)views & 63;
 	control_attach(&c, &sane, words, views);
 	atomic_store(&c.word[sane.frames - 1], 1);
 	atomic_store(&c.session[0].section[0], 2);
@@ -89,6 +102,21 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	c.status->version = 6;
 	atomic_store(&c.section[15], 7);
 	atomic_store(&c.desc[sane.frames - 1], 8);
+	atomic_store(&c.object[0], 9);
+	atomic_store(&c.object[c.object_words - 1], 10);
+	atomic_store(&control_slab_bits(&c, 0)[0], 11);
+	atomic_store(&control_slab_bits(&c, sane.sessions - 1)[sane.frames / 64 - 1], 12);
+	atomic_store(&c.cache[0].life, 13);
+	c.cache[CONTROL_CACHES_MAX - 1].name[63] = 14;
+	ck_assert_uint_eq(atomic_load(&c.object[0]), 9);
+	ck_assert_uint_eq(atomic_load(&c.object[c.object_words - 1]), 10);
+	ck_assert_uint_eq(atomic_load(&control_slab_bits(&c, 0)[0]), 11);
+	ck_assert_uint_eq(atomic_load(&c.cache[0].life), 13);
+	ck_assert_uint_lt((uintptr_t)&control_slab_bits(&c, sane.sessions - 1)[sane.frames / 64 - 1] -
+	                          (uintptr_t)words,
+	                  l.words_size);
+	ck_assert_uint_lt((uintptr_t)&c.cache[CONTROL_CACHES_MAX - 1].name[63] - (uintptr_t)views,
+	                  l.views_size);
 	ck_assert_uint_eq(atomic_load(&c.word[sane.frames - 1]), 1);
 	ck_assert_uint_eq(atomic_load(&c.session[0].section[0]), 2);
 	ck_assert_uint_eq(c.session[sane.sessions - 1].reserved[6], 3);
@@ -98,8 +126,8 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	ck_assert_uint_lt((uintptr_t)&c.magazine[sane.magazines - 1].pad[47] - (uintptr_t)words,
 	                  l.words_size);
 	ck_assert_uint_lt((uintptr_t)&c.desc[sane.frames - 1] - (uintptr_t)views, l.views_size);
-	free(words);
-	free(views);
+	free(words_at);
+	free(views_at);
 }
 END_TEST
 
@@ -146,6 +174,59 @@ START_TEST(classes_of_cached_blocks)
 }
 END_TEST
 
+/* The slot of every address of a slab, against division: only first bytes have one. */
+START_TEST(slots_are_found_without_division)
+{
+	static const uint32_t strides[] = { 8, 16, 24, 56, 64, 72, 96, 104, 192, 200, 1000, 3200,
+		                            4096, 5000 - 5000 % 8, 8192, 65536 };
+	struct control_cache c = { .colour_off = 64 };
+	size_t i;
+
+	for (i = 0; i < sizeof(strides) / sizeof(strides[0]); i++) {
+		uint32_t stride = strides[i], odd, x, slab, colour, at, wrong = 0;
+
+		c.stride = stride;
+		c.twos = (uint8_t)__builtin_ctz(stride);
+		odd = stride >> c.twos;
+		for (x = 1; x * odd != 1;) /* Newton's step, until it is the inverse */
+			x *= 2 - x * odd;
+		c.inverse = x;
+		c.offset = stride > 64 ? 8 : 0;
+		for (slab = 4096; slab < stride * 8; slab *= 2)
+			;
+		c.objects = slab / stride;
+		for (colour = 0; colour < 3; colour++)
+			for (at = 0; at < slab; at++) {
+				uint32_t from = at - colour * c.colour_off - c.offset;
+				bool first = at >= colour * c.colour_off + c.offset &&
+				             from % stride == 0 && from / stride < c.objects;
+				uint32_t slot = control_cache_slot(&c, at, colour);
+
+				wrong += first ? slot != from / stride : slot < c.objects;
+			}
+		ck_assert_msg(!wrong, "stride %u: %u addresses", stride, wrong);
+	}
+}
+END_TEST
+
+START_TEST(descriptors_of_slabs_keep_their_fields)
+{
+	static const uint32_t words[] = { 0, 1, 512, 0xffffffffu };
+	static const uint32_t colours[] = { 0, 1, PAGE_DESC_COLOURS - 1 };
+	size_t i, k;
+
+	for (i = 0; i < 4; i++)
+		for (k = 0; k < 3; k++) {
+			uint64_t d = page_desc_slab(CONTROL_CACHES_MAX - 1, words[i], colours[k]);
+
+			ck_assert_uint_eq(page_desc_kind(d), PAGE_SLAB);
+			ck_assert_uint_eq(page_desc_cache(d), CONTROL_CACHES_MAX - 1);
+			ck_assert_uint_eq(page_desc_first_word(d), words[i]);
+			ck_assert_uint_eq(page_desc_colour(d), colours[k]);
+		}
+}
+END_TEST
+
 START_TEST(generations_and_handles_are_never_zero)
 {
 	uint64_t w = owner_reborn(0, OWNER_FREE, 0), last;
@@ -162,6 +243,12 @@ START_TEST(generations_and_handles_are_never_zero)
 	w |= OWNER_SHARED;
 	ck_assert_uint_eq(owner_generation(owner_given_back(w, OWNER_RETURNED, 1)), 2);
 	ck_assert_uint_eq(owner_generation(owner_given_back(w | OWNER_KEPT, OWNER_HELD, 0)), 1);
+	/* what was constructed stays so through frees and adoptions, not through a death */
+	w |= OWNER_CONSTRUCTED;
+	ck_assert(owner_given_back(w, OWNER_RETURNED, 1) & OWNER_CONSTRUCTED);
+	ck_assert(owner_renewed(w, OWNER_HELD, 1) & OWNER_CONSTRUCTED);
+	ck_assert(!(owner_renewed(w, OWNER_HELD, 1) & OWNER_SHARED));
+	ck_assert(!(owner_reborn(w, OWNER_FREE, 0) & OWNER_CONSTRUCTED));
 }
 END_TEST
 
@@ -190,6 +277,8 @@ int main(void)
 	tcase_add_test(t, attached_parts_lie_inside_and_apart);
 	tcase_add_test(t, granules_cover_the_pool_in_32_bits);
 	tcase_add_test(t, classes_of_cached_blocks);
+	tcase_add_test(t, slots_are_found_without_division);
+	tcase_add_test(t, descriptors_of_slabs_keep_their_fields);
 	tcase_add_test(t, generations_and_handles_are_never_zero);
 	tcase_add_test(t, magazine_headers_are_bounded);
 	suite_add_tcase(s, t);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAGAZINES = 8, FRAMES_MAX = 100, A = 5, B = 6 };
+enum { MAGAZINES = 8, NODES = 2, FRAMES_MAX = 100, A = 5, B = 6 };
 
 static struct control control;
 static struct depot *d;
@@ -60,7 +60,7 @@ static void control_new(void)
 static void setup(void)
 {
 	control_new();
-	ck_assert_int_eq(depot_new(&d, &control, FRAMES_MAX, NULL), 0);
+	ck_assert_int_eq(depot_new(&d, &control, NODES, FRAMES_MAX, NULL), 0);
 	check();
 }
 
@@ -141,6 +141,102 @@ START_TEST(full_ones_by_class)
 }
 END_TEST
 
+/* Objects of caches: as many classes as there may be caches and nodes, none of them in another's
+ * way. */
+START_TEST(classes_of_objects)
+{
+	static const uint32_t cache[] = { 1, 7, 16383 };
+	unsigned int class[6], i, before = depot_classes(d);
+	struct depot_count n;
+	magazine_id_t m[6], got;
+	uint32_t rounds;
+
+	ck_assert_uint_eq(before, PAGE_CLASSES);
+	ck_assert_uint_eq(depot_nodes(d), NODES);
+	for (i = 0; i < 6; i++) {
+		class[i] = depot_class_objects(d, cache[i / 2], i % 2);
+		ck_assert_uint_ge(class[i], PAGE_CLASSES);
+		ck_assert(depot_take_empty(d, &m[i]));
+		ck_assert(depot_put_full(d, m[i], class[i], 100 + i, 1));
+		ck_assert_uint_eq(atomic_load(&control.magazine[m[i].nr].kind),
+		                  DEPOT_KIND_OBJECTS | cache[i / 2]);
+		check();
+	}
+	ck_assert_uint_gt(depot_classes(d), class[5]);
+	for (i = 0; i < 3; i++) {
+		depot_count_cache(d, cache[i], &n);
+		ck_assert_uint_eq(n.full, 2);
+		ck_assert_uint_eq(n.rounds, 201 + 4 * i);
+	}
+	depot_count_cache(d, 8, &n);
+	ck_assert_uint_eq(n.full + n.rounds, 0);
+	for (i = 6; i-- > 0;) {
+		ck_assert(depot_take_full(d, class[i], &got, &rounds));
+		ck_assert_uint_eq(got.nr, m[i].nr);
+		ck_assert_uint_eq(rounds, 100 + i);
+		ck_assert(!depot_take_full(d, class[i], &got, &rounds));
+		depot_put_empty(d, got);
+		check();
+	}
+}
+END_TEST
+
+/* What was not needed in a whole interval goes back, no more. */
+START_TEST(trimming)
+{
+	unsigned int class = depot_class_objects(d, 3, 1), i;
+	magazine_id_t m;
+	uint32_t rounds;
+
+	for (i = 0; i < 5; i++) {
+		ck_assert(depot_take_empty(d, &m));
+		ck_assert(depot_put_full(d, m, class, 1, 1));
+	}
+	/* there were none when this interval began */
+	ck_assert_uint_eq(depot_trim(d, class), 0);
+	/* down to three and up again: three were not needed */
+	for (i = 0; i < 2; i++)
+		ck_assert(depot_take_full(d, class, &m, &rounds));
+	depot_put_empty(d, m);
+	ck_assert(depot_take_empty(d, &m));
+	ck_assert(depot_put_full(d, m, class, 1, 1));
+	ck_assert_uint_eq(depot_trim(d, class), 3);
+	for (i = 0; i < 3; i++) {
+		ck_assert(depot_take_full(d, class, &m, &rounds));
+		depot_put_empty(d, m);
+	}
+	/* the last one lay still for an interval */
+	ck_assert_uint_eq(depot_trim(d, class), 1);
+	ck_assert(depot_take_full(d, class, &m, &rounds));
+	depot_put_empty(d, m);
+	ck_assert_uint_eq(depot_trim(d, class), 0);
+}
+END_TEST
+
+START_TEST(any_full_one)
+{
+	unsigned int class[3] = { 2, depot_class_objects(d, 5, 0), depot_class_objects(d, 90, 1) };
+	unsigned int i, got, seen = 0;
+	magazine_id_t m;
+	uint32_t rounds;
+
+	ck_assert(!depot_take_any(d, &m, &got, &rounds));
+	for (i = 0; i < 3; i++) {
+		ck_assert(depot_take_empty(d, &m));
+		ck_assert(depot_put_full(d, m, class[i], 10 + i, 1));
+	}
+	for (i = 0; i < 3; i++) {
+		ck_assert(depot_take_any(d, &m, &got, &rounds));
+		ck_assert_uint_eq(got, class[rounds - 10]);
+		seen |= 1u << (rounds - 10);
+		depot_put_empty(d, m);
+		check();
+	}
+	ck_assert_uint_eq(seen, 7);
+	ck_assert(!depot_take_any(d, &m, &got, &rounds));
+}
+END_TEST
+
 START_TEST(frames_are_limited)
 {
 	magazine_id_t a, b;
@@ -214,7 +310,7 @@ START_TEST(lent_ones_stay_over_a_restart)
 	depot_free(d);
 	set_header((magazine_id_t){ 1 }, MAGAZINE_LOADED, A, 7);
 	set_header((magazine_id_t){ 2 }, MAGAZINE_DEPOT, 0, 7);
-	ck_assert_int_eq(depot_new(&d, &control, FRAMES_MAX, lent), 0);
+	ck_assert_int_eq(depot_new(&d, &control, NODES, FRAMES_MAX, lent), 0);
 	check();
 	ck_assert_uint_eq(depot_lent_to(d, (magazine_id_t){ 1 }), A);
 	ck_assert_uint_eq(magazine_count(header((magazine_id_t){ 1 })), 7);
@@ -302,6 +398,9 @@ int main(void)
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, empties_run_out);
 	tcase_add_test(c, full_ones_by_class);
+	tcase_add_test(c, classes_of_objects);
+	tcase_add_test(c, trimming);
+	tcase_add_test(c, any_full_one);
 	tcase_add_test(c, frames_are_limited);
 	tcase_add_test(c, headers_are_not_believed);
 	tcase_add_test(c, reaping);

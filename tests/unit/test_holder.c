@@ -118,6 +118,60 @@ START_TEST(owner_gives_up)
 }
 END_TEST
 
+/* Session 0 stands for names: it holds as others do, but nobody is charged for it. */
+START_TEST(names_are_a_holder_without_a_charge)
+{
+	uint32_t heir = 77;
+	uint64_t w;
+
+	ck_assert(add(0));
+	ck_assert(!add(0));
+	ck_assert_uint_eq(holder_first(t, GRANULE, 3), 0);
+	ck_assert_uint_eq(holder_count(t, GRANULE, 3), 1);
+	ck_assert(add(5));
+	ck_assert(holder_has(t, 0, GRANULE, 3) && holder_has(t, 5, GRANULE, 3));
+	ck_assert(!holder_has(t, 0, GRANULE, 4) && !holder_has(t, 6, GRANULE, 3));
+	ck_assert_uint_eq(holder_first(t, GRANULE, 3), 5);
+	w = owner_moved(owner_load(&word), OWNER_RETURNED, OWNER);
+	owner_store(&word, w);
+	ck_assert_int_eq(holder_give_up(t, GRANULE, &word, w, &heir), HOLDER_LEFT);
+	ck_assert_uint_eq(heir, 5);
+	restart();
+	ck_assert_int_eq(holder_remove(t, 5, GRANULE, &word, &heir), HOLDER_LEFT);
+	ck_assert_uint_eq(heir, 0);
+	ck_assert_int_eq(holder_remove(t, 0, GRANULE, &word, &heir), HOLDER_FREED);
+	/* given up with a name alone */
+	owner_store(&word, held(OWNER, 3));
+	add(0);
+	w = owner_moved(owner_load(&word), OWNER_RETURNED, OWNER);
+	owner_store(&word, w);
+	heir = 77;
+	ck_assert_int_eq(holder_give_up(t, GRANULE, &word, w, &heir), HOLDER_LEFT);
+	ck_assert_uint_eq(heir, 0);
+}
+END_TEST
+
+START_TEST(entries_without_their_words)
+{
+	uint32_t i;
+
+	ck_assert_int_eq(holder_restore(t, 0, GRANULE, 3), 0);
+	ck_assert_int_eq(holder_restore(t, 0, GRANULE, 3), 0);
+	ck_assert_uint_eq(holder_count(t, GRANULE, 3), 1);
+	ck_assert_uint_eq(owner_load(&word), held(OWNER, 3)); /* not looked at */
+	ck_assert_int_eq(holder_restore(t, 0, GRANULE, 4), 0); /* another life takes its place */
+	ck_assert_uint_eq(holder_count(t, GRANULE, 3), 0);
+	check();
+	holder_drop(t, 0, GRANULE, 3); /* is not there */
+	ck_assert_uint_eq(holder_count(t, GRANULE, 4), 1);
+	holder_drop(t, 0, GRANULE, 4);
+	ck_assert_uint_eq(holder_count(t, GRANULE, 4), 0);
+	for (i = 0; i < RECORDS; i++)
+		ck_assert_int_eq(holder_restore(t, i, GRANULE, 3), 0);
+	ck_assert_int_eq(holder_restore(t, i, GRANULE, 3), -ENOSPC);
+}
+END_TEST
+
 /* KEPT without entries, as a member may scribble it: the owner's free is a free. */
 START_TEST(kept_by_nobody)
 {
@@ -253,6 +307,8 @@ int main(void)
 	tcase_add_test(c, a_set);
 	tcase_add_test(c, only_what_lives);
 	tcase_add_test(c, owner_gives_up);
+	tcase_add_test(c, names_are_a_holder_without_a_charge);
+	tcase_add_test(c, entries_without_their_words);
 	tcase_add_test(c, kept_by_nobody);
 	tcase_add_test(c, entries_of_an_earlier_life);
 	tcase_add_test(c, the_table_is_full);

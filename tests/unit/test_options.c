@@ -110,6 +110,7 @@ START_TEST(the_file_sets_everything)
 	                                  "dma32_size = 64M\n"
 	                                  "[daemon]\nsocket_mode = 0600\nreactors = 3\npin = no\n"
 	                                  "grace = 250ms\nlog_level = debug\n"
+	                                  "slab_debug = FZ,pars*,dentry;P\n"
 	                                  "[limits]\nsessions = 10\nchannels = 2\ncalls = 20\n"
 	                                  "pages = 1000\nholders = 300\nholders_per_session = 30\n"
 	                                  "thread_cache = 1M\n"
@@ -127,6 +128,7 @@ START_TEST(the_file_sets_everything)
 	ck_assert(!o->pin);
 	ck_assert_uint_eq(o->grace_ms, 250);
 	ck_assert_int_eq(o->log_level, LOG_LEVEL_DEBUG);
+	ck_assert_str_eq(o->slab_debug, "FZ,pars*,dentry;P");
 	ck_assert_uint_eq(o->sessions_max, 10);
 	ck_assert_uint_eq(o->channels_max, 2);
 	ck_assert_uint_eq(o->calls_max, 20);
@@ -218,7 +220,8 @@ START_TEST(every_wrong_line_is_named)
 	                                  "size = 1G\n"
 	                                  "[daemon]\n"
 	                                  "reactors = 999\n"
-	                                  "reactors = 1\n"),
+	                                  "reactors = 1\n"
+	                                  "slab_debug = FZX,dentry\n"),
 	                 -EINVAL);
 	ck_assert_ptr_null(o);
 	snprintf(expected, sizeof(expected), "%s:2: [pool] size = lots: not allowed; it takes a size",
@@ -230,6 +233,9 @@ START_TEST(every_wrong_line_is_named)
 	         config_path);
 	assert_said(expected);
 	snprintf(expected, sizeof(expected), "%s:8: [daemon] reactors = 999", config_path);
+	assert_said(expected);
+	snprintf(expected, sizeof(expected), "%s:10: [daemon] slab_debug = FZX,dentry: not allowed",
+	         config_path);
 	assert_said(expected);
 	snprintf(expected, sizeof(expected), "%s:9: [daemon] reactors = 1: already set in line 8",
 	         config_path);
@@ -331,6 +337,10 @@ START_TEST(settings_compare)
 	ck_assert(!setting_equal(setting_find("access", "admins"), &a, &b));
 	ck_assert_int_eq(setting_apply(setting_find("access", "admins"), &b, "x,y"), 0);
 	ck_assert(setting_equal(setting_find("access", "admins"), &a, &b));
+	ck_assert_int_eq(setting_apply(setting_find("daemon", "slab_debug"), &a, "F"), 0);
+	ck_assert(!setting_equal(setting_find("daemon", "slab_debug"), &a, &b));
+	ck_assert_int_eq(setting_apply(setting_find("daemon", "slab_debug"), &a, "Z;"), -EINVAL);
+	ck_assert_str_eq(a.slab_debug, "F");
 	ck_assert_int_eq(setting_apply(setting_find("daemon", "grace"), &a, "7"), 0);
 	ck_assert(!setting_equal(setting_find("daemon", "grace"), &a, &b));
 	for (const struct setting *s = setting_table; s->key; s++) {

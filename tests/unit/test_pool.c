@@ -25,7 +25,7 @@
 #define POOL (64 * MIB)
 #define SECTION (4 * MIB)
 #define SECTIONS 16u
-#define KEPT (SECTIONS + 2)
+#define KEPT (SECTIONS + 3)
 
 static struct manager manager;
 static struct options options;
@@ -271,7 +271,8 @@ END_TEST
 
 START_TEST(a_lost_descriptor_is_refused)
 {
-	static const char *const names[] = { "s0", "s7", "s14", "words0", "views0", "m15" };
+	static const char *const names[] = { "s0",     "s7",     "s14", "words0",
+		                             "views0", "ledger0", "m15" };
 	const char *name = names[_i];
 	char text[64];
 
@@ -333,7 +334,7 @@ START_TEST(a_spoiled_superblock_is_refused)
 		*sb = good;                                    \
 	} while (0)
 	SPOIL(magic, 0, "is no superblock");
-	SPOIL(version, METADATA_VERSION + 1, "metadata are of version 2");
+	SPOIL(version, METADATA_VERSION + 1, "metadata are of version 3");
 	SPOIL(size, 8, "has 8 bytes");
 	SPOIL(frames, good.frames * 2, "checksum");
 	SPOIL(checksum, 1, "checksum");
@@ -674,7 +675,7 @@ int main(void)
 	tcase_add_test(t, without_a_manager_the_pool_ends_with_the_process);
 	tcase_add_test(t, a_start_that_dies_halfway_leaves_nothing_behind);
 	tcase_add_test(t, a_dropping_that_dies_halfway_is_gone_on_with);
-	tcase_add_loop_test(t, a_lost_descriptor_is_refused, 0, 6);
+	tcase_add_loop_test(t, a_lost_descriptor_is_refused, 0, 7);
 	tcase_add_test(t, a_lost_last_section_of_several_is_refused);
 	tcase_add_test(t, a_spoiled_superblock_is_refused);
 	tcase_add_test(t, a_spoiled_section_table_is_refused);

@@ -331,6 +331,40 @@ START_TEST(meminfo_is_the_saved_file)
 }
 END_TEST
 
+/* The saved machine's allocator has no tunables and no partly full slabs to tell: zeroes there. */
+START_TEST(slabinfo_is_the_saved_file)
+{
+	static kmm_v1_Cache cache[256];
+	char *file = file_text("slabinfo"), *text = strdup(file), *rest = text, *line;
+	struct capture c;
+	size_t n = 0;
+
+	ck_assert_str_eq(next_line(&rest), "slabinfo - version: 2.1");
+	ck_assert_int_eq(next_line(&rest)[0], '#');
+	for (; (line = next_line(&rest)) && *line; n++) {
+		kmm_v1_Cache *o = &cache[n];
+		uint32_t pages;
+
+		ck_assert_uint_lt(n, 256);
+		ck_assert_int_eq(sscanf(line, "%63s %" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32
+		                              " %" SCNu32 " : tunables %" SCNu32 " %" SCNu32
+		                              " %" SCNu32 " : slabdata %" SCNu64 " %" SCNu64
+		                              " %" SCNu64,
+		                        o->name, &o->active_objects, &o->objects, &o->stride,
+		                        &o->objects_per_slab, &pages, &o->limit, &o->batchcount,
+		                        &o->shared, &o->active_slabs, &o->slabs,
+		                        &o->shared_available), 12);
+		while (report_slab_pages(o) < pages)
+			o->order++;
+	}
+	ck_assert_uint_gt(n, 100);
+	report_slabinfo(capture_start(&c), cache, n);
+	assert_printed(&c, file);
+	free(text);
+	free(file);
+}
+END_TEST
+
 /* ---- what the files do not show ---- */
 
 static void make_zone(uint32_t node, const char *name, uint64_t present)
@@ -431,6 +465,52 @@ START_TEST(meminfo_with_high_memory_has_four_lines_more)
 }
 END_TEST
 
+START_TEST(slabinfo_shows_tunables_and_large_numbers)
+{
+	static kmm_v1_Cache cache = { .active_objects = 12345678, .objects = 23456789,
+		                      .stride = 4194304, .order = 10, .objects_per_slab = 1,
+		                      .limit = 512, .batchcount = 255, .shared = 16,
+		                      .active_slabs = 2000000, .slabs = 3000000,
+		                      .shared_available = 8192 };
+	static const char rest[] = " 12345678 23456789 4194304    1 1024 : tunables  512  255   16 "
+	                           ": slabdata 2000000 3000000   8192\n";
+	struct capture c;
+	char *text, *row;
+
+	memset(cache.name, 'n', sizeof(cache.name) - 1);
+	report_slabinfo(capture_start(&c), &cache, 1);
+	text = capture_end(&c);
+	row = strstr(text, cache.name);
+	ck_assert_ptr_nonnull(row);
+	ck_assert_str_eq(row + strlen(cache.name), rest);
+	free(text);
+	cache.order = 4711; /* from a daemon that lies */
+	ck_assert_uint_eq(report_slab_pages(&cache), 0);
+}
+END_TEST
+
+START_TEST(zoneinfo_shows_the_nodes_statistics)
+{
+	static struct report_node node[1];
+	struct capture c;
+	char *text, *second;
+
+	make_zone(0, "DMA", 4096);
+	make_zone(1, "DMA", 4096);
+	ck_assert(report_node_stat_set(&node[0], "nr_slab_unreclaimable", 4711));
+	ck_assert(!report_node_stat_set(&node[0], "nr_nonsense", 1));
+	report_zoneinfo(capture_start(&c), zones, nr_zones, node, 1);
+	text = capture_end(&c);
+	second = strstr(text, "Node 1,");
+	ck_assert_ptr_nonnull(second);
+	ck_assert_ptr_nonnull(strstr(second, "      nr_slab_unreclaimable 0\n"));
+	*second = '\0';
+	ck_assert_ptr_nonnull(strstr(text, "      nr_slab_reclaimable 0\n"
+	                                   "      nr_slab_unreclaimable 4711\n"));
+	free(text);
+}
+END_TEST
+
 START_TEST(meminfo_labels_are_complete)
 {
 	for (size_t i = 0; i < REPORT_MEMINFO_LINES; i++)
@@ -462,15 +542,17 @@ START_TEST(session_table_is_aligned)
 	s[0].granted = 3;
 	make_session(&s[1], 12345, "größer");
 	s[1].granted = 1u << 19;
+	s[1].objects = 70;
+	s[1].object_bytes = 4480;
 	s[1].pages_max = 1u << 20;
 	report_sessions(capture_start(&c), s, 2, 165);
 	assert_printed(&c,
-	               "   ID    PID   UID  STATE  DOMAIN   GRANTED  CACHED  CHARGED  LIMIT  HOLDS"
-	               "  PARKED  CHANNELS  CALLS  REFUSED   AGE  NAME\n"
-	               "    7   4007  1000  live   default      12K       0        0   none      0"
-	               "       0         0      0        0  1m5s  feed\n"
-	               "12345  16345  1000  live   default       2G       0        0     4G      0"
-	               "       0         0      0        0  1m5s  größer\n");
+	               "   ID    PID   UID  STATE  DOMAIN   GRANTED  CACHED  OBJECTS  OBJMEM"
+	               "  CHARGED  LIMIT  HOLDS  PARKED  CHANNELS  CALLS  REFUSED   AGE  NAME\n"
+	               "    7   4007  1000  live   default      12K       0        0       0"
+	               "        0   none      0       0         0      0        0  1m5s  feed\n"
+	               "12345  16345  1000  live   default       2G       0       70    4.3K"
+	               "        0     4G      0       0         0      0        0  1m5s  größer\n");
 }
 END_TEST
 
@@ -484,6 +566,18 @@ START_TEST(session_in_full)
 	s.blocks_count = 11;
 	s.blocks[0] = 4;
 	s.blocks[9] = 1;
+	s.objects = 300;
+	s.object_bytes = 38400;
+	s.objects_returned = 31;
+	s.caches = 2;
+	s.names = 1;
+	s.cache_count = 2;
+	strcpy(s.cache[0].name, "message");
+	s.cache[0].objects = 200;
+	s.cache[0].bytes = 25600;
+	strcpy(s.cache[1].name, "kmalloc-128");
+	s.cache[1].objects = 100;
+	s.cache[1].bytes = 12800;
 	s.calls = 10;
 	s.refused = 2;
 	strcpy(s.last_error, "order 11 is above 10");
@@ -500,11 +594,36 @@ START_TEST(session_in_full)
 	                   "limit      none\n"
 	                   "blocks     order 0: 4\n"
 	                   "blocks     order 9: 1\n"
+	                   "objects    300 (37.5K), those that its threads cache included\n"
+	                   "of cache   message: 200 (25K)\n"
+	                   "of cache   kmalloc-128: 100 (12.5K)\n"
+	                   "returned   31 objects, taken back when memory is short\n"
+	                   "caches     2 open\n"
+	                   "names      1 published by its user\n"
 	                   "magazines  0\n"
 	                   "holds      0\n"
 	                   "channels   0\n"
 	                   "calls      10, 2 of them refused, 0 parked now\n"
 	                   "last error order 11 is above 10\n");
+}
+END_TEST
+
+START_TEST(leaks_name_who_holds_what)
+{
+	static kmm_v1_Leak l[3] = {
+		{ .session = 7, .name = "feed", .pid = 4007, .opened = 100, .state = "live",
+		  .cache = "message", .objects = 12, .bytes = 1536 },
+		{ .session = 7, .name = "feed", .pid = 4007, .opened = 100, .state = "live",
+		  .objects = 3, .bytes = 3 * 4096 },
+		{ .state = "holders", .cache = "config", .objects = 1, .bytes = 64 },
+	};
+	struct capture c;
+
+	report_leaks(capture_start(&c), l, 3, 165);
+	assert_printed(&c, "SESSION   PID  STATE     AGE  CACHE          OBJECTS  MEMORY  NAME\n"
+	                   "      7  4007  live     1m5s  message             12    1.5K  feed\n"
+	                   "      7  4007  live     1m5s  (page blocks)        3     12K  feed\n"
+	                   "      -     -  holders     -  config               1      64  -\n");
 }
 END_TEST
 
@@ -597,7 +716,7 @@ START_TEST(json_has_the_values_of_the_text)
 	struct json_object *a, *zone, *v = NULL;
 
 	read_zoneinfo(file);
-	a = json_zoneinfo(zones, nr_zones);
+	a = json_zoneinfo(zones, nr_zones, nodes, 1);
 	ck_assert_uint_eq(json_object_array_length(a), 5);
 	zone = json_object_array_get_idx(a, 1);
 	ck_assert_int_eq(json_int(zone, "managed"), 772915);
@@ -607,10 +726,56 @@ START_TEST(json_has_the_values_of_the_text)
 	ck_assert_int_eq(json_object_get_int64(json_object_array_get_idx(v, 2)), 640);
 	ck_assert(json_object_object_get_ex(zone, "pagesets", &v));
 	ck_assert_int_eq(json_int(json_object_array_get_idx(v, 1), "high_max"), 48307);
+	/* The node's statistics come with its first populated zone. */
+	ck_assert(!json_object_object_get_ex(zone, "per_node_stats", &v));
+	ck_assert(json_object_object_get_ex(json_object_array_get_idx(a, 0), "per_node_stats", &v));
+	ck_assert_int_eq(json_object_object_length(v), REPORT_NODE_STATS);
+	ck_assert_int_eq(json_int(v, "nr_slab_reclaimable"), 3379);
 	/* An empty zone ends where its text does. */
 	ck_assert(!json_object_object_get_ex(json_object_array_get_idx(a, 4), "pagesets", &v));
 	json_object_put(a);
 	free(file);
+}
+END_TEST
+
+START_TEST(json_of_caches_and_leaks)
+{
+	static kmm_v1_Cache cache = { .name = "message", .active_objects = 7, .objects = 32,
+		                      .stride = 128, .order = 1, .objects_per_slab = 64,
+		                      .ctor = true, .reports = 2 };
+	static kmm_v1_Leak leak = { .session = 3, .cache = "message", .objects = 7, .bytes = 896 };
+	static kmm_v1_Session s;
+	kmm_v1_ShrinkCacheReply r = { .pages = 9 };
+	struct json_object *o, *first, *v = NULL;
+
+	o = json_slabinfo(&cache, 1);
+	ck_assert_uint_eq(json_object_array_length(o), 1);
+	first = json_object_array_get_idx(o, 0);
+	ck_assert_int_eq(json_int(first, "active_objs"), 7);
+	ck_assert_int_eq(json_int(first, "objsize"), 128);
+	ck_assert_int_eq(json_int(first, "pagesperslab"), 2);
+	ck_assert_int_eq(json_int(first, "reports"), 2);
+	ck_assert_int_eq(json_int(first, "ctor"), 1);
+	json_object_put(o);
+
+	o = json_leaks(&leak, 1);
+	first = json_object_array_get_idx(o, 0);
+	ck_assert_int_eq(json_int(first, "session"), 3);
+	ck_assert_int_eq(json_int(first, "bytes"), 896);
+	json_object_put(o);
+
+	make_session(&s, 7, "feed");
+	s.cache_count = 1;
+	strcpy(s.cache[0].name, "message");
+	s.cache[0].objects = 5;
+	o = json_session(&s);
+	ck_assert(json_object_object_get_ex(o, "cache", &v));
+	ck_assert_int_eq(json_int(json_object_array_get_idx(v, 0), "objects"), 5);
+	json_object_put(o);
+
+	o = json_shrink(&r);
+	ck_assert_int_eq(json_int(o, "pages"), 9);
+	json_object_put(o);
 }
 END_TEST
 
@@ -650,6 +815,15 @@ START_TEST(commands_check_their_argument)
 	ck_assert(!command_check(command_find("session"), " 1"));
 	ck_assert(!command_check(command_find("session"), "1x"));
 	ck_assert(!command_check(command_find("kill"), "99999999999999999999"));
+	ck_assert(command_check(command_find("slabinfo"), NULL));
+	ck_assert(!command_check(command_find("leaks"), "message"));
+	ck_assert(!command_check(command_find("shrink"), NULL));
+	ck_assert(!command_check(command_find("shrink"), ""));
+	ck_assert(command_check(command_find("shrink"), "message"));
+	ck_assert(command_check(command_find("shrink"), "123456789012345678901234567890123456789"
+	                                                "012345678901234567890123"));
+	ck_assert(!command_check(command_find("shrink"), "123456789012345678901234567890123456789"
+	                                                 "0123456789012345678901234"));
 	ck_assert(command_check(command_find("methods"), NULL));
 	ck_assert(command_check(command_find("methods"), "kmm.v1.Health/Check"));
 }
@@ -668,17 +842,22 @@ int main(void)
 	tcase_add_test(tcase, pagetypeinfo_is_the_saved_file);
 	tcase_add_test(tcase, iomem_is_the_saved_file);
 	tcase_add_test(tcase, meminfo_is_the_saved_file);
+	tcase_add_test(tcase, slabinfo_is_the_saved_file);
+	tcase_add_test(tcase, slabinfo_shows_tunables_and_large_numbers);
 	tcase_add_test(tcase, zoneinfo_shows_every_node_and_empty_zones);
+	tcase_add_test(tcase, zoneinfo_shows_the_nodes_statistics);
 	tcase_add_test(tcase, buddyinfo_leaves_out_empty_zones);
 	tcase_add_test(tcase, pagetypeinfo_caps_counts_and_repeats_for_each_node);
 	tcase_add_test(tcase, meminfo_with_high_memory_has_four_lines_more);
 	tcase_add_test(tcase, meminfo_labels_are_complete);
 	tcase_add_test(tcase, session_table_is_aligned);
 	tcase_add_test(tcase, session_in_full);
+	tcase_add_test(tcase, leaks_name_who_holds_what);
 	tcase_add_test(tcase, health_is_loud_about_backing);
 	tcase_add_test(tcase, units);
 	tcase_add_test(tcase, texts_from_clients_are_harmless);
 	tcase_add_test(tcase, json_has_the_values_of_the_text);
+	tcase_add_test(tcase, json_of_caches_and_leaks);
 	tcase_add_test(tcase, json_quotes_names);
 	tcase_add_test(tcase, commands_check_their_argument);
 	suite_add_tcase(suite, tcase);

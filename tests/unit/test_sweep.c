@@ -50,21 +50,21 @@ START_TEST(send_moves_the_charge)
 {
 	struct session *a = td_session(&t, "a"), *b = td_session(&t, "b");
 	pfn_t pfn = td_alloc(&t, a, GFP_KERNEL, 1);
-	uint32_t g = td_generation(&t, pfn);
+	uint32_t g = td_generation(&t, pfn), granule = domain_granule(t.d, pfn);
 	const char *why;
 
 	b->pages_max = 1;
-	ck_assert_int_eq(grant_send(t.d, a, pfn, g, b, &why), -EDQUOT);
+	ck_assert_int_eq(grant_send(t.d, a, granule, g, b, &why), -EDQUOT);
 	/* whose it is comes before the quota */
-	ck_assert_int_eq(grant_send(t.d, td_session(&t, "d"), pfn, g, b, &why), -EPERM);
-	ck_assert_int_eq(grant_send(t.d, a, pfn, g + 1, b, &why), -ESTALE);
+	ck_assert_int_eq(grant_send(t.d, td_session(&t, "d"), granule, g, b, &why), -EPERM);
+	ck_assert_int_eq(grant_send(t.d, a, granule, g + 1, b, &why), -ESTALE);
 	ck_assert(owner_is(owner_load(td_word(&t, pfn)), OWNER_HELD, a->id));
 	b->pages_max = 0;
-	ck_assert_int_eq(grant_send(t.d, b, pfn, g, a, &why), 0); /* a has it: as if done */
-	ck_assert_int_eq(grant_send(t.d, a, pfn, g + 1, b, &why), -ESTALE);
-	ck_assert_int_eq(grant_send(t.d, a, pfn, g, b, &why), 0);
-	ck_assert_int_eq(grant_send(t.d, a, pfn, g, b, &why), 0);
-	ck_assert_int_eq(grant_send(t.d, a, pfn, g, td_session(&t, "c"), &why), -EPERM);
+	ck_assert_int_eq(grant_send(t.d, b, granule, g, a, &why), 0); /* a has it: as if done */
+	ck_assert_int_eq(grant_send(t.d, a, granule, g + 1, b, &why), -ESTALE);
+	ck_assert_int_eq(grant_send(t.d, a, granule, g, b, &why), 0);
+	ck_assert_int_eq(grant_send(t.d, a, granule, g, b, &why), 0);
+	ck_assert_int_eq(grant_send(t.d, a, granule, g, td_session(&t, "c"), &why), -EPERM);
 	ck_assert_int_eq(charge(a), 0);
 	ck_assert_int_eq(charge(b), 2);
 	td_check(&t);
@@ -85,7 +85,8 @@ START_TEST(holders_keep_a_block)
 	const char *why;
 
 	ck_assert_int_eq(grant_hold(t.d, b, granule, g + 1, &why), -ESTALE);
-	ck_assert_int_eq(grant_hold(t.d, b, granule + 1, g, &why), -EINVAL);
+	ck_assert_int_eq(grant_hold(t.d, b, granule + 1, g, &why), -ESTALE);
+	ck_assert_int_eq(grant_hold(t.d, b, UINT32_MAX, g, &why), -EINVAL);
 	ck_assert_int_eq(grant_hold(t.d, b, granule, g, &why), 0);
 	ck_assert_int_eq(grant_hold(t.d, b, granule, g, &why), 0);
 	ck_assert_uint_eq(atomic_load(&b->holds), 1);

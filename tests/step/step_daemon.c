@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The daemon killed at the instructions of what it does with objects.
+ *
+ *   a thread of the daemon, single-stepped, dies (with the whole daemon) n instructions into
+ *      refill, return, one by one, creating, destroying, publishing      its reactor
+ *      the sweep of a dead client                                        its worker
+ *      taking the pool over after such a death                           its main thread
+ *   the supervisor starts the next one, which takes over; the client's call ends well; what the
+ *   client has it has still, with what it wrote
+ *
+ * After each death, when the client has closed: no object is out, fsck has no finding.
+ *
+ * A phase is thousands of instructions, so every STRIDE-th is taken, beginning elsewhere in each
+ * phase; KMM_TEST_ALL=1 takes each one (hours).
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/step/step.h"
+
+#define CACHE "stepped"
+#define SIZE 128
+#define HELD 24        /* objects that the client keeps all the time */
+#define DEATHS 40ul    /* a phase */
+#define STEPS_MAX 20000000ul
+
+struct board {
+	_Atomic uint32_t ready, go, done, check;
+};
+
+struct client {
+	struct kmm *k;
+	struct kmm_cache *c, *other;
+	uint8_t *held[HELD];
+	uint8_t *p;
+};
+
+struct phase {
+	const char *name;
+	void (*prepare)(struct client *x);
+	void (*act)(struct client *x);
+	void (*after)(struct client *x);
+};
+
+static void nothing(struct client *x)
+{
+	(void)x;
+}
+
+static void flush(struct client *x)
+{
+	must(kmm_flush(x->k) == 0);
+}
+
+static void allocate(struct client *x)
+{
+	x->p = kmm_cache_alloc(x->c, KMM_GFP_KERNEL);
+	must(x->p);
+	memset(x->p, 0xee, SIZE);
+}
+
+static void give_back(struct client *x)
+{
+	must(kmm_cache_free(x->c, x->p) == 0);
+}
+
+static void cached(struct client *x)
+{
+	allocate(x);
+	give_back(x);
+}
+
+/* A flush begun before the daemon died may have been done by halves: what is cached is asked for when
+ * the daemon is back. */
+static void return_all(struct client *x)
+{
+	int r = kmm_flush(x->k);
+
+	must(r == 0 || r == -EAGAIN || r == -EINPROGRESS);
+}
+
+static void create(struct client *x)
+{
+	x->other = kmm_cache_create(x->k, "stepped-other", 200, 0, 0, NULL);
+	must(x->other || errno == EINPROGRESS);
+	if (!x->other)
+		x->other = kmm_cache_create(x->k, "stepped-other", 200, 0, 0, NULL);
+	must(x->other);
+}
+
+static void destroy(struct client *x)
+{
+	int r = kmm_cache_destroy(x->other);
+
+	must(r == 0 || r == -EINPROGRESS || r == -EAGAIN);
+}
+
+static void destroyed(struct client *x)
+{
+	struct kmm_cache *c = kmm_cache_open(x->k, "stepped-other");
+
+	if (c)
+		must(kmm_cache_destroy(c) == 0);
+	else
+		must(errno == ENOENT);
+}
+
+static void publish(struct client *x)
+{
+	int r = kmm_publish(x->k, "stepped-name", x->held[0]);
+
+	must(r == 0 || r == -EINPROGRESS);
+	if (r)
+		must(kmm_publish(x->k, "stepped-name", x->held[0]) == 0);
+}
+
+static void unpublish(struct client *x)
+{
+	int r = kmm_unpublish(x->k, "stepped-name");
+
+	must(r == 0 || r == -EINPROGRESS || r == -ENOENT);
+}
+
+static void unpublished(struct client *x)
+{
+	int r = kmm_unpublish(x->k, "stepped-name");
+
+	must(r == -ENOENT || r == 0);
+}
+
+static const struct phase phases[] = {
+	{ "refill", flush, allocate, give_back },
+	{ "return", cached, return_all, nothing },
+	{ "create", nothing, create, destroy },
+	{ "destroy", create, destroy, destroyed },
+	{ "publish", nothing, publish, unpublish },
+	{ "unpublish", publish, unpublish, unpublished },
+};
+
+static void fill(struct client *x)
+{
+	unsigned i;
+
+	for (i = 0; i < HELD; i++) {
+		x->held[i] = kmm_cache_alloc(x->c, KMM_GFP_KERNEL);
+		must(x->held[i]);
+		memset(x->held[i], (int)i + 1, SIZE);
+	}
+}
+
+static void check(struct client *x)
+{
+	unsigned i, j;
+
+	for (i = 0; i < HELD; i++)
+		for (j = 0; j < SIZE; j++)
+			must(x->held[i][j] == i + 1);
+}
+
+static void client_body(const struct daemon *d, struct board *b, const struct phase *p)
+{
+	struct client x = { 0 };
+	unsigned i;
+
+	x.k = session_start(d);
+	x.c = kmm_cache_create(x.k, CACHE, SIZE, 0, 0, NULL);
+	must(x.c);
+	fill(&x);
+	if (p)
+		p->prepare(&x);
+	atomic_store(&b->ready, 1);
+	while (!atomic_load(&b->go))
+		usleep(100);
+	if (p)
+		p->act(&x);
+	atomic_store(&b->done, 1);
+	while (!atomic_load(&b->check))
+		usleep(100);
+	check(&x);
+	if (p)
+		p->after(&x);
+	for (i = 0; i < HELD; i++)
+		must(kmm_cache_free(x.c, x.held[i]) == 0);
+	must(kmm_close(x.k) == 0);
+	_exit(0);
+}
+
+/* ---- the test ---- */
+
+struct test {
+	struct daemon d;
+	struct board *board;
+	unsigned long deaths;
+};
+
+static pid_t client_start(struct test *t, const struct phase *p)
+{
+	pid_t parent = getpid(), pid;
+
+	memset((void *)t->board, 0, sizeof(*t->board));
+	pid = fork();
+	must(pid >= 0);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		client_body(&t->d, t->board, p);
+	}
+	wait_until(atomic_load(&t->board->ready));
+	return pid;
+}
+
+static void client_finish(pid_t pid)
+{
+	int status;
+
+	must(waitpid(pid, &status, 0) == pid);
+	must(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* Nobody is there: nothing is out. */
+static void verify(struct test *t, const char *phase, unsigned long at)
+{
+	struct observer *o;
+	long active;
+
+	daemon_wait_serving(&t->d);
+	o = observer_open(&t->d);
+	wait_until(observer_sessions(o) == 0);
+	active = observer_active(o, CACHE);
+	/* -1: nobody uses the cache any more, and it went */
+	if (active > 0)
+		fprintf(stderr, "%s, instruction %lu: %ld objects are still out\n", phase, at,
+			active);
+	must(active <= 0);
+	if (!observer_clean(o)) {
+		fprintf(stderr, "%s, instruction %lu\n", phase, at);
+		must(!"fsck has no finding");
+	}
+	observer_close(o);
+}
+
+static unsigned long stride_of(unsigned long n)
+{
+	return step_all() || n < DEATHS ? 1 : n / DEATHS;
+}
+
+/* The reactor's instructions until the call is over, at most n; false: it was over before. */
+static bool reactor_run(struct test *t, struct step_thread *r, unsigned long n,
+			unsigned long *made)
+{
+	unsigned i;
+
+	for (*made = 0; *made < n; ++*made) {
+		if (step_thread_waits(r)) {
+			for (i = 0; i < 20 && !atomic_load(&t->board->done); i++)
+				usleep(100);
+			if (atomic_load(&t->board->done))
+				return false;
+		}
+		must(step_thread_one(r));
+	}
+	return true;
+}
+
+/* Whether the daemon died before the call was over. */
+static bool reactor_death(struct test *t, const struct phase *p, unsigned long at,
+			  unsigned long *made)
+{
+	pid_t client = client_start(t, p);
+	struct step_thread r;
+	bool busy;
+
+	step_thread_seize(&r, daemon_serving_pid(&t->d), "kmmd-0");
+	while (!step_thread_waits(&r))
+		must(step_thread_one(&r));
+	atomic_store(&t->board->go, 1);
+	busy = reactor_run(t, &r, at, made);
+	if (busy) {
+		step_thread_kill(&r);
+		t->deaths++;
+	} else {
+		step_thread_release(&r);
+	}
+	wait_until(atomic_load(&t->board->done));
+	daemon_wait_serving(&t->d);
+	atomic_store(&t->board->check, 1);
+	client_finish(client);
+	verify(t, p->name, at);
+	return busy;
+}
+
+static void reactor_phase(struct test *t, const struct phase *p, unsigned long shift)
+{
+	unsigned long n, made, stride, at, deaths = t->deaths;
+
+	must(!reactor_death(t, p, STEPS_MAX, &n));
+	stride = stride_of(n);
+	for (at = shift * 7 % stride; at < n; at += stride)
+		if (!reactor_death(t, p, at, &made))
+			break;
+	printf("%-10s %7lu instructions, killed %lu times, at every %lu\n", p->name, n,
+	       t->deaths - deaths, stride);
+	fflush(stdout);
+}
+
+/* ---- sweep ---- */
+
+static bool sweep_death(struct test *t, unsigned long at, unsigned long *made)
+{
+	pid_t client = client_start(t, NULL);
+	struct step_thread w;
+	uint64_t end;
+	int status;
+
+	step_thread_seize(&w, daemon_serving_pid(&t->d), "kmmd-worker");
+	must(kill(client, SIGKILL) == 0 && waitpid(client, &status, 0) == client);
+	step_thread_run_to(&w, "object_sweep");
+	end = step_thread_return(&w);
+	for (*made = 0; *made < at; ++*made) {
+		must(step_thread_one(&w));
+		if (step_thread_at(&w) == end) {
+			step_thread_release(&w);
+			verify(t, "sweep", at);
+			return false;
+		}
+	}
+	step_thread_kill(&w);
+	t->deaths++;
+	verify(t, "sweep", at);
+	return true;
+}
+
+static void sweep_phase(struct test *t)
+{
+	unsigned long n, made, stride, at, deaths = t->deaths;
+
+	must(!sweep_death(t, STEPS_MAX, &n));
+	stride = stride_of(n);
+	for (at = 3 % stride; at < n; at += stride)
+		if (!sweep_death(t, at, &made))
+			break;
+	printf("%-10s %7lu instructions, killed %lu times, at every %lu\n", "sweep", n,
+	       t->deaths - deaths, stride);
+	fflush(stdout);
+}
+
+/* ---- recovery ---- */
+
+static int wait_for(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, __WALL) < 0)
+		must(errno == EINTR);
+	return status;
+}
+
+/* The supervisor's next child, stopped right after its exec. */
+static pid_t next_daemon(pid_t supervisor)
+{
+	unsigned long child = 0;
+	int status;
+
+	for (;;) {
+		status = wait_for(supervisor);
+		must(WIFSTOPPED(status));
+		if (status >> 16 == PTRACE_EVENT_FORK || status >> 16 == PTRACE_EVENT_VFORK ||
+		    status >> 16 == PTRACE_EVENT_CLONE) {
+			must(ptrace(PTRACE_GETEVENTMSG, supervisor, NULL, &child) == 0);
+			break;
+		}
+		must(ptrace(PTRACE_CONT, supervisor, NULL,
+			    status >> 16 ? 0 : WSTOPSIG(status)) == 0);
+	}
+	/* detached, so that it goes on by itself */
+	must(ptrace(PTRACE_DETACH, supervisor, NULL, NULL) == 0);
+	for (;;) {
+		status = wait_for((pid_t)child);
+		must(WIFSTOPPED(status));
+		if (status >> 16 == PTRACE_EVENT_EXEC)
+			return (pid_t)child;
+		must(ptrace(PTRACE_CONT, child, NULL, NULL) == 0);
+	}
+}
+
+static bool recovery_death(struct test *t, unsigned long at, unsigned long *made)
+{
+	struct step_thread m;
+	pid_t client = client_start(t, NULL), supervisor = t->d.pid, pid;
+	uint64_t end;
+	bool over = false;
+
+	must(ptrace(PTRACE_SEIZE, supervisor, NULL,
+		    PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
+			    PTRACE_O_TRACEEXEC) == 0);
+	must(kill(daemon_serving_pid(&t->d), SIGKILL) == 0);
+	pid = next_daemon(supervisor);
+	m = (struct step_thread){ .process = pid, .tid = pid };
+	step_thread_run_to(&m, "domain_recover");
+	end = step_thread_return(&m);
+	for (*made = 0; *made < at && !over; ++*made) {
+		must(step_thread_one(&m));
+		over = step_thread_at(&m) == end;
+	}
+	if (over) {
+		step_thread_release(&m);
+	} else {
+		step_thread_kill(&m);
+		t->deaths++;
+	}
+	daemon_wait_serving(&t->d);
+	atomic_store(&t->board->go, 1);
+	wait_until(atomic_load(&t->board->done));
+	atomic_store(&t->board->check, 1);
+	client_finish(client);
+	verify(t, "recovery", at);
+	return !over;
+}
+
+static void recovery_phase(struct test *t)
+{
+	unsigned long n, made, stride, at, deaths = t->deaths;
+
+	must(!recovery_death(t, STEPS_MAX, &n));
+	stride = stride_of(n);
+	for (at = 5 % stride; at < n; at += stride)
+		if (!recovery_death(t, at, &made))
+			break;
+	printf("%-10s %7lu instructions, killed %lu times, at every %lu\n", "recovery", n,
+	       t->deaths - deaths, stride);
+	fflush(stdout);
+}
+
+int main(int argc, char *argv[])
+{
+	static const char *const args[] = { "--supervise", "--pool-size", "16M", "--backing", "4k",
+					    "--reactors",  "1",           NULL };
+	struct test t = { 0 };
+	unsigned i;
+
+	step_require();
+	t.board = mmap(NULL, sizeof(*t.board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		       -1, 0);
+	must(t.board != MAP_FAILED);
+	daemon_prepare(&t.d);
+	daemon_launch(&t.d, args);
+	for (i = 0; i < sizeof(phases) / sizeof(phases[0]); i++)
+		if (argc < 2 || strcmp(argv[1], phases[i].name) == 0)
+			reactor_phase(&t, &phases[i], i);
+	if (argc < 2 || strcmp(argv[1], "sweep") == 0)
+		sweep_phase(&t);
+	if (argc < 2 || strcmp(argv[1], "recovery") == 0)
+		recovery_phase(&t);
+	printf("%lu deaths of the daemon\n", t.deaths);
+	must(daemon_stop(&t.d) == 0);
+	printf("1 passed, 0 failed\n");
+	return 0;
+}
