@@ -124,8 +124,8 @@ void kmem_cache_stats(const struct kmem_cache *c, struct kmem_cache_stats *ret)
 	}
 	t.slabs = t.slabs_full + t.slabs_partial + t.slabs_empty;
 	t.objects = t.slabs * objects;
-	/* After the slabs: what goes from a magazine to them meanwhile counts as out for the moment,
-	 * never twice as free. What comes from them may: never more than there are. */
+	/* After the slabs: what goes from a magazine to them meanwhile counts as out for a moment,
+	 * not twice as free. What comes from them may: never more than there are. */
 	t.in_cpu = slab_cpu_count(c);
 	if (t.in_cpu > t.objects - free)
 		t.in_cpu = t.objects - free;

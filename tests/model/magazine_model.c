@@ -3,14 +3,14 @@
  * Model test of what a thread caches (client/magazine.c): random operations on several classes of
  * blocks and objects that share one bound, against a naive model.
  *
- * The daemon is a supply in this file. Every thing is in one of three places, and of each thing that a
- * claim can lose (blocks; objects of marked caches) the life is counted, so that a round of a life
- * that was collected is known as one:
+ * The daemon is a supply in this file. Every thing is in one of three places, and of each thing
+ * that a claim can lose (blocks; objects of marked caches) the life is counted, so that a round of
+ * a life that was collected is known as one:
  *
  *     SUPPLY --take--> CACHED <--take, keep--> HELD       CACHED --give, collect, seize--> SUPPLY
  *
- * Counts and the bound are checked after every step; every so many steps each round of each magazine:
- * a cached thing of that class and life, named once.
+ * Counts and the bound are checked after every step; every so many steps each round of each
+ * magazine: a cached thing of that class and life, named once.
  *
  * environment: KMM_TEST_STEPS (1000000), KMM_TEST_SEED (printed)
  */
@@ -496,7 +496,8 @@ static void begin(int64_t cap)
 			x->list[SUPPLY][i] = i;
 			if (!x->objects)
 				owner_store(block_word(x, i),
-				            owner_reborn(owner_load(block_word(x, i)), OWNER_FREE, 0));
+				            owner_reborn(owner_load(block_word(x, i)),
+				                 OWNER_FREE, 0));
 		}
 		x->nr[SUPPLY] = x->n;
 		if (!x->objects)
@@ -526,7 +527,8 @@ int main(void)
 	uint64_t steps = from_environment("KMM_TEST_STEPS", 1000000), rounds = 20, round;
 
 	seed = from_environment("KMM_TEST_SEED", (uint64_t)time(NULL) * 1000003u);
-	printf("magazine_model: KMM_TEST_STEPS=%" PRIu64 " KMM_TEST_SEED=%" PRIu64 "\n", steps, seed);
+	printf("magazine_model: KMM_TEST_STEPS=%" PRIu64 " KMM_TEST_SEED=%" PRIu64 "\n", steps,
+	       seed);
 	fflush(stdout);
 	rnd = (seed * 2 + 1) * 0x9e3779b97f4a7c15ull;
 	word = calloc(FRAMES, sizeof(*word));

@@ -3,12 +3,12 @@
  * Model test of objects as a whole: slabs, owner words, magazines, depots, holders, names, caches.
  *
  * Random steps through the daemon's functions, and the clients' half of the protocol exactly as it
- * is (object_model_client.c): each thread of each session is in the middle of something, one exchange
- * at a time, while others adopt, send, hold, publish and free, the worker collects, withdraws, trims,
- * shrinks and sweeps, and the daemon's process dies, between two operations or half way through one.
- * Sessions die where they happen to be. After every step the words that it touched are compared with
- * the naive model's (object_model.h) and a few others; every so many steps everything is, after the
- * validators.
+ * is (object_model_client.c): each thread of each session is in the middle of something, one
+ * exchange at a time, while others adopt, send, hold, publish and free, the worker collects,
+ * withdraws, trims, shrinks and sweeps, and the daemon's process dies, between two operations or
+ * half way through one. Sessions die where they happen to be. After every step the words that it
+ * touched are compared with the naive model's (object_model.h) and a few others; every so many
+ * steps everything is, after the validators.
  *
  * Two pools one after the other: one node, two nodes. Words, magazines and tables are real, all in
  * ordinary memory (test_domain.h).
@@ -232,7 +232,7 @@ static void step_refused(struct model *m, uint32_t slot)
 	if (list == LIST_RETURNED(slot))
 		model_given_up(m, o, true);
 	else
-		CHECK(m, rc == (list == LIST_NOBODY ? 0 : -EPERM), "granule %u: %d", o->granule, rc);
+		CHECK(m, rc == (list == LIST_NOBODY ? 0 : -EPERM), "%u: %d", o->granule, rc);
 	if (list == LIST_RETURNED(slot))
 		return;
 	CHECK(m, object_free(m->t.d, s, 0, o->granule, g - 1, &why) == 0, "granule %u", o->granule);
@@ -588,8 +588,9 @@ static void some_words(struct model *m)
 		struct object *o = random_of(m, below(m, LISTS));
 
 		if (o)
-			CHECK(m, owner_load(o->word) == o->w, "granule %u: %#" PRIx64 ", not %#" PRIx64,
-			      o->granule, owner_load(o->word), o->w);
+			CHECK(m, owner_load(o->word) == o->w,
+			      "granule %u: %#" PRIx64 ", not %#" PRIx64, o->granule,
+			      owner_load(o->word), o->w);
 	}
 }
 
@@ -646,8 +647,9 @@ static void finish(struct model *m, uint64_t all_free)
 	CHECK(m, n == all_free && m->nr_unused == OBJECTS_MAX, "%" PRIu64 " of %" PRIu64 " frames",
 	      n, all_free);
 	printf("%u node%s: out %" PRIu64 " free %" PRIu64 " full %" PRIu64 " adopted %" PRIu64
-	       " restarts %" PRIu64 " deaths %" PRIu64 " caches %" PRIu64 "\n        no memory %" PRIu64
-	       " no magazine %" PRIu64 " quota %" PRIu64 " none constructed %" PRIu64
+	       " restarts %" PRIu64 " deaths %" PRIu64 " caches %" PRIu64 "\n"
+	       "        no memory %" PRIu64 " no magazine %" PRIu64 " quota %" PRIu64
+	       " none constructed %" PRIu64
 	       " compared %" PRIu64 "\n",
 	       model_nodes, model_nodes > 1 ? "s" : "", m->counts[TOOK], m->counts[FREED],
 	       m->counts[FULL], m->counts[ADOPTED], m->counts[RESTARTS], m->counts[DEATHS],

@@ -3,11 +3,12 @@
  * The naive model of objects in sessions, magazines and depots. See object_model.c for the test,
  * object_model_state.c for what is compared.
  *
- * The model has one record for each object that is out, with the whole owner word that it must have,
- * and for each place of the pool the last word that an object there had when it became free. What
- * the daemon and the clients do is predicted from these alone:
+ * The model has one record for each object that is out, with the whole owner word that it must
+ * have, and for each place of the pool the last word that an object there had when it became free.
+ * What the daemon and the clients do is predicted from these alone:
  *
- *     object[].w ---- says ----> list: of a session (offered, held, returned), of a magazine, of nobody
+ *     object[].w                 says on which list it is: of a session (offered, held, returned),
+ *                                of a magazine, of nobody
  *     object[].holders, names    KEPT, and who frees it last
  *     last[granule]              generations that never go back, constructed state that stays
  *     mag[], stack[]             which magazine is lent, full or empty, and in which order

@@ -3,11 +3,11 @@
  * What sessions do, one exchange at a time (object_model.h): the protocol of shm/owner.h and
  * shm/magazine.h, as client/ speaks it.
  *
- *     IDLE --take--> CLAIM --header--> UNLOAD --a word at a time--> IDLE      an empty magazine stays
+ *     IDLE --take--> CLAIM --header--> UNLOAD --a word at a time--> IDLE, an empty magazine stays
  *     IDLE --give--> LOAD --a word at a time, header--> TELL --call--> IDLE
  *
- * A session that dies stands wherever it stands; a thread whose magazine was withdrawn finds that its
- * exchange fails, or that the offer is another one.
+ * A session that dies stands wherever it stands; a thread whose magazine was withdrawn finds that
+ * its exchange fails, or that the offer is another one.
  */
 #include <errno.h>
 
@@ -112,14 +112,16 @@ static void step_alloc_one(struct model *m, uint32_t slot, uint32_t cache)
 		m->counts[EDQUOTS]++;
 		grant_recharge(m->t.d, s);
 		rc = object_alloc(x, s, 0, GFP_KERNEL, constructed, &granule, &why);
-		CHECK(m, rc != -EDQUOT || model_bytes(m, slot) + c->stride > HERE->pages_max << PAGE_SHIFT,
+		CHECK(m, rc != -EDQUOT ||
+		              model_bytes(m, slot) + c->stride > HERE->pages_max << PAGE_SHIFT,
 		      "%" PRIu64 " bytes: %s", model_bytes(m, slot), why);
 	}
 	cache_leave(x);
 	m->counts[ENOMEMS] += rc == -ENOMEM;
 	m->counts[ENOKEYS] += rc == -ENOKEY;
 	if (rc) {
-		CHECK(m, rc == -EDQUOT || (rc == -ENOKEY && constructed) || rc == -ENOMEM, "%s", why);
+		CHECK(m, rc == -EDQUOT || (rc == -ENOKEY && constructed) || rc == -ENOMEM,
+		      "%s", why);
 		return;
 	}
 	o = model_took(m, cache, granule, OWNER_OFFERED, HERE->id);
@@ -238,13 +240,15 @@ static void begin_take(struct model *m, uint32_t slot, struct thread *h, uint32_
 		cache_leave(x);
 		return;
 	}
-	rc = exchange_take_objects(x, s, below(m, 2), GFP_KERNEL, constructed, rounds, &k, &n, &why);
+	rc = exchange_take_objects(x, s, below(m, 2), GFP_KERNEL, constructed, rounds, &k, &n,
+	                           &why);
 	if (rc == -EDQUOT) {
 		m->counts[EDQUOTS]++;
 		model_sync_magazines(m, TD_MAGAZINES);
 		grant_recharge(m->t.d, s);
 		rc = exchange_take_objects(x, s, 0, GFP_KERNEL, constructed, rounds, &k, &n, &why);
-		CHECK(m, rc != -EDQUOT || model_bytes(m, slot) + c->stride > HERE->pages_max << PAGE_SHIFT,
+		CHECK(m, rc != -EDQUOT ||
+		              model_bytes(m, slot) + c->stride > HERE->pages_max << PAGE_SHIFT,
 		      "%" PRIu64 " bytes: %s", model_bytes(m, slot), why);
 	}
 	cache_leave(x);
@@ -287,7 +291,7 @@ static void step_ask_empty(struct model *m, uint32_t slot)
 	int rc = exchange_empty(m->t.d, s, &k);
 	uint32_t emptied = model_sync_magazines(m, TD_MAGAZINES);
 
-	CHECK(m, emptied <= 1 && rc == (none_left(m, slot) ? -EAGAIN : 0), "%d", rc);
+	CHECK(m, emptied <= 1 && (rc == 0 || (rc == -EAGAIN && none_left(m, slot))), "%d", rc);
 	if (rc)
 		return;
 	CHECK(m, m->mag[k.nr].place == MAG_EMPTY, "magazine %u", k.nr);
@@ -346,8 +350,9 @@ static void step_unload(struct model *m, uint32_t slot, struct thread *h)
 		CHECK(m, o && o->list == LIST_MAGAZINE(h->mag) && o->cache == h->cache,
 		      "magazine %u, round %u", h->mag, h->at - 1);
 		client_note(m, slot, o);
-		client_change(m, o, owner_moved(o->w, h->keep_returned ? OWNER_RETURNED : OWNER_HELD,
-		                         HERE->id));
+		client_change(m, o, owner_moved(o->w,
+		                                h->keep_returned ? OWNER_RETURNED : OWNER_HELD,
+		                                HERE->id));
 		if (!h->keep_returned && below(m, 8))
 			client_prepare(m, o);
 		/* What was not taken is given back with what was: partly bad, all the same. */

@@ -2,9 +2,9 @@
 /*
  * The naive model's state (object_model.h), and its comparison with the daemon's.
  *
- * A word is predicted as a whole, generation and flags included. What a place's last word was when its
- * object became free bounds what comes next: the same generation with the same constructed state while
- * the slab lives, a later one without it in the slab's next life.
+ * A word is predicted as a whole, generation and flags included. What a place's last word was when
+ * its object became free bounds what comes next: the same generation with the same constructed
+ * state while the slab lives, a later one without it in the slab's next life.
  */
 #include "tests/model/object_model.h"
 
@@ -67,7 +67,8 @@ static void check_word(struct model *m, const struct object *o)
 {
 	uint64_t w = owner_load(o->word);
 
-	CHECK(m, w == o->w || m->between, "granule %u: %#" PRIx64 ", not %#" PRIx64, o->granule, w, o->w);
+	CHECK(m, w == o->w || m->between, "granule %u: %#" PRIx64 ", not %#" PRIx64, o->granule,
+	      w, o->w);
 }
 
 void model_set(struct model *m, struct object *o, uint64_t w)

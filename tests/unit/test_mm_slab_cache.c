@@ -187,8 +187,9 @@ START_TEST(a_cache_with_objects_out_does_not_end)
 }
 END_TEST
 
-/* Who is to end a cache looks how many objects are out, also while magazines are given back: one that
- * goes from a magazine to its slab is never counted twice, so that none that is out is overlooked. */
+/* Who is to end a cache looks how many objects are out, also while magazines are given back: what
+ * goes from a magazine to its slab is never counted twice, so that none that is out is overlooked.
+ */
 START_TEST(what_is_out_is_not_overlooked_meanwhile)
 {
 	struct mm_request r = { .gfp = GFP_KERNEL };
