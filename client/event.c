@@ -36,11 +36,15 @@ static unsigned int event_victim(struct kmm *k)
 	return 0;
 }
 
+/* Whoever runs callbacks is told: the program by its descriptor, else the keeper. */
 static void event_signal(struct kmm *k)
 {
 	uint64_t one = 1;
+	int fd = k->event_by_fd ? k->event_fd.fd : k->wake_fd.fd;
 
-	if (k->event_by_fd && write(k->event_fd.fd, &one, sizeof(one)) < 0)
+	if (fd < 0 || (!k->event_by_fd && keeper_is_self(k)))
+		return; /* the keeper delivers what it queued itself */
+	if (write(fd, &one, sizeof(one)) < 0)
 		return; /* EAGAIN: it is readable already */
 }
 

@@ -185,6 +185,8 @@ int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32
                   enum owner_kind kind, uint32_t rounds, uint64_t out[], uint32_t *n)
 {
 	kmm_v1_ExchangeRequest q = { .gfp = gfp, .order = x.order, .rounds = rounds };
+	uint32_t wanted = x.cache ? MAGAZINE_OF_OBJECTS | x.cache->id :
+	                            (uint32_t)page_class(x.order, gfp >> 3 & 3);
 
 	if (x.cache) {
 		q.cache = x.cache->id;
@@ -206,10 +208,14 @@ int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32
 		mag = &k->control.magazine[m];
 		h = magazine_load(mag);
 		count = magazine_count(h);
-		if (!magazine_is(h, MAGAZINE_OFFERED, k->id) ||
+		/* Withdrawn meanwhile, or that and offered again to another thread of the session,
+		 * which asked for something else: the tag makes the look and the exchange one.
+		 * relaxed: the header was read with acquire after it was written */
+		if (!magazine_is(h, MAGAZINE_OFFERED, k->id) || count > rounds ||
+		    atomic_load_explicit(&mag->kind, memory_order_relaxed) != wanted ||
 		    !magazine_cas(mag, &h, magazine_next(h, MAGAZINE_LOADED, k->id, count)))
-			continue; /* withdrawn meanwhile */
-		count = unload(k, x, m, count < rounds ? count : rounds, kind, out);
+			continue;
+		count = unload(k, x, m, count, kind, out);
 		spare_push(k, m);
 		if (count > 0) {
 			*n = count;

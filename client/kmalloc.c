@@ -243,7 +243,7 @@ static int bytes_resize(struct kmm *k, const void *p, size_t size, kmm_gfp_t gfp
 	w = owner_load(t.word);
 	if (!owner_is(w, OWNER_HELD, k->id))
 		return thing_not_mine(k, &t, w, true);
-	r = section_map(k, t.pfn); /* what is ours need not have been touched here; HighMem cannot */
+	r = section_map(k, t.pfn); /* ours, but perhaps never touched here; HighMem cannot be */
 	if (r < 0)
 		return r;
 	old = thing_bytes(&t);

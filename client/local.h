@@ -192,6 +192,17 @@ struct thread_cache *thread_cache_find(struct kmm *k);
 void thread_cache_detach(struct kmm *k);
 /* Calls fn for all threads' caches of k; process_lock is held. */
 void thread_cache_each(struct kmm *k, void (*fn)(struct thread_cache *tc, void *arg), void *arg);
+/* While a function uses one over calls that may ask for it again; NULL: nothing. */
+static inline void thread_cache_pin(struct thread_cache *tc)
+{
+	if (tc)
+		tc->pins++;
+}
+static inline void thread_cache_unpin(struct thread_cache *tc)
+{
+	if (tc)
+		tc->pins--;
+}
 /* Memory that lives as long as the cache, zeroed, aligned to 64; NULL: none. */
 void *thread_cache_memory(struct thread_cache *tc, size_t size);
 /* Frees the calling thread's caches of no session. */

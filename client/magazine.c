@@ -414,7 +414,7 @@ int local_refill(struct kmm *k, struct thread_cache *tc, struct local_class *lc,
 		want = (uint32_t)(tc->room / lc->bytes);
 	if (want < 2)
 		return -EAGAIN;
-	tc->pins++; /* a constructor may do anything */
+	thread_cache_pin(tc); /* a constructor may do anything */
 	while (!have && r == 0) { /* again when all was collected at once */
 		r = lc->kind->take(k, class_exchange(lc), gfp, how, want, out, &n);
 		while (r == 0 && !have && n > 0) {
@@ -427,7 +427,7 @@ int local_refill(struct kmm *k, struct thread_cache *tc, struct local_class *lc,
 		if (n > 0)
 			lc->kind->give(k, class_exchange(lc), out, n, false);
 	}
-	tc->pins--;
+	thread_cache_unpin(tc);
 	thread_cache_report(k, tc);
 	return r;
 }
@@ -487,7 +487,10 @@ void local_keep_many(struct kmm *k, struct thread_cache *tc, struct local_class 
 	n = class_fill(tc, lc, r, n);
 	if (n == 0)
 		return;
-	class_missed(k, tc, lc);
+	if (n <= lc->size) /* a whole magazine goes, not these few */
+		class_overflow(k, tc, lc);
+	else
+		class_missed(k, tc, lc);
 	n = class_fill(tc, lc, r, n);
 	if (n > 0)
 		lc->kind->give(k, class_exchange(lc), r, n, false);

@@ -179,45 +179,87 @@ size_t kmm_cache_alloc_bulk(struct kmm_cache *c, kmm_gfp_t gfp, size_t n, void *
 /*
  * Proves that all n are objects of the cache that this session holds, and writes them behind the
  * loaded magazine's top meanwhile: only the count makes them part of it.
- *
- * Where objects fill their slabs (`even`), which is a constant in each of the two copies of this.
  */
 static inline __attribute__((always_inline)) bool
 objects_prove(const struct thread_cache *tc, const struct local_objects *o, size_t n,
-              void *const p[], uint64_t out[], bool even)
+              void *const p[], uint64_t out[])
 {
 	const uintptr_t window = (uintptr_t)tc->window, size = tc->window_size;
 	const struct kmm_thread_1 *t = (const void *)tc;
 	const struct kmm_class_1 *class = (const void *)o;
-	const page_desc_t *const desc = tc->desc;
-	const owner_word_t *const word = tc->object_word;
-	const uint64_t held = tc->held, tag = o->tag, low = o->low;
-	const uint32_t mask = o->slab_mask;
-	const unsigned int shift = o->shift;
 	size_t i;
 
 	for (i = 0; i < n; i++) {
 		uintptr_t at = (uintptr_t)p[i] - window;
-		uint32_t index;
-		uint64_t d, w;
+		uint64_t d;
 
 		out[i] = (uintptr_t)p[i];
 		if (unlikely(at >= size))
 			return false;
-		d = atomic_load_explicit(&desc[at >> FRAME_SHIFT], memory_order_relaxed);
-		if (!even) {
-			if (unlikely(!kmm_is_mine_1(t, class, d, at)))
-				return false;
-			continue;
-		}
-		if (unlikely(d << LOCAL_TAG_SHIFT != tag || (at & low) != 0))
-			return false;
-		index = page_desc_first_word(d) + (((uint32_t)at & mask) >> shift);
-		w = atomic_load_explicit(&word[index], memory_order_relaxed);
-		if (unlikely((w & KMM_WORD_MASK_1) != held))
+		d = atomic_load_explicit(&tc->desc[at >> FRAME_SHIFT], memory_order_relaxed);
+		if (unlikely(!kmm_is_mine_1(t, class, d, at)))
 			return false;
 	}
 	return true;
+}
+
+/* What a word has that it would not have if the session held the object, and nobody else. */
+static inline __attribute__((always_inline)) uint64_t word_against(const owner_word_t *word,
+                                                                   uint64_t held)
+{
+	return held ^ atomic_load_explicit(word, memory_order_relaxed);
+}
+
+/*
+ * The same where objects fill their slabs: what speaks against one is gathered, and looked at in the
+ * end; what objects of one slab have in common, once for those that follow each other. The mask is
+ * all ones, so that the offsets of four are within the slab when what they are together is.
+ */
+static inline __attribute__((always_inline)) bool
+objects_prove_even(const struct thread_cache *tc, const struct local_objects *o, size_t n,
+                   void *const p[], uint64_t out[])
+{
+	const uintptr_t window = (uintptr_t)tc->window, size = tc->window_size;
+	const uintptr_t mask = o->slab_mask;
+	const unsigned int shift = o->shift;
+	const uint64_t held = tc->held;
+	uint64_t low = 0, against = 0;
+	size_t i = 0;
+
+	while (i < n) {
+		const uintptr_t at = (uintptr_t)p[i] - window;
+		const uintptr_t slab = (uintptr_t)p[i] - (at & mask);
+		const owner_word_t *word;
+		uint64_t d;
+
+		if (unlikely(at >= size))
+			return false;
+		d = atomic_load_explicit(&tc->desc[at >> FRAME_SHIFT], memory_order_relaxed);
+		if (unlikely(d << LOCAL_TAG_SHIFT != o->tag))
+			return false;
+		word = tc->object_word + page_desc_first_word(d);
+		__asm__("" : "+r"(word)); /* one sum for all */
+		for (; n - i >= 4; i += 4) {
+			const uintptr_t a = (uintptr_t)p[i] - slab, b = (uintptr_t)p[i + 1] - slab;
+			const uintptr_t c = (uintptr_t)p[i + 2] - slab;
+			const uintptr_t e = (uintptr_t)p[i + 3] - slab;
+
+			if (unlikely((a | b | c | e) > mask))
+				break;
+			low |= a | b | c | e;
+			against |= word_against(&word[a >> shift], held) |
+			           word_against(&word[b >> shift], held) |
+			           word_against(&word[c >> shift], held) |
+			           word_against(&word[e >> shift], held);
+			memcpy(out + i, p + i, 4 * sizeof(p[0]));
+		}
+		for (; i < n && (uintptr_t)p[i] - slab <= mask; i++) {
+			low |= (uintptr_t)p[i] - slab;
+			against |= word_against(&word[((uintptr_t)p[i] - slab) >> shift], held);
+			out[i] = (uintptr_t)p[i];
+		}
+	}
+	return ((low & o->low) | (against & KMM_WORD_MASK_1)) == 0;
 }
 
 /* -EAGAIN: there is no place; -EINVAL: not all are ours, the slow path finds out why. */
@@ -232,8 +274,8 @@ static int bulk_push(struct thread_cache *tc, struct local_objects *o, const str
 	           n <= lc->size - lc->loaded_n)) {
 		uint64_t *top = lc->loaded + lc->loaded_n;
 
-		if (likely(o->low == SIZE_MAX ? objects_prove(tc, o, n, p, top, false)
-		                              : objects_prove(tc, o, n, p, top, true))) {
+		if (likely(o->low == SIZE_MAX ? objects_prove(tc, o, n, p, top)
+		                              : objects_prove_even(tc, o, n, p, top))) {
 			lc->loaded_n += (uint32_t)n;
 			r = 0;
 		} else {

@@ -31,17 +31,18 @@ static void gate_open(struct kmm *k, struct thread_cache *tc, struct local_objec
 	return; /* it knows nothing of membarrier: all goes by local_enter() */
 #endif
 	local_enter(tc);
-	/* Looked at inside: whoever closes gates changes these before. */
+	/* Looked at inside: whoever seizes for one of these changes it before. */
 	if (o->class.size > 0 && o->class.kind == &local_held && !c->debug && !pressure(k) &&
-	    atomic_load_explicit(&c->references, memory_order_acquire) > 0)
+	    atomic_load_explicit(&c->references, memory_order_acquire) > 0 && o->life == c->life)
 		atomic_store_explicit(&o->class.gate, c, memory_order_relaxed);
-	local_leave(tc);
-	/* seq_cst: the gate is stored before the state is read; who ends the session does both the
-	 * other way round */
+	/* seq_cst: the gate is stored before `seized` and the state are read; who seizes, or ends
+	 * the session, stores those before he closes the gate: one of the two sees the other's. */
 	atomic_thread_fence(memory_order_seq_cst);
 	state = session_state(k);
-	if (state == SESSION_LOST || state == SESSION_CLOSING)
+	if (atomic_load_explicit(&tc->seized, memory_order_relaxed) || state == SESSION_LOST ||
+	    state == SESSION_CLOSING)
 		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
+	local_leave(tc);
 }
 
 static void objects_copy(struct local_objects *o, struct kmm_cache *c, uint64_t life)
@@ -318,6 +319,17 @@ static uint32_t gfp_asked(kmm_gfp_t gfp)
 	               KMM_GFP_RECLAIMABLE);
 }
 
+/* What was marked while it was cached, and is HELD now, came without object_prepare(). */
+static int object_reach(struct kmm *k, struct kmm_cache *c, const struct local_objects *o, void *p)
+{
+	uint32_t pfn = (uint32_t)((size_t)((uint8_t *)p - k->window) >> FRAME_SHIFT);
+	int r = o->class.kind == &local_marked ? section_map(k, pfn) : 0;
+
+	if (r < 0)
+		give_back(k, c, p);
+	return r;
+}
+
 /* HELD by us, not yet looked at by debug.c. */
 static int object_take(struct kmm *k, struct thread_cache *tc, struct kmm_cache *c, kmm_gfp_t gfp,
                        struct call_how *how, void **p)
@@ -329,12 +341,8 @@ static int object_take(struct kmm *k, struct thread_cache *tc, struct kmm_cache 
 	uint64_t round;
 	int r = -EAGAIN;
 
-	if (o && local_take(tc, &o->class, &round)) {
-		*p = (void *)(uintptr_t)round;
-		return o->class.kind == &local_marked ? section_map(k, (uint32_t)(((uint8_t *)*p -
-		                                                 k->window) >> FRAME_SHIFT))
-		                                      : 0;
-	}
+	if (o && local_take(tc, &o->class, &round))
+		return object_reach(k, c, o, *p = (void *)(uintptr_t)round);
 	if (gfp & KMM_GFP_LOCAL)
 		return error_set(ENOMEM, "this thread caches no object of %s", c->view->name);
 	how->flags |= CALL_CANCELLABLE;
@@ -347,7 +355,7 @@ static int object_take(struct kmm *k, struct thread_cache *tc, struct kmm_cache 
 		if (r == -EAGAIN)
 			error_text_put(text);
 		if (r == 0)
-			*p = (void *)(uintptr_t)round;
+			return object_reach(k, c, o, *p = (void *)(uintptr_t)round);
 	}
 	if (r == -EAGAIN) /* not worth a magazine, or none is free */
 		r = alloc_one(k, c, ask, how, p);
@@ -474,12 +482,14 @@ static int object_alloc_bulk(struct kmm_cache *c, kmm_gfp_t gfp, size_t n, void 
 		return r;
 	how = call_begin(k, CALL_CANCELLABLE | (gfp & KMM_GFP_DIRECT_RECLAIM ? 0 : CALL_NOWAIT));
 	tc = thread_cache_get(k);
+	thread_cache_pin(tc); /* a constructor may do anything */
 	while (*done < n && r == 0) {
 		r = bulk_some(k, tc, c, gfp, &how, n - *done, p + *done, &got);
 		*done += got;
 		gfp &= ~KMM_GFP_DIRECT_RECLAIM; /* the first is waited for, no more */
 		how.flags |= CALL_NOWAIT;
 	}
+	thread_cache_unpin(tc);
 	return r;
 }
 
@@ -633,6 +643,7 @@ static int bulk_free_some(struct kmm *k, struct kmm_cache *c, size_t n, void *co
 
 	if (o)
 		local_class_want(k, tc, &o->class, 2 * n);
+	thread_cache_pin(tc); /* object_free() asks for it, too: the session may be lost by then */
 	for (i = 0; i < n; i++) {
 		struct thing t;
 		uint64_t w;
@@ -651,6 +662,7 @@ static int bulk_free_some(struct kmm *k, struct kmm_cache *c, size_t n, void *co
 	}
 	if (many > 0)
 		local_keep_many(k, tc, &o->class, r, many);
+	thread_cache_unpin(tc);
 	return rc;
 }
 

@@ -6,7 +6,7 @@
  *
  *     owner                               who seizes
  *     -----                               ----------
- *     busy = 1                            seized = 1, gate = NULL
+ *     busy = 1                            seized = 1, then gate = NULL
  *     gate open? pop or push              membarrier
  *     busy = 0                            wait until busy is 0; the magazines are ours
  *                                         seized = 0
@@ -15,7 +15,8 @@
  * busy was stored before it, then it is seen and waited for, or the owner looks at the gate after
  * it and finds it closed. A closed gate leads to the slow path, which takes the magazines by
  * local_enter: busy, a full barrier, and then it waits as long as `seized` is set. Gates are opened
- * again only by the owner, in its slow path, after it has looked at why they may have been closed.
+ * again only by the owner, in its slow path, after it has looked at why they may have been closed;
+ * then it looks at `seized` once more, because the gate may have been closed in between.
  *
  * An owner that is busy for long (it was preempted), or a kernel without membarrier: the thread is
  * asked to give its objects back at its next call, which the closed gates lead to the slow path.
@@ -98,13 +99,17 @@ static void seize_begin(struct thread_cache *tc, void *arg)
 	for (o = atomic_load_explicit(&tc->objects, memory_order_acquire); o; o = o->next) {
 		if (s->only && o->id != s->only->id)
 			continue;
+		if (!any) {
+			atomic_store_explicit(&tc->seized, 1, memory_order_relaxed);
+			/* seq_cst: before the gates; pairs with the one in gate_open */
+			atomic_thread_fence(memory_order_seq_cst);
+		}
+		any = true;
 		/* relaxed: ordered by the barrier */
 		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
-		any = true;
 	}
 	if (!any)
 		return;
-	atomic_store_explicit(&tc->seized, 1, memory_order_relaxed);
 	tc->seize_next = s->first;
 	s->first = tc;
 }

@@ -327,7 +327,7 @@ static struct kmm *session_new(void)
 {
 	struct kmm *k = calloc(1, sizeof(*k));
 	pthread_mutex_t *locks[] = { &k->section_lock, &k->magazine_lock, &k->hold_lock,
-		                     &k->event_lock };
+		                     &k->event_lock, &k->cache_lock, &k->seize_lock };
 	size_t i;
 
 	if (!k)

@@ -325,6 +325,8 @@ static void cache_detach(struct thread_cache *tc, void *arg)
 
 void thread_cache_detach(struct kmm *k)
 {
+	/* seq_cst: the state was stored before the gates are; pairs with the one in gate_open */
+	atomic_thread_fence(memory_order_seq_cst);
 	pthread_mutex_lock(&process_lock);
 	thread_cache_each(k, cache_detach, NULL);
 	pthread_mutex_unlock(&process_lock);

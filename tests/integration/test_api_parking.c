@@ -132,6 +132,7 @@ START_TEST(deadline_passes)
 	ck_assert_int_eq(daemon_session_number(&d, poor.session, "parked"), 0);
 	/* nothing was granted behind it */
 	ck_assert_int_eq(daemon_session_number(&d, poor.session, "granted"), 0);
+	ck_assert_int_eq(peer_do(&poor, PEER_TIMEOUT, 0, 0, 0), 0);
 	ck_assert_int_eq(peer_do(&rich, PEER_RELEASE, 4, 0, 0), 0);
 	ck_assert_int_ge(peer_do(&poor, PEER_ALLOC, KMM_GFP_KERNEL, order, 0), 0);
 }

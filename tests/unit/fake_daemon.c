@@ -263,6 +263,7 @@ static int exchange(const kmm_v1_ExchangeRequest *q, kmm_v1_ExchangeReply *p)
 	}
 	if (i == 0)
 		return error_set(ENOMEM, "no memory");
+	atomic_store(&fake.k.control.magazine[m].kind, OBJECTS_KIND | q->cache);
 	header_set(m, MAGAZINE_OFFERED, FAKE_ME, i);
 	p->rounds = i;
 	return 0;

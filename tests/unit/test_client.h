@@ -261,8 +261,9 @@ static void world_setup(void)
 	}
 	pthread_mutex_init(&k.hold_lock, NULL);
 	pthread_cond_init(&k.hold_done, NULL);
-	tc = calloc(1, sizeof(*tc));
+	tc = aligned_alloc(_Alignof(struct thread_cache), sizeof(*tc));
 	ck_assert_ptr_nonnull(tc);
+	memset(tc, 0, sizeof(*tc));
 	tc->id = ME;
 	kmm_thread_1 = (struct kmm_thread_1 *)(void *)tc;
 }

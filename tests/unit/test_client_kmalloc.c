@@ -308,8 +308,8 @@ START_TEST(a_resize_that_moves)
 }
 END_TEST
 
-/* A block of HighMem is ours but has no bytes; what was sent to us may lie in a section that we never
- * mapped. */
+/* A block of HighMem is ours but has no bytes; what was sent to us may lie in a section that was
+ * never mapped here. */
 START_TEST(a_resize_of_what_is_out_of_reach)
 {
 	uint8_t *p = kmalloc_slow(&k, 9000, KMM_GFP_KERNEL), *q;

@@ -393,6 +393,86 @@ START_TEST(bulk_is_all_or_nothing)
 }
 END_TEST
 
+/* What a thread's magazines of a cache hold. */
+static uint32_t cached(struct kmm_cache *c)
+{
+	struct local_class *lc = &thread_cache_find(K)->object[c->id].class;
+
+	return lc->loaded_n + lc->previous_n;
+}
+
+/* Where the thread's magazines have room: a wrong one at any place among those of one slab and of
+ * several, and nothing is freed; else all are, without a call. */
+START_TEST(small_bulks_are_all_or_nothing)
+{
+	struct kmm_cache *c = _i % 2 ? c72 : c64, *other = _i % 2 ? c64 : c72;
+	enum { N = 37 };
+	void *p[N], *back[N], *stranger = alloc(other);
+	uint32_t i, j, before;
+	unsigned int calls;
+
+	ck_assert_uint_eq(kmm_cache_alloc_bulk(c, KMM_GFP_KERNEL, 4 * N, held), 4 * N);
+	ck_assert_int_eq(kmm_cache_free_bulk(c, 4 * N, held), 0);
+	ck_assert_uint_eq(kmm_cache_alloc_bulk(c, KMM_GFP_KERNEL, MANY, held), MANY);
+	/* neighbours, from many slabs, by turns from two */
+	for (i = 0; i < N; i++)
+		p[i] = held[_i < 2 ? i : _i < 4 ? i * 80 : i % 2 * 1500 + i];
+	before = cached(c);
+	for (i = 0; i < N; i++) {
+		uint8_t *right = p[i];
+		owner_word_t *word = fake_word(right);
+		uint64_t w = owner_load(word);
+		void *const wrong[] = { NULL, right + 8, right - 8, stranger, K->window - 64,
+			                K->window + K->window_size, K->window + 4096 };
+
+		for (j = 0; j < sizeof(wrong) / sizeof(wrong[0]); j++) {
+			p[i] = wrong[j];
+			ck_assert_int_lt(kmm_cache_free_bulk(c, N, p), 0);
+			ck_assert_uint_eq(cached(c), before);
+		}
+		p[i] = right;
+		owner_store(word, owner_moved(w, OWNER_HELD, FAKE_OTHER));
+		ck_assert_int_eq(kmm_cache_free_bulk(c, N, p), -EPERM);
+		owner_store(word, owner_moved(w, OWNER_RETURNED, FAKE_ME));
+		ck_assert_int_eq(kmm_cache_free_bulk(c, N, p), -ENOENT);
+		owner_store(word, w);
+		ck_assert_uint_eq(cached(c), before);
+	}
+	calls = fake.exchanges + fake.allocs + fake.frees;
+	ck_assert_int_eq(kmm_cache_free_bulk(c, N, p), 0);
+	ck_assert_uint_eq(cached(c), before + N);
+	ck_assert_uint_eq(kmm_cache_alloc_bulk(c, KMM_GFP_KERNEL, N, back), N);
+	ck_assert_mem_eq(back, p, sizeof(p));
+	ck_assert_uint_eq(fake.exchanges + fake.allocs + fake.frees, calls);
+	for (i = 0; i < N; i++)
+		ck_assert(is(p[i], OWNER_HELD));
+}
+END_TEST
+
+/* Few at a time make no more exchanges than magazines are filled. */
+START_TEST(small_bulks_go_by_whole_magazines)
+{
+	uint32_t i;
+
+	for (i = 0; i < MANY; i++)
+		held[i] = alloc(c64);
+	kmm_cache_shrink(c64); /* magazines of some size, empty */
+	fake.exchanges = fake.gives = fake.frees = 0;
+	for (i = 0; i < MANY; i += 8)
+		ck_assert_int_eq(kmm_cache_free_bulk(c64, 8, held + i), 0);
+	ck_assert_uint_le(fake.gives, MANY / 64);
+	ck_assert_uint_eq(fake.frees, 0);
+	kmm_cache_shrink(c64);
+	ck_assert_uint_eq(fake_out(C64), 0);
+	fake.exchanges = fake.allocs = 0;
+	for (i = 0; i < MANY; i += 8)
+		ck_assert_uint_eq(kmm_cache_alloc_bulk(c64, KMM_GFP_KERNEL, 8, held + i), 8);
+	ck_assert_uint_le(fake.exchanges, MANY / 64);
+	ck_assert_uint_eq(fake.allocs, 0);
+	ck_assert_uint_eq(fake.events, 0);
+}
+END_TEST
+
 /* Memory is short: nothing is cached. */
 START_TEST(under_pressure_one_by_one)
 {
@@ -483,6 +563,7 @@ START_TEST(destroyed_and_created_again)
 	/* another cache gets the id */
 	K->control.cache[C64].life = 0;
 	K->control.desc[16] = 0;
+	free(fake.cache[C64].free);
 	fake_cache_make(C64, "later", 100, 128, 1, 0, false);
 	fake.cache[C64].nr_free = fake.cache[C64].total = 0;
 	c64 = fake_cache(C64, NULL);
@@ -586,6 +667,8 @@ int main(void)
 	tcase_add_test(t, marked_objects_can_be_collected);
 	tcase_add_test(t, freed_without_opening);
 	tcase_add_loop_test(t, bulk_is_all_or_nothing, 0, CACHES);
+	tcase_add_loop_test(t, small_bulks_are_all_or_nothing, 0, 6);
+	tcase_add_test(t, small_bulks_go_by_whole_magazines);
 	tcase_add_loop_test(t, under_pressure_one_by_one, 0, CACHES);
 	tcase_add_loop_test(t, without_magazines_one_by_one, 0, CACHES);
 	tcase_add_loop_test(t, away, 0, CACHES);

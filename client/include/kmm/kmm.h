@@ -334,7 +334,8 @@ void *kmm_krealloc(struct kmm *k, const void *p, size_t size, kmm_gfp_t gfp);
  * Frees an object of any cache, or a page block by its first byte. NULL: 0. Refused, with nothing
  * changed: -EPERM not this session's, -ESTALE adopted by another, -EINVAL no object's first byte,
  * -ENOENT not live. A second free is noticed here in caches with KMM_SLAB_CONSISTENCY_CHECKS and
- * for blocks; elsewhere at the latest when the thread's magazine leaves it (KMM_EVENT_BAD_FREE).
+ * for blocks; elsewhere at the latest when the thread's magazine leaves it (KMM_EVENT_BAD_FREE),
+ * and until then the thread may be handed the object twice, as by any malloc.
  * -EFAULT: freed, but its red zone had been written over.
  */
 int kmm_kfree(struct kmm *k, const void *p);
