@@ -116,7 +116,7 @@ void charge_inherit(struct domain *d, pfn_t pfn, const struct mm_block *b, uint3
 const char *charge_text(const struct session *s, uint32_t order)
 {
 	return grant_text("the session holds %" PRId64 " of the %" PRIu64 " pages it may; %u more "
-	                  "are asked for: free some, or raise pages_max",
+	                  "are asked for: free some, or raise pages in [limits] of the configuration",
 	                  atomic_load_explicit(&s->charge, memory_order_relaxed) +
 	                          object_frames(s),
 	                  s->pages_max, 1u << order);
@@ -173,7 +173,7 @@ const char *charge_text_objects(const struct session *s, uint32_t stride)
 {
 	return grant_text("the session holds %" PRId64 " of the %" PRIu64 " pages it may, %" PRId64
 	                  " of them as objects; one of %u bytes more is asked for: free some, or "
-	                  "raise pages_max",
+	                  "raise pages in [limits] of the configuration",
 	                  atomic_load_explicit(&s->charge, memory_order_relaxed) +
 	                          object_frames(s),
 	                  s->pages_max, object_frames(s), stride);

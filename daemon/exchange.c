@@ -400,18 +400,34 @@ void exchange_withdraw(struct domain *d, struct session *s, uint32_t cpu, magazi
 		exchange_give(d, s, cpu, m, &accepted, &listed);
 }
 
+static uint64_t drain(struct domain *d, uint32_t cpu, unsigned int class, uint32_t most)
+{
+	uint64_t freed = 0;
+	uint32_t listed;
+	magazine_id_t m;
+
+	for (; most && depot_take_full(d->depot, class, &m, &listed); most--) {
+		freed += exchange_empty_full(d, cpu, m, class, listed);
+		depot_put_empty(d->depot, m);
+	}
+	return freed;
+}
+
+uint64_t exchange_drain_class(struct domain *d, uint32_t cpu, unsigned int class)
+{
+	struct depot_count n;
+
+	depot_count(d->depot, class, &n);
+	return drain(d, cpu, class, n.full);
+}
+
 uint64_t exchange_drain(struct domain *d, uint32_t cpu)
 {
 	uint64_t frames = 0;
 	unsigned int class;
-	uint32_t listed;
-	magazine_id_t m;
 
 	for (class = 0; class < depot_classes(d->depot); class++)
-		while (depot_take_full(d->depot, class, &m, &listed)) {
-			frames += exchange_empty_full(d, cpu, m, class, listed);
-			depot_put_empty(d->depot, m);
-		}
+		frames += exchange_drain_class(d, cpu, class);
 	return frames;
 }
 
@@ -419,14 +435,8 @@ uint64_t exchange_trim(struct domain *d, uint32_t cpu)
 {
 	uint64_t frames = 0;
 	unsigned int class;
-	uint32_t surplus, listed;
-	magazine_id_t m;
 
 	for (class = 0; class < depot_classes(d->depot); class++)
-		for (surplus = depot_trim(d->depot, class);
-		     surplus && depot_take_full(d->depot, class, &m, &listed); surplus--) {
-			frames += exchange_empty_full(d, cpu, m, class, listed);
-			depot_put_empty(d->depot, m);
-		}
+		frames += drain(d, cpu, class, depot_trim(d->depot, class));
 	return frames;
 }

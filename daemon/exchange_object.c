@@ -21,6 +21,8 @@
 
 #define ROUNDS_MAX MAGAZINE_ROUNDS_MAX
 #define FETCH_AHEAD 16u /* words */
+#define TAKE_BYTES_MAX (UINT32_C(16) << 20) /* one exchange: what making the slabs may cost */
+#define TAKE_TRIES_MAX 8u /* magazines of the depot that turn out to be worth nothing */
 
 /* The rounds of a magazine that are believed. */
 struct rounds {
@@ -176,17 +178,15 @@ uint64_t exchange_empty_objects(struct domain *d, uint32_t cpu, magazine_id_t m,
 uint64_t exchange_drain_cache(struct domain *d, struct cache *c, uint32_t cpu)
 {
 	uint64_t objects = 0;
-	uint32_t node, listed;
-	magazine_id_t m;
+	struct depot_count n;
+	uint32_t node;
 
 	for (node = 0; node < depot_nodes(d->depot); node++) {
 		unsigned int class = depot_class_objects(d->depot, c->id, node);
 
-		while (depot_take_full(d->depot, class, &m, &listed)) {
-			exchange_empty_objects(d, cpu, m, listed);
-			depot_put_empty(d->depot, m);
-			objects += listed;
-		}
+		depot_count(d->depot, class, &n);
+		exchange_drain_class(d, cpu, class);
+		objects += n.rounds;
 	}
 	return objects;
 }
@@ -237,10 +237,11 @@ static uint32_t take_from_class(const struct taking *k, uint32_t node, magazine_
 {
 	struct domain *d = k->c->d;
 	unsigned int class = depot_class_objects(d->depot, k->c->id, node);
-	uint32_t listed, n;
+	uint32_t listed, n, tries;
 	magazine_id_t m;
 
-	while (depot_take_full(d->depot, class, &m, &listed)) {
+	for (tries = 0; tries < TAKE_TRIES_MAX && depot_take_full(d->depot, class, &m, &listed);
+	     tries++) {
 		atomic_fetch_add_explicit(&k->s->magazines, 1, memory_order_relaxed);
 		n = take_rounds(k, m, listed);
 		if (n) {
@@ -308,11 +309,13 @@ static int taking_init(struct taking *k, struct cache *c, struct session *s, uin
                        const char **why)
 {
 	uint32_t max = atomic_load_explicit(&c->rounds_max, memory_order_relaxed);
+	uint32_t stride = kmem_cache_geometry(c->slab)->stride, most = TAKE_BYTES_MAX / stride;
 
+	most = most < 1 ? 1 : most < ROUNDS_MAX ? most : ROUNDS_MAX;
 	*k = (struct taking){ .c = c,
 		              .s = s,
-		              .stride = kmem_cache_geometry(c->slab)->stride,
-		              .want = rounds < ROUNDS_MAX ? rounds : ROUNDS_MAX,
+		              .stride = stride,
+		              .want = rounds < most ? rounds : most,
 		              .constructed = constructed };
 	/* relaxed: for reports */
 	atomic_fetch_add_explicit(&c->exchanges, 1, memory_order_relaxed);

@@ -39,6 +39,9 @@ void exchange_put_empty(struct domain *d, struct session *s, magazine_id_t m);
  * the magazine stays in our hands. Frames, rounded down. */
 uint64_t exchange_empty_full(struct domain *d, uint32_t cpu, magazine_id_t m, unsigned int class,
                              uint32_t listed);
+/* Empties the full magazines that the class has now: those that come meanwhile stay, so that who
+ * gives without end holds up nobody. Frames, rounded down. */
+uint64_t exchange_drain_class(struct domain *d, uint32_t cpu, unsigned int class);
 /* Rounds of whatever kind that name the magazine still are freed on behalf of s (NULL: nobody is
  * charged), one by one; how many. */
 uint32_t exchange_free_mixed(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,

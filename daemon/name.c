@@ -66,13 +66,20 @@ uint32_t name_find(const struct name_table *t, const char *name)
 	return i;
 }
 
-static uint32_t count(const struct name_table *t, uint32_t granule, uint64_t generation)
+/* Whether link i of a thing's chain is a name of it in that life. */
+static bool names(const struct name_table *t, uint32_t i, uint32_t granule, uint64_t generation)
 {
-	uint32_t i, n = 0;
+	return name_record_granule(t, i) == granule && t->record[i].generation == generation;
+}
 
-	for (i = *thing_bucket(t, granule); i != NAME_END; i = t->next_thing[i])
-		n += name_record_granule(t, i) == granule && t->record[i].generation == generation;
-	return n;
+/* Stops at the first: a thing may have all the names. */
+static bool any(const struct name_table *t, uint32_t granule, uint64_t generation)
+{
+	uint32_t i = *thing_bucket(t, granule);
+
+	while (i != NAME_END && !names(t, i, granule, generation))
+		i = t->next_thing[i];
+	return i != NAME_END;
 }
 
 /* ---- users: few, and looked at one by one ---- */
@@ -155,7 +162,7 @@ void name_remove_dead(struct name_table *t, uint32_t i)
 	uint64_t generation = t->record[i].generation;
 
 	remove_record(t, i);
-	if (!count(t, granule, generation))
+	if (!any(t, granule, generation))
 		holder_drop(t->d->holders, NAME_HOLDER, granule, generation);
 }
 
@@ -429,7 +436,7 @@ static int unpublish(struct name_table *t, const struct session *s, const char *
 		return 0;
 	}
 	remove_record(t, i);
-	if (count(t, granule, generation) ||
+	if (any(t, granule, generation) ||
 	    !holder_has(t->d->holders, NAME_HOLDER, granule, generation))
 		return 0;
 	return holder_remove(t->d->holders, NAME_HOLDER, granule, thing->word, &heir) ==
@@ -454,13 +461,16 @@ int name_unpublish(struct name_table *t, struct session *s, uint32_t cpu, const 
 uint32_t name_count(struct name_table *t, uint32_t granule, uint64_t generation)
 {
 	LOCK_SCOPED(&t->lock);
+	uint32_t i, n = 0;
 
-	return count(t, granule, generation);
+	for (i = *thing_bucket(t, granule); i != NAME_END; i = t->next_thing[i])
+		n += names(t, i, granule, generation);
+	return n;
 }
 
 bool name_has(const struct name_table *t, uint32_t granule, uint64_t generation)
 {
-	return t && count(t, granule, generation) > 0;
+	return t && any(t, granule, generation);
 }
 
 uint32_t name_total(struct name_table *t)

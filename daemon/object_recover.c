@@ -24,8 +24,9 @@ static void account(struct recovery *r, const struct slab_object *o, uint64_t w)
 	uint32_t id = owner_id(w);
 
 	r->objects_kept++;
+	/* bounded: a member that never stopped writing left a word that was not judged */
 	if (owner_kind(w) == OWNER_MAGAZINE)
-		id = r->lent[id];
+		id = id < r->d->control.geometry.magazines ? r->lent[id] : 0;
 	if (id < r->pool->nr_sessions)
 		r->d->object_bytes[id] += kmem_cache_geometry(o->cache)->stride;
 }

@@ -272,7 +272,10 @@ void object_recount(struct domain *d, struct session *s)
 		walk_session(d, s->id, note_other, &r);
 }
 
-/* Sums by session and cache: a hash of what there is. */
+/* Sums by session and cache: a hash of what there is. Words are what members make of them, so it is
+ * bounded: twice what 1,000 sessions make that use 1,000 caches each. */
+#define TALLY_MAX (UINT32_C(1) << 22)
+
 struct tally {
 	uint32_t session, cache; /* cache 0: unused */
 	struct object_count n;
@@ -300,7 +303,7 @@ static struct tally *tally_at(struct tally *t, size_t size, uint32_t session, ui
 static bool tally_grow(struct census *c)
 {
 	size_t size = c->size ? c->size * 2 : 256, i;
-	struct tally *t = calloc(size, sizeof(*t));
+	struct tally *t = size <= TALLY_MAX ? calloc(size, sizeof(*t)) : NULL;
 
 	if (!t)
 		return false;

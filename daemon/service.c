@@ -116,6 +116,11 @@ void service_job_submit(struct service_job *j, void (*work)(struct service_job *
 		service_job_done(j);
 		return;
 	}
+	service_job_resubmit(j, work);
+}
+
+void service_job_resubmit(struct service_job *j, void (*work)(struct service_job *))
+{
 	j->work = work;
 	j->job.run = job_run;
 	worker_submit_later(j->kmmd->worker, &j->job);

@@ -33,6 +33,8 @@ bool service_job_suspend(struct rpc_call *call, struct service_job *j,
                          void (*reply)(struct service_job *));
 /* After service_job_suspend(). */
 void service_job_submit(struct service_job *j, void (*work)(struct service_job *));
+/* The same when service_job_enter() was called for it before; from any thread. */
+void service_job_resubmit(struct service_job *j, void (*work)(struct service_job *));
 /* One more of the session's calls in the worker's queue; false: there are enough. Paired when it
  * leaves the queue. */
 bool service_job_enter(struct session *s);

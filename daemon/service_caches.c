@@ -212,17 +212,22 @@ static void shrink_cpu(struct reactor *r, void *arg)
 	cache_leave(c);
 }
 
-/* On the worker. */
-static void shrink_rest(void *arg)
+static void shrink_work(struct service_job *j)
 {
-	struct shrink_call *s = arg;
-	struct cache *c = cache_enter(s->job.kmmd->domain, s->id, s->life);
+	struct shrink_call *s = (struct shrink_call *)j;
+	struct cache *c = cache_enter(j->kmmd->domain, s->id, s->life);
 
 	if (c) {
 		shrink_count(s, cache_shrink(c));
 		cache_leave(c);
 	}
-	service_job_done(&s->job);
+	service_job_done(j);
+}
+
+/* On the worker, before all that clients asked for: it goes behind that. */
+static void shrink_rest(void *arg)
+{
+	service_job_resubmit(arg, shrink_work);
 }
 
 static void shrink_reply(struct service_job *j)
@@ -253,7 +258,12 @@ static void shrink(struct rpc_call *call, struct cache *c)
 	}
 	if (!service_job_suspend(call, &s->job, shrink_reply))
 		return;
-	if (reactor_broadcast(call->kmmd, shrink_cpu, shrink_rest, s) < 0) {
+	if (call->session && !service_job_enter(call->session)) {
+		service_pending_refuse(&s->job.pending, -EDQUOT, SERVICE_JOBS_TEXT);
+		free(s);
+	} else if (reactor_broadcast(call->kmmd, shrink_cpu, shrink_rest, s) < 0) {
+		if (call->session)
+			service_job_leave(call->session);
 		service_pending_refuse(&s->job.pending, -ENOMEM, NO_MEMORY_TEXT);
 		free(s);
 	}

@@ -17,7 +17,6 @@
 #include <string.h>
 
 #include "daemon/cache.h"
-#include "daemon/cache.h"
 #include "daemon/log.h"
 #include "daemon/session_private.h"
 #include "daemon/wait_queue.h"
@@ -166,7 +165,6 @@ void session_sweep_run(struct worker_job *job)
 	/* Those who were inside when it ended may have parked. */
 	wait_queue_cancel(d->waiters, s, -ECANCELED);
 	frames = grant_sweep(d, s);
-	cache_forget_session(d, s);
 	cache_forget_session(d, s);
 	memset(s->record->token, 0, sizeof(s->record->token));
 	/* release: the commit of the sweep; all that it freed is before it */

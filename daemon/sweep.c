@@ -23,9 +23,10 @@
 #include "daemon/exchange_private.h"
 #include "daemon/holder.h"
 
+#include <sched.h>
 #include <string.h>
 
-#define SWEEP_PASSES_MAX 3
+#define SWEEP_PASSES_MAX 256
 #define SWEEP_RACES_MAX 64 /* a member that scribbles without end spoils its own domain only */
 
 struct walk {
@@ -166,7 +167,9 @@ static void sweep_magazines(struct walk *k)
 
 	/* Another pass when depot_reap() had one in its hands: it takes it from the count or gives
 	 * it back. */
-	for (pass = 0; pass < SWEEP_PASSES_MAX; pass++)
+	for (pass = 0; pass < SWEEP_PASSES_MAX; pass++) {
+		if (pass)
+			sched_yield();
 		for (m.nr = 0; m.nr < depot_size(d->depot); m.nr++) {
 			if (!atomic_load_explicit(&k->s->magazines, memory_order_relaxed))
 				return;
@@ -174,6 +177,7 @@ static void sweep_magazines(struct walk *k)
 			    depot_claim(d->depot, m, k->s->id))
 				exchange_put_empty(d, k->s, m);
 		}
+	}
 }
 
 uint64_t grant_sweep(struct domain *d, struct session *s)

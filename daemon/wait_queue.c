@@ -13,8 +13,8 @@
  *       2       0   DMA      16                        then 16
  *
  * When a class fails it is out for this round, and with it every class of the same flags and a
- * larger order. So a round costs O(classes) for each request served plus O(classes) in all, however
- * many wait.
+ * larger order. The classes of a round are a heap by age, so it costs O(log classes) for each
+ * request served or class that fails plus O(classes) in all, however many wait.
  *
  * Requests for objects form a class for each cache: free objects serve none but these, so a request
  * for blocks that fails says nothing of them, nor they of it.
@@ -66,6 +66,8 @@ struct wait_queue {
 	uint64_t sequence;
 	uint32_t nr_active;
 	uint16_t active[WAIT_CLASSES];
+	uint32_t heap_n;             /* classes in the round, the oldest at the front */
+	uint16_t heap[WAIT_CLASSES];
 	struct wait_class class[WAIT_CLASSES];
 };
 
@@ -164,55 +166,87 @@ bool wait_queue_remove(struct wait_queue *q, struct waiter *w)
 	return true;
 }
 
-static struct wait_class *oldest_class(struct wait_queue *q)
+static uint64_t age(const struct wait_queue *q, uint32_t at)
 {
-	struct wait_class *best = NULL;
-	uint32_t i;
-
-	for (i = 0; i < q->nr_active; i++) {
-		struct wait_class *c = &q->class[q->active[i]];
-
-		if (!c->failed && (!best || c->first->sequence < best->first->sequence))
-			best = c;
-	}
-	return best;
+	return q->class[q->heap[at]].first->sequence;
 }
 
-static void fail_class(struct wait_queue *q, struct wait_class *failed)
+/* The class at that place of the heap may be too young for it: it sinks. */
+static void heap_sink(struct wait_queue *q, uint32_t at)
+{
+	for (;;) {
+		uint32_t child = 2 * at + 1;
+		uint16_t moved = q->heap[at];
+
+		if (child >= q->heap_n)
+			return;
+		if (child + 1 < q->heap_n && age(q, child + 1) < age(q, child))
+			child++;
+		if (age(q, at) <= age(q, child))
+			return;
+		q->heap[at] = q->heap[child];
+		q->heap[child] = moved;
+		at = child;
+	}
+}
+
+/* All classes take part in the round. */
+static void round_begin(struct wait_queue *q)
 {
 	uint32_t i;
 
-	failed->failed = true;
-	if (failed->cache)
-		return;
-
+	q->heap_n = q->nr_active;
 	for (i = 0; i < q->nr_active; i++) {
-		struct wait_class *c = &q->class[q->active[i]];
-
-		if (!c->cache && c->gfp == failed->gfp && c->node == failed->node &&
-		    c->order >= failed->order)
-			c->failed = true;
+		q->class[q->active[i]].failed = false;
+		q->heap[i] = q->active[i];
 	}
+	for (i = q->heap_n / 2; i-- > 0;)
+		heap_sink(q, i);
+}
+
+/* The oldest leaves the round. */
+static void round_drop(struct wait_queue *q)
+{
+	q->heap[0] = q->heap[--q->heap_n];
+	heap_sink(q, 0);
+}
+
+/* Those of the same flags and node stand side by side, by order (class_index). */
+static void fail_class(struct wait_queue *q, struct wait_class *failed)
+{
+	uint32_t order;
+
+	failed->failed = true;
+	for (order = failed->order + 1; !failed->cache && order < NR_PAGE_ORDERS; order++)
+		failed[order - failed->order].failed = true;
+	round_drop(q);
 }
 
 void wait_queue_kick(struct wait_queue *q)
 {
 	LOCK_SCOPED(&q->lock);
-	struct wait_class *c;
-	uint32_t i;
 
-	for (i = 0; i < q->nr_active; i++)
-		q->class[q->active[i]].failed = false;
-	while ((c = oldest_class(q))) {
+	round_begin(q);
+	while (q->heap_n) {
+		struct wait_class *c = &q->class[q->heap[0]];
 		struct waiter *w = c->first;
-		int result = w->try(w);
+		int result;
 
+		if (c->failed) {
+			round_drop(q);
+			continue;
+		}
+		result = w->try(w);
 		if (result == -ENOMEM) {
 			fail_class(q, c);
 			continue;
 		}
 		unlink_waiter(q, w);
 		w->wake(w, result);
+		if (c->first)
+			heap_sink(q, 0);
+		else
+			round_drop(q);
 	}
 }
 

@@ -6,8 +6,8 @@
  *     bench_scale death SOCKET KMMCTL LABEL
  *
  * all: makes the caches, fills them evenly with objects of 64 bytes, opens sessions (in processes
- * of SESSIONS_EACH) with four threads each that all allocate, and with all of that in place measures
- * kmmctl slabinfo, the restart of the daemon after SIGKILL, and the deaths. The daemon must be
+ * of SESSIONS_EACH) with four threads each that all allocate, and with all of that in place
+ * measures kmmctl slabinfo, the restart of the daemon after SIGKILL, and the deaths. The daemon must be
  * supervised. Before the end every object must still hold what was written to it.
  *
  * death: a process that holds so many objects is killed; the time until the last of them is free,

@@ -53,8 +53,8 @@ PEER_INLINE void *peer_use(void *p)
 	return p;
 }
 
-/* A row is measured in so many parts, of which the median counts: what a preemption costs is not the
- * allocator's. */
+/* A row is measured in so many parts, of which the median counts: what a preemption costs is not
+ * the allocator's. */
 #define PEER_PARTS 15
 
 struct peer_parts {

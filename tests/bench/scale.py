@@ -45,7 +45,8 @@ TARGETS = [
     ("death with 1000 objects: among all of it, to the same in an empty pool",
      lambda m: m["4x " + DEATH % 1000] / m["pool of 4 GiB, " + DEATH % 1000], 2),
     ("death with 100000 objects: pool of 4 GiB to one of 1 GiB",
-     lambda m: m["pool of 4 GiB, " + DEATH % 100000] / m["pool of 1 GiB, " + DEATH % 100000], NOISE),
+     lambda m: m["pool of 4 GiB, " + DEATH % 100000] / m["pool of 1 GiB, " + DEATH % 100000],
+     NOISE),
 ]
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Objects for the integration tests (objects.h): contents, places, and the daemon's account of them.
+ * Objects for the integration tests (objects.h): contents, places, the daemon's account of them.
  */
 #include <errno.h>
 #include <stdio.h>

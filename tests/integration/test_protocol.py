@@ -362,6 +362,23 @@ class Protocol(unittest.TestCase):
         self.refused(refused, RESOURCE_EXHAUSTED)
         self.end(c)
 
+    def test_more_work_for_the_worker_than_allowed(self):
+        """Many at once: some are done, the others are told to come later; nothing is lost."""
+        c = self.session()
+        cache = c.do("ALLOCATOR_OPEN_CACHE", field(1, "kmalloc-64")).fields
+        shrink = field(1, cache[1][0]) + field(2, cache[2][0])
+        c.send(b"".join(frame("ALLOCATOR_SHRINK_CACHE", shrink, call=3000 + i) for i in range(64)))
+        replies = [c.receive() for _ in range(64)]
+        self.assertEqual({r.call for r in replies}, set(range(3000, 3064)))
+        done = [r for r in replies if r.code == OK]
+        self.assertGreaterEqual(len(done), 4)
+        self.assertLess(len(done), 64)
+        for r in replies:
+            if r.code != OK:
+                self.refused(r, RESOURCE_EXHAUSTED)
+        self.assertEqual(c.do("ALLOCATOR_SHRINK_CACHE", shrink).code, OK)
+        self.end(c)
+
     def test_a_client_that_never_reads(self):
         deaf = self.session()
         deaf.socket.settimeout(1)

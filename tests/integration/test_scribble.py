@@ -3,8 +3,8 @@
 session records. The daemon serves on, believes only what its private state bears out, and fsck says
 what was found; what others have through the daemon's own memory stays as it is.
 
-The words are written through the descriptor that the supervisor keeps, which is the memory that each
-member of the domain maps. Peers (peer.c) are the clients that work meanwhile.
+The words are written through the descriptor that the supervisor keeps: the memory that each member
+of the domain maps. Peers (peer.c) are the clients that work meanwhile.
 """
 import os
 import random
@@ -267,7 +267,8 @@ class Scribble(unittest.TestCase):
                  (m.session_at, SESSION_SIZE * 16), (m.magazine_at, MAGAZINE_SIZE * 24),
                  (0, 8 * m.frames)]
         nonsense = [lambda: draw.getrandbits(64), lambda: 0, lambda: (1 << 64) - 1,
-                    lambda: draw.getrandbits(30) << 26 | draw.randrange(8) << 20 | draw.randrange(12)]
+                    lambda: draw.getrandbits(30) << 26 | draw.randrange(8) << 20 |
+                    draw.randrange(12)]
         while not stop.is_set():
             for _ in range(50):
                 start, size = draw.choice(parts)
@@ -310,7 +311,7 @@ class Scribble(unittest.TestCase):
         self.assertEqual(self.daemon.ctl("slabinfo")[0], 0)
 
     def test_the_daemon_starts_on_nonsense(self):
-        """Words of every kind where objects are out, and nobody watching: the next start decides."""
+        """Words of every kind where objects are out, nobody watching: the next start decides."""
         peer = Peer(self.daemon)
         self.assertEqual(peer.do(Peer.CREATE, 64, 0, 0, "left"), 0)
         self.assertEqual(peer.do(Peer.HOARD, 0, GFP_KERNEL, 2000), 2000)

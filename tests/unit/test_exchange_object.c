@@ -100,6 +100,51 @@ START_TEST(constructed_only)
 }
 END_TEST
 
+/* However many magazines of the depot have nothing that is wanted, one call looks at a few. */
+START_TEST(few_magazines_are_tried)
+{
+	struct session *s[4] = { a, td_session(&t, "c"), td_session(&t, "d"), td_session(&t, "e") };
+	magazine_id_t m[20];
+	const char *why;
+	uint32_t n, i, listed, left;
+
+	for (i = 0; i < 20; i++) {
+		m[i] = take_held(s[i % 4], 10);
+		td_load_objects(&t, s[i % 4], m[i], out, 10);
+	}
+	for (i = 0; i < 20; i++)
+		ck_assert_uint_eq(give(s[i % 4], m[i], &listed), 10);
+	ck_assert_uint_eq(in_depot(), 200);
+	ck_assert_int_eq(exchange_take_objects(c, b, 0, GFP_KERNEL, true, 10, m, &n, &why),
+	                 -ENOKEY);
+	left = (uint32_t)in_depot();
+	ck_assert_uint_lt(left, 200);
+	ck_assert_uint_gt(left, 100);
+	td_check(&t);
+	ck_assert_uint_eq(exchange_drain_cache(t.d, c, MM_CPU_NONE), left);
+	slab_shrink(c->slab, 0, 0);
+	check_all_free();
+}
+END_TEST
+
+/* Objects so large that a magazine of them would be more than one call may make. */
+START_TEST(large_objects_come_in_small_numbers)
+{
+	struct cache *large = td_cache(&t, a, "large", 512 * 1024, false);
+	const char *why;
+	magazine_id_t m;
+	uint32_t n = 0;
+
+	ck_assert_int_eq(exchange_take_objects(large, a, 0, GFP_KERNEL, false, 512, &m, &n, &why),
+	                 0);
+	ck_assert_uint_ge(n, 1);
+	ck_assert_uint_le(n, 32);
+	td_check(&t);
+	session_end(a);
+	check_all_free();
+}
+END_TEST
+
 START_TEST(kept_objects_stay_with_their_holders)
 {
 	magazine_id_t m = take_held(a, 10);
@@ -388,6 +433,8 @@ int main(void)
 	tcase_add_test(k, there_and_back);
 	tcase_add_test(k, whole_magazines);
 	tcase_add_test(k, constructed_only);
+	tcase_add_test(k, few_magazines_are_tried);
+	tcase_add_test(k, large_objects_come_in_small_numbers);
 	tcase_add_test(k, kept_objects_stay_with_their_holders);
 	tcase_add_test(k, quota);
 	tcase_add_test(k, no_memory);

@@ -184,6 +184,56 @@ START_TEST(much_at_once_serves_by_age)
 }
 END_TEST
 
+static int try_two_of_three(struct waiter *w)
+{
+	return w->cache % 3 ? 0 : -ENOMEM;
+}
+
+/* Many kinds at once: each that can be served is, the oldest first, and a kind that fails is asked
+ * once a round and stands in nobody's way. */
+START_TEST(many_caches_and_blocks_by_age)
+{
+	enum { CACHES = 500 };
+	static struct request object[2 * CACHES], block[2 * CACHES];
+	unsigned int i, last = 0, served = 0;
+
+	for (i = 0; i < 2 * CACHES; i++) {
+		/* each cache twice, in another order the second time */
+		uint32_t cache = 1 + (i < CACHES ? i : i * 7 % CACHES);
+
+		object[i] = (struct request){ .w = { .gfp = GFP_KERNEL,
+			                             .cache = cache,
+			                             .whose = &object,
+			                             .try = try_two_of_three,
+			                             .wake = wake } };
+		ck_assert_int_eq(wait_queue_add(q, &object[i].w), 0);
+		block[i] = (struct request){ .w = { .gfp = GFP_KERNEL,
+			                            .order = 1 + i % 3,
+			                            .whose = &block,
+			                            .try = try,
+			                            .wake = wake } };
+		ck_assert_int_eq(wait_queue_add(q, &block[i].w), 0);
+	}
+	give(0, 0);
+	for (i = 0; i < 2 * CACHES; i++) {
+		ck_assert_uint_eq(block[i].woken, 0);
+		ck_assert_int_eq(!object[i].woken, object[i].w.cache % 3 == 0);
+		if (!object[i].woken)
+			continue;
+		ck_assert_uint_gt(object[i].woken, last);
+		last = object[i].woken;
+		served++;
+	}
+	ck_assert_uint_eq(served, order_of_wake);
+	ck_assert_uint_eq(wait_queue_cancel(q, &object, -ECANCELED), 2 * CACHES - served);
+	last = order_of_wake;
+	give(UINT32_C(1) << 20, 0);
+	for (i = 0; i < 2 * CACHES; i++)
+		ck_assert_uint_eq(block[i].woken, last + i + 1);
+	ck_assert_uint_eq(wait_queue_waiting(q), 0);
+}
+END_TEST
+
 START_TEST(removing)
 {
 	struct request a, b, c;
@@ -360,6 +410,7 @@ int main(void)
 	tcase_add_test(c, overtaking);
 	tcase_add_test(c, this_node_only);
 	tcase_add_test(c, much_at_once_serves_by_age);
+	tcase_add_test(c, many_caches_and_blocks_by_age);
 	tcase_add_test(c, removing);
 	tcase_add_test(c, cancelling_one_owner);
 	tcase_add_test(c, failing);

@@ -125,8 +125,8 @@ static void put_malloc(void *p)
 	rte_free(p);
 }
 
-/* A heap in use: free elements between live ones. (From a fresh one each free joins the element with
- * the whole rest, page by page: four times the cost.) */
+/* A heap in use: free elements between live ones. (From a fresh one each free joins the element
+ * with the whole rest, page by page: four times the cost.) */
 static void prime(void)
 {
 	void *p[2 * PEER_BATCH];
