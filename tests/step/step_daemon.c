@@ -31,8 +31,9 @@
 #define CACHE "stepped"
 #define SIZE 128
 #define HELD 24        /* objects that the client keeps all the time */
-#define DEATHS 40ul    /* a phase */
+#define DEATHS 30ul    /* a phase */
 #define STEPS_MAX 20000000ul
+#define RECOVERY_STEPS 2100ul
 
 struct board {
 	_Atomic uint32_t ready, go, done, check;
@@ -394,10 +395,12 @@ static pid_t next_daemon(pid_t supervisor)
 	}
 }
 
-static bool recovery_death(struct test *t, unsigned long at, unsigned long *made)
+/* `at` instructions into the function; false: it was over before. */
+static bool recovery_death(struct test *t, const char *function, unsigned long at)
 {
 	struct step_thread m;
 	pid_t client = client_start(t, NULL), supervisor = t->d.pid, pid;
+	unsigned long made;
 	uint64_t end;
 	bool over = false;
 
@@ -407,9 +410,9 @@ static bool recovery_death(struct test *t, unsigned long at, unsigned long *made
 	must(kill(daemon_serving_pid(&t->d), SIGKILL) == 0);
 	pid = next_daemon(supervisor);
 	m = (struct step_thread){ .process = pid, .tid = pid };
-	step_thread_run_to(&m, "domain_recover");
+	step_thread_run_to(&m, function);
 	end = step_thread_return(&m);
-	for (*made = 0; *made < at && !over; ++*made) {
+	for (made = 0; made < at && !over; made++) {
 		must(step_thread_one(&m));
 		over = step_thread_at(&m) == end;
 	}
@@ -424,21 +427,26 @@ static bool recovery_death(struct test *t, unsigned long at, unsigned long *made
 	wait_until(atomic_load(&t->board->done));
 	atomic_store(&t->board->check, 1);
 	client_finish(client);
-	verify(t, "recovery", at);
+	verify(t, function, at);
 	return !over;
 }
 
+/* Taking over looks at all frames and tables, which is a million instructions: from the begin of each
+ * of its parts RECOVERY_STEPS are looked at, in a few places. */
 static void recovery_phase(struct test *t)
 {
-	unsigned long n, made, stride, at, deaths = t->deaths;
+	static const char *const part[] = { "domain_recover", "holder_recover",
+					    "slab_space_recover", "object_judge",
+					    "mm_domain_recover", "name_recover" };
+	unsigned long at, deaths = t->deaths, stride = step_all() ? 1 : RECOVERY_STEPS / 7,
+		      steps = step_all() ? STEPS_MAX : RECOVERY_STEPS;
+	unsigned i;
 
-	must(!recovery_death(t, STEPS_MAX, &n));
-	stride = stride_of(n);
-	for (at = 5 % stride; at < n; at += stride)
-		if (!recovery_death(t, at, &made))
-			break;
-	printf("%-10s %7lu instructions, killed %lu times, at every %lu\n", "recovery", n,
-	       t->deaths - deaths, stride);
+	for (i = 0; i < sizeof(part) / sizeof(part[0]); i++)
+		for (at = step_all() ? 0 : i * 13; at < steps; at += stride)
+			if (!recovery_death(t, part[i], at))
+				break;
+	printf("%-10s killed %lu times\n", "recovery", t->deaths - deaths);
 	fflush(stdout);
 }
 
