@@ -11,6 +11,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,6 +138,23 @@ bool observer_clean(struct observer *o)
 
 /* ---- clients ---- */
 
+/* The tracer and who is traced take turns, which is several times faster on one CPU than on two. */
+static void same_cpu(pid_t tid)
+{
+	cpu_set_t all, one;
+	int cpu = 0;
+
+	if (sched_getaffinity(0, sizeof(all), &all) < 0)
+		return;
+	while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &all))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	/* it works without, too */
+	if (sched_setaffinity(0, sizeof(one), &one) == 0 && tid)
+		(void)!sched_setaffinity(tid, sizeof(one), &one);
+}
+
 static int wait_for(pid_t pid)
 {
 	int status;
@@ -167,6 +185,7 @@ void step_client_start(struct step_client *c, step_body body, void *arg)
 	int status;
 
 	c->over = false;
+	same_cpu(0);
 	c->pid = fork();
 	must(c->pid >= 0);
 	if (c->pid == 0) {
@@ -259,6 +278,7 @@ void step_thread_seize(struct step_thread *t, pid_t process, const char *name)
 	must(ptrace(PTRACE_SEIZE, t->tid, NULL, NULL) == 0);
 	must(ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL) == 0);
 	must(WIFSTOPPED(wait_for(t->tid)));
+	same_cpu(t->tid);
 }
 
 /* ---- functions of kmmd ---- */

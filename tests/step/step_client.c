@@ -12,7 +12,7 @@
  *   - no object of the cache is out, and fsck has no finding.
  *
  * Calls that ask the daemon are thousands of instructions, most of them in the C library; of those
- * each STRIDE-th is taken, shifted with the scenario, unless KMM_TEST_ALL=1.
+ * LONG_DEATHS are taken, shifted with the scenario, unless KMM_TEST_ALL=1.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,6 +22,7 @@
 #include "tests/step/step.h"
 
 #define EACH_UP_TO 1500ul /* instructions */
+#define LONG_DEATHS 20ul
 #define CACHE "stepped"
 #define CHECKED "stepped-checked"
 #define SIZE 96
@@ -289,7 +290,7 @@ static void run_scenario(struct test *t, const struct scenario *s, unsigned long
 	unsigned long n = length(t, &r), stride = 1, i;
 
 	if (n > EACH_UP_TO && !step_all())
-		stride = n / EACH_UP_TO * 8 + 1;
+		stride = n / LONG_DEATHS;
 	/* a run may be longer than the one that was measured */
 	for (i = stride > 1 ? shift % stride : 0; kill_at(t, &r, i) && i < 2 * n; i += stride)
 		continue;
