@@ -15,6 +15,8 @@
  * phase; KMM_TEST_ALL=1 takes each one (hours).
  */
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,6 +41,24 @@
 struct board {
 	_Atomic uint32_t ready, go, done, check;
 };
+
+/* release, acquire: pairs of each other, so what the setter did before is seen */
+static void board_set(_Atomic uint32_t *word)
+{
+	atomic_store_explicit(word, 1, memory_order_release);
+	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static bool board_is_set(_Atomic uint32_t *word)
+{
+	return atomic_load_explicit(word, memory_order_acquire) != 0;
+}
+
+static void board_wait(_Atomic uint32_t *word)
+{
+	while (!board_is_set(word))
+		syscall(SYS_futex, word, FUTEX_WAIT, 0, NULL, NULL, 0);
+}
 
 struct client {
 	struct kmm *k;
@@ -179,14 +200,12 @@ static void client_body(const struct daemon *d, struct board *b, const struct ph
 	fill(&x);
 	if (p)
 		p->prepare(&x);
-	atomic_store(&b->ready, 1);
-	while (!atomic_load(&b->go))
-		usleep(100);
+	board_set(&b->ready);
+	board_wait(&b->go);
 	if (p)
 		p->act(&x);
-	atomic_store(&b->done, 1);
-	while (!atomic_load(&b->check))
-		usleep(100);
+	board_set(&b->done);
+	board_wait(&b->check);
 	check(&x);
 	if (p)
 		p->after(&x);
@@ -217,7 +236,7 @@ static pid_t client_start(struct test *t, const struct phase *p)
 			_exit(1);
 		client_body(&t->d, t->board, p);
 	}
-	wait_until(atomic_load(&t->board->ready));
+	wait_until(board_is_set(&t->board->ready));
 	return pid;
 }
 
@@ -264,9 +283,9 @@ static bool reactor_run(struct test *t, struct step_thread *r, unsigned long n,
 
 	for (*made = 0; *made < n; ++*made) {
 		if (step_thread_waits(r)) {
-			for (i = 0; i < 20 && !atomic_load(&t->board->done); i++)
+			for (i = 0; i < 20 && !board_is_set(&t->board->done); i++)
 				usleep(100);
-			if (atomic_load(&t->board->done))
+			if (board_is_set(&t->board->done))
 				return false;
 		}
 		must(step_thread_one(r));
@@ -285,7 +304,7 @@ static bool reactor_death(struct test *t, const struct phase *p, unsigned long a
 	step_thread_seize(&r, daemon_serving_pid(&t->d), "kmmd-0");
 	while (!step_thread_waits(&r))
 		must(step_thread_one(&r));
-	atomic_store(&t->board->go, 1);
+	board_set(&t->board->go);
 	busy = reactor_run(t, &r, at, made);
 	if (busy) {
 		step_thread_kill(&r);
@@ -293,9 +312,9 @@ static bool reactor_death(struct test *t, const struct phase *p, unsigned long a
 	} else {
 		step_thread_release(&r);
 	}
-	wait_until(atomic_load(&t->board->done));
+	wait_until(board_is_set(&t->board->done));
 	daemon_wait_serving(&t->d);
-	atomic_store(&t->board->check, 1);
+	board_set(&t->board->check);
 	client_finish(client);
 	verify(t, p->name, at);
 	return busy;
@@ -423,9 +442,9 @@ static bool recovery_death(struct test *t, const char *function, unsigned long a
 		t->deaths++;
 	}
 	daemon_wait_serving(&t->d);
-	atomic_store(&t->board->go, 1);
-	wait_until(atomic_load(&t->board->done));
-	atomic_store(&t->board->check, 1);
+	board_set(&t->board->go);
+	wait_until(board_is_set(&t->board->done));
+	board_set(&t->board->check);
 	client_finish(client);
 	verify(t, function, at);
 	return !over;

@@ -34,7 +34,7 @@
 /* What the processes tell each other. */
 struct board {
 	kmm_handle_t handle;
-	_Atomic uint32_t ready;
+	_Atomic uint32_t ready; /* release, acquire: the handle is there */
 	int adopted; /* 0: yes, else the error */
 };
 
@@ -56,7 +56,7 @@ static void owner_body(struct test *t)
 	must(p);
 	t->board->handle = kmm_handle(k, p);
 	must(t->board->handle);
-	atomic_store(&t->board->ready, 1);
+	atomic_store_explicit(&t->board->ready, 1, memory_order_release);
 	for (;;)
 		pause();
 }
@@ -65,12 +65,12 @@ static pid_t owner_start(struct test *t)
 {
 	pid_t pid;
 
-	atomic_store(&t->board->ready, 0);
+	atomic_store_explicit(&t->board->ready, 0, memory_order_release);
 	pid = fork();
 	must(pid >= 0);
 	if (pid == 0)
 		owner_body(t);
-	wait_until(atomic_load(&t->board->ready));
+	wait_until(atomic_load_explicit(&t->board->ready, memory_order_acquire));
 	return pid;
 }
 
