@@ -10,7 +10,9 @@
  *
  * Destroying: references become 0, which closes the fast paths for good; what all threads of the
  * process cache goes back; the daemon is asked; if it refuses (live objects) the reference is as
- * before. Whoever creates or opens the same cache meanwhile waits, and asks again.
+ * before. Whoever creates or opens the same cache meanwhile waits, and asks again. Who frees
+ * meanwhile is not refused: what is live keeps the cache, and is freed as into a cache that is not
+ * open (object_slow.c), where the daemon finds it.
  *
  * The caches of kmalloc are there from the beginning and count no users: they are open when first
  * used.
@@ -81,6 +83,32 @@ int cache_check(struct kmm_cache *c)
 	if (cache_references(c) == 0)
 		return error_set(EINVAL, "the cache is not open: it was destroyed before");
 	return session_check(c->k);
+}
+
+/* The cache is just being destroyed here, or was not, after all. */
+static bool cache_may_stay(struct kmm_cache *c)
+{
+	bool may;
+
+	pthread_mutex_lock(&c->k->cache_lock);
+	may = c->leaving || cache_references(c) > 0;
+	pthread_mutex_unlock(&c->k->cache_lock);
+	return may;
+}
+
+int cache_enter(struct kmm_cache *c, enum cache_use use, struct kmm **inside)
+{
+	int r;
+
+	if (!c)
+		return error_set(EINVAL, "the cache is NULL");
+	r = session_enter(c->k);
+	if (r < 0)
+		return r;
+	*inside = c->k;
+	if (use == CACHE_TO_FREE && unlikely(cache_references(c) == 0) && cache_may_stay(c))
+		return 0;
+	return cache_check(c);
 }
 
 /* One more reference to the cache that has this life; cache_lock is held. */
@@ -259,7 +287,7 @@ static void cache_flush(struct kmm *k, struct kmm_cache *c)
 		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
 		local_flush_class(k, tc, &o->class, true);
 	}
-	seize_objects(k, c, true);
+	seize_patiently(k, c);
 }
 
 /* The last reference: gone from here; on failure it is as before. */
@@ -312,21 +340,12 @@ int kmm_cache_destroy(struct kmm_cache *c)
 int kmm_cache_shrink(struct kmm_cache *c)
 {
 	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	struct kmm *k __attribute__((cleanup(session_leave_scope))) = NULL;
 	kmm_v1_ShrinkCacheRequest q = kmm_v1_ShrinkCacheRequest_init_zero;
 	kmm_v1_ShrinkCacheReply p = kmm_v1_ShrinkCacheReply_init_zero;
 	struct call_how how;
-	struct kmm *k;
-	int r;
+	int r = cache_enter(c, CACHE_TO_USE, &k);
 
-	if (!c)
-		return error_set(EINVAL, "the cache is NULL");
-	k = c->k;
-	r = session_enter(k);
-	if (r < 0)
-		return r;
-	inside = k;
-	r = cache_check(c);
 	if (r < 0)
 		return r;
 	cache_flush(k, c);

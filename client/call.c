@@ -38,6 +38,8 @@ struct call_how call_begin(struct kmm *k, unsigned int flags)
 		.cancels = atomic_load_explicit(&k->cancels, memory_order_acquire),
 	};
 
+	if (keeper_is_self(k) && k->keeper_until)
+		how.deadline = deadline_min(how.deadline, k->keeper_until);
 	return how;
 }
 

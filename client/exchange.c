@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Magazines in shared memory: how many blocks or objects at a time move between a thread and the
- * daemon. The protocol is that of shm/magazine.h.
+ * domain's rack (rack.c), or the daemon. The protocol is that of shm/magazine.h.
  *
- *   take   ask the daemon, which offers a full magazine: header OFFERED -> LOADED by us, each word
- *          that names it -> ours; what is left is an empty magazine, LOADED by us
- *   give   into an empty magazine LOADED by us: each word -> MAGAZINE, rounds written, header
- *          LOADED -> DEPOT, tell the daemon
+ *   take   one of the rack; else ask the daemon, which offers a full magazine: header OFFERED ->
+ *          LOADED by us. Each word that names it -> ours; what is left is an empty magazine, LOADED
+ *          by us
+ *   give   into an empty magazine LOADED by us: each word -> MAGAZINE, rounds written; then to the
+ *          rack, or header LOADED -> DEPOT and tell the daemon
  *
- * A few empty magazines are kept for gives; further ones go back (EMPTY). Without one, a give asks
- * the daemon for one first, and each give asks for the next in the same call.
+ * A few empty magazines are kept for gives; further ones go to the rack, or back (EMPTY). Without
+ * one, a give takes one of the rack, or asks the daemon for one first, and each give that it tells
+ * asks for the next in the same call.
  *
  * Nothing is lost: a take whose answer is lost was withdrawn by the daemon with the connection, so
  * our CAS of its header would fail; a give whose answer is lost is told again when the session is
@@ -17,13 +19,9 @@
  * RETURNED, where the daemon finds them.
  *
  * An object that a thread cached as HELD and whose word is another's when it is to be given was freed
- * twice: it is left out and reported.
+ * twice: it is left out and reported (rounds.c).
  */
 #include "client/object.h"
-
-#include <stdio.h>
-
-#define MAGAZINE_OF_OBJECTS 0x80000000u
 
 /* An empty magazine, LOADED by us, of the session's stock: false when there is none. */
 static bool spare_pop(struct kmm *k, uint32_t *m)
@@ -52,7 +50,7 @@ static void spare_push(struct kmm *k, uint32_t m)
 	if (kept)
 		k->spare[k->nr_spare++] = m;
 	pthread_mutex_unlock(&k->magazine_lock);
-	if (!kept)
+	if (!kept && !rack_put_empty(k, m, h))
 		magazine_cas(mag, &h, magazine_next(h, MAGAZINE_EMPTY, 0, 0));
 }
 
@@ -83,103 +81,7 @@ static bool take_empty(struct kmm *k, const kmm_v1_ExchangeReply *p, uint32_t *m
 	                     magazine_next(h, MAGAZINE_LOADED, k->id, 0)));
 }
 
-/* ---- rounds ---- */
-
-/* Where the word of a round is. */
-struct place {
-	owner_word_t *word;
-	uint32_t granule;
-	uint32_t pfn;
-	uint32_t index; /* of an object's word */
-	uint64_t round;
-};
-
-static bool place_of_object(struct kmm *k, const struct kmm_cache *c, const void *p,
-                            struct place *at)
-{
-	uint64_t offset = (uint64_t)((const uint8_t *)p - k->window);
-	uint64_t d;
-
-	at->pfn = (uint32_t)(offset >> FRAME_SHIFT);
-	/* acquire: pairs with the daemon's stores before it publishes the word */
-	d = atomic_load_explicit(&k->control.desc[at->pfn], memory_order_acquire);
-	if (page_desc_kind(d) != PAGE_SLAB || page_desc_cache(d) != c->id ||
-	    !object_locate(&k->control, k->window, d, p, &at->index))
-		return false;
-	at->granule = (uint32_t)(offset >> (FRAME_SHIFT - k->granule_bits));
-	at->word = &k->control.object[at->index];
-	at->round = (uintptr_t)p;
-	return true;
-}
-
-static bool place_of_round(struct kmm *k, struct exchange x, uint64_t round, struct place *at)
-{
-	if (x.cache)
-		return place_of_object(k, x.cache, (const void *)(uintptr_t)round, at);
-	at->pfn = (uint32_t)round;
-	at->word = &k->control.word[at->pfn];
-	at->granule = granule_of(k, at->pfn);
-	at->round = round;
-	return true;
-}
-
-static bool place_of_granule(struct kmm *k, struct exchange x, uint32_t granule, struct place *at)
-{
-	uint32_t pfn = granule >> k->granule_bits;
-
-	if (pfn >= k->frames)
-		return false;
-	if (x.cache)
-		return place_of_object(k, x.cache, object_address(k, granule), at);
-	return granule_of(k, pfn) == granule && place_of_round(k, x, pfn, at);
-}
-
-static void place_mark(struct kmm *k, struct exchange x, const struct place *at)
-{
-	if (x.cache)
-		object_mark(k, x.cache->view, at->pfn);
-	else
-		section_mark(k, at->pfn);
-}
-
-static void place_unshare(struct kmm *k, struct exchange x, const struct place *at)
-{
-	if (x.cache)
-		object_shared_clear(k, at->index);
-	else
-		shared_clear(k, at->pfn);
-}
-
 /* ---- take ---- */
-
-/* Moves the rounds of a magazine that we loaded into `out`; those whose word moved on are none. */
-static uint32_t unload(struct kmm *k, struct exchange x, uint32_t m, uint32_t count,
-                       enum owner_kind kind, uint64_t out[])
-{
-	struct magazine *mag = &k->control.magazine[m];
-	uint32_t i, n = 0;
-
-	for (i = 0; i < count; i++) {
-		/* relaxed: the header's exchange ordered it */
-		uint32_t granule = atomic_load_explicit(&mag->round[i], memory_order_relaxed);
-		struct place at;
-		uint64_t w, mine;
-
-		if (!place_of_granule(k, x, granule, &at))
-			continue;
-		w = owner_load(at.word);
-		if (!owner_is(w, OWNER_MAGAZINE, m))
-			continue;
-		place_mark(k, x, &at);
-		mine = owner_moved(w, kind, k->id);
-		if (!owner_cas(at.word, &w, mine))
-			continue;
-		place_unshare(k, x, &at);
-		section_granted(k, at.pfn);
-		out[n++] = x.cache ? at.round : round_of_block(at.pfn, mine);
-	}
-	return n;
-}
 
 int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32_t gfp,
                   enum owner_kind kind, uint32_t rounds, uint64_t out[], uint32_t *n)
@@ -188,6 +90,18 @@ int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32
 	uint32_t wanted = x.cache ? MAGAZINE_OF_OBJECTS | x.cache->id :
 	                            (uint32_t)page_class(x.order, gfp >> 3 & 3);
 
+	for (;;) {
+		uint32_t count, m;
+
+		if (gfp & KMM_GFP_THISNODE || !rack_take(k, x, x.room ? x.room : rounds, &m, &count))
+			break;
+		count = rounds_unload(k, x, m, count, kind, out);
+		spare_push(k, m);
+		if (count > 0) {
+			*n = count;
+			return 0;
+		}
+	}
 	if (x.cache) {
 		q.cache = x.cache->id;
 		q.life = x.cache->life;
@@ -215,7 +129,7 @@ int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32
 		    atomic_load_explicit(&mag->kind, memory_order_relaxed) != wanted ||
 		    !magazine_cas(mag, &h, magazine_next(h, MAGAZINE_LOADED, k->id, count)))
 			continue;
-		count = unload(k, x, m, count, kind, out);
+		count = rounds_unload(k, x, m, count, kind, out);
 		spare_push(k, m);
 		if (count > 0) {
 			*n = count;
@@ -239,72 +153,6 @@ static bool unanswered(int r)
 	return r == -EAGAIN || r == -ECANCELED || r == -ETIMEDOUT || r == -EINPROGRESS;
 }
 
-/* A round of a cached object whose word is no longer ours. */
-static void freed_twice(struct kmm *k, struct exchange x, const struct place *at, uint64_t w)
-{
-	struct call_how how = call_begin(k, CALL_NOWAIT);
-	kmm_v1_ReportRequest q = kmm_v1_ReportRequest_init_zero;
-	char who[48], text[sizeof(q.text)];
-
-	if (owner_kind(w) == OWNER_HELD && owner_id(w) != 0)
-		snprintf(who, sizeof(who), "session %u has it", owner_id(w));
-	else if (owner_kind(w) == OWNER_OFFERED || owner_kind(w) == OWNER_RETURNED)
-		snprintf(who, sizeof(who), "session %u had it last", owner_id(w));
-	else
-		snprintf(who, sizeof(who), "it is free");
-	snprintf(text, sizeof(text), "object %#llx of cache %s was freed twice by session %u: %s",
-	         (unsigned long long)at->round, x.cache->view->name, k->id, who);
-	event_push(k, KMM_EVENT_BAD_FREE, text);
-	q.kind = kmm_v1_ReportRequest_Kind_DOUBLE_FREE;
-	q.granule = at->granule;
-	q.freed_by = k->id;
-	snprintf(q.text, sizeof(q.text), "%s", text);
-	call_notify(k, &how, kmm_v1_Method_ALLOCATOR_REPORT, kmm_v1_ReportRequest_fields, &q);
-}
-
-/* The round's word says that it may be given. HELD, an object of a marked class is in use: the daemon
- * collected it, it came back to us in another magazine, and this round is of its former life here. */
-static bool round_is_ours(struct kmm *k, struct exchange x, uint64_t round, uint64_t w)
-{
-	if (!owner_is(w, OWNER_RETURNED, k->id) && (x.marked || !owner_is(w, OWNER_HELD, k->id)))
-		return false;
-	return x.cache || round_of_block((uint32_t)round, w) == round;
-}
-
-/* Points the words of up to n rounds at magazine m and writes them there: how many. What had
- * changed, or has other holders, is moved to the front of r, *failed of them. */
-static uint32_t load(struct kmm *k, struct exchange x, uint32_t m, uint64_t r[], uint32_t n,
-                     uint32_t *failed)
-{
-	struct magazine *mag = &k->control.magazine[m];
-	uint32_t i, count = 0;
-
-	for (i = 0; i < n; i++) {
-		struct place at;
-		uint64_t w;
-
-		if (!place_of_round(k, x, r[i], &at))
-			continue; /* a marked object that was collected, and its slab with it */
-		w = owner_load(at.word);
-		if (!round_is_ours(k, x, r[i], w)) {
-			if (!x.cache)
-				r[(*failed)++] = r[i];
-			else if (!x.marked)
-				freed_twice(k, x, &at, w);
-			continue;
-		}
-		if ((w & OWNER_KEPT) ||
-		    !owner_cas(at.word, &w, owner_given_back(w, OWNER_MAGAZINE, m))) {
-			r[(*failed)++] = r[i];
-			continue;
-		}
-		place_unshare(k, x, &at);
-		/* relaxed: the header's exchange publishes it */
-		atomic_store_explicit(&mag->round[count++], at.granule, memory_order_relaxed);
-	}
-	return count;
-}
-
 /* An empty magazine for a give: from the stock, or from the daemon. */
 static int spare_get(struct kmm *k, struct call_how *how, uint32_t *m)
 {
@@ -312,7 +160,7 @@ static int spare_get(struct kmm *k, struct call_how *how, uint32_t *m)
 	kmm_v1_ExchangeReply p = kmm_v1_ExchangeReply_init_zero;
 	int r;
 
-	if (spare_pop(k, m))
+	if (spare_pop(k, m) || rack_take_empty(k, m))
 		return 0;
 	r = exchange_call(k, how, &q, &p);
 	if (r < 0)
@@ -336,7 +184,7 @@ static uint32_t give_one(struct kmm *k, struct call_how *how, struct exchange x,
 	mag = &k->control.magazine[m];
 	if (n > MAGAZINE_ROUNDS_MAX)
 		n = MAGAZINE_ROUNDS_MAX;
-	count = load(k, x, m, round, n, failed);
+	count = rounds_load(k, x, m, round, n, failed);
 	h = magazine_load(mag);
 	if (count == 0) {
 		spare_push(k, m);
@@ -345,9 +193,13 @@ static uint32_t give_one(struct kmm *k, struct call_how *how, struct exchange x,
 	/* relaxed: the header's exchange publishes it */
 	atomic_store_explicit(&mag->kind, x.cache ? MAGAZINE_OF_OBJECTS | x.cache->id : x.order,
 	                      memory_order_relaxed);
-	if (!magazine_is(h, MAGAZINE_LOADED, k->id) ||
-	    !magazine_cas(mag, &h, magazine_next(h, MAGAZINE_DEPOT, 0, count)))
+	if (!magazine_is(h, MAGAZINE_LOADED, k->id))
 		return n; /* scribbled over: the daemon's sweep finds the words */
+	if (rack_give(k, x, m, &h, count))
+		return n;
+	if (magazine_state(h) == MAGAZINE_LOADED &&
+	    !magazine_cas(mag, &h, magazine_next(h, MAGAZINE_DEPOT, 0, count)))
+		return n; /* as above */
 	q.give = m + 1;
 	pthread_mutex_lock(&k->magazine_lock);
 	q.empty = k->nr_spare == 0;
@@ -383,29 +235,6 @@ uint32_t exchange_give(struct kmm *k, struct exchange x, uint64_t r[], uint32_t 
 	while (at < n) /* no magazine to be had: for the caller to give one by one */
 		r[kept++] = r[at++];
 	return kept;
-}
-
-bool exchange_return(struct kmm *k, struct exchange x, uint64_t round, uint64_t *word,
-                     uint32_t *granule)
-{
-	struct place at;
-	uint64_t w, back;
-
-	if (!place_of_round(k, x, round, &at))
-		return false;
-	w = owner_load(at.word);
-	do {
-		if (!round_is_ours(k, x, round, w)) {
-			if (x.cache && !x.marked)
-				freed_twice(k, x, &at, w);
-			return false;
-		}
-		back = owner_given_back(w, OWNER_RETURNED, k->id);
-	} while (!owner_cas(at.word, &w, back));
-	place_unshare(k, x, &at);
-	*word = back;
-	*granule = at.granule;
-	return true;
 }
 
 bool exchange_repeat(struct kmm *k, struct call_how *how)

@@ -4,7 +4,7 @@
  *
  *   pages.c bulk.c info.c share.c     the public functions for blocks; for objects see object.h
  *   magazine.c seize.c                what threads cache; taking it from idle ones
- *   exchange.c hold.c                 how magazines change hands; local holds
+ *   exchange.c rounds.c rack.c hold.c how magazines change hands; local holds
  *   section.c                         the window
  *   call.c channel.c connect.c        one call; a connection and who reads it; connecting
  *   session.c keeper.c event.c        a session's life, its own thread, its events
@@ -116,7 +116,8 @@ void futex_wake_one(_Atomic uint32_t *word);
 /* ---- call.c, channel.c, connect.c ---- */
 
 #define CALL_REPLY_MAX 448u
-#define CALL_REQUEST_MAX 256u
+#define CALL_REQUEST_MAX 512u
+_Static_assert(kmm_v1_ReportRequest_size <= CALL_REQUEST_MAX, "the largest request");
 
 /* One unanswered call on a connection. The caller's; guarded by the channel's lock while queued. */
 struct call {
@@ -237,11 +238,13 @@ struct kmm {
 	uint8_t *window;
 	size_t window_size;
 	uint32_t frames, nr_sections;
+	uint32_t nodes;
+	bool racks; /* it may pass magazines on without the daemon: it has no quota */
 	unsigned int section_shift; /* bytes */
 	unsigned int granule_bits;  /* granule = pfn << granule_bits */
 	_Atomic uint64_t *shared;   /* a bit a frame: a handle was made and not taken back */
 	size_t shared_size;
-	_Atomic uint64_t *shared_objects; /* the same, a bit an object word */
+	_Atomic uint8_t *shared_objects; /* the same, a byte an object word */
 	size_t shared_objects_size;
 
 	/* State. `changes` is a futex: it moves with each change of state and each cancel. */
@@ -291,7 +294,10 @@ struct kmm {
 	size_t control_used;
 	uint32_t control_call;
 	uint64_t heard, pinged;
+	uint64_t keeper_until; /* its own calls end by then; 0: it is in none */
 	_Atomic uint32_t pressed; /* PRESSURE came, and nothing was given back for it yet */
+	uint64_t flush;           /* FLUSH came and is not answered: its number; 0: none */
+	uint32_t flush_cache;     /* that it is of; 0: all */
 
 	struct slot slot[SLOTS_MAX];
 };
@@ -358,6 +364,16 @@ static inline int section_map(struct kmm *k, uint32_t pfn)
 	if (likely(atomic_load_explicit(&k->mapped[s], memory_order_acquire)))
 		return 0;
 	return section_map_slow(k, s);
+}
+
+/* The section that the address, in the window, lies in is at its place. */
+static inline bool section_mapped(struct kmm *k, const void *p)
+{
+	size_t at = (size_t)((const uint8_t *)p - k->window);
+
+	/* acquire: as above */
+	return likely(atomic_load_explicit(&k->mapped[at >> k->section_shift],
+	                                   memory_order_acquire));
 }
 
 static inline void section_granted(struct kmm *k, uint32_t pfn)
@@ -465,19 +481,41 @@ static inline void shared_clear(struct kmm *k, uint32_t pfn)
 
 /* ---- exchange.c ---- */
 
-/* Takes up to `rounds` things as `kind` (HELD or RETURNED): how many came in *n, at least one. */
+/* Takes up to `rounds` things (or x.room, see there) as `kind` (HELD or RETURNED): how many came in *n,
+ * at least one. */
 int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32_t gfp,
                   enum owner_kind kind, uint32_t rounds, uint64_t out[], uint32_t *n);
 /* Gives rounds whose words are HELD or RETURNED by this session. Those that could not be given so
  * are moved to the front; returns how many. Objects whose word had changed are not among them:
  * they were freed twice, which is reported. */
 uint32_t exchange_give(struct kmm *k, struct exchange x, uint64_t r[], uint32_t n);
+/* Repeats gives that were not answered: false when one is not answered again. */
+bool exchange_repeat(struct kmm *k, struct call_how *how);
+
+/* ---- rounds.c ---- */
+
+/* Moves the rounds of a magazine that we loaded into `out`; those whose word moved on are none. */
+uint32_t rounds_unload(struct kmm *k, struct exchange x, uint32_t m, uint32_t count,
+                       enum owner_kind kind, uint64_t out[]);
+/* Points the words of up to n rounds at magazine m and writes them there: how many. What had changed,
+ * or has other holders, is moved to the front of r, *failed of them. */
+uint32_t rounds_load(struct kmm *k, struct exchange x, uint32_t m, uint64_t r[], uint32_t n,
+                     uint32_t *failed);
 /* Marks one object HELD or RETURNED by this session as RETURNED, for the daemon to be told; its word
  * and granule. false: it is not ours, which is reported where it means a double free. */
 bool exchange_return(struct kmm *k, struct exchange x, uint64_t round, uint64_t *word,
                      uint32_t *granule);
-/* Repeats gives that were not answered: false when one is not answered again. */
-bool exchange_repeat(struct kmm *k, struct call_how *how);
+
+/* ---- rack.c ---- */
+
+/* A magazine that we filled, header *h: is it done with? Else the header is still *h, or says DEPOT, as
+ * *h then does: for the daemon. */
+bool rack_give(struct kmm *k, struct exchange x, uint32_t m, uint64_t *h, uint32_t count);
+/* A magazine with up to `most` objects, LOADED by us; false: there is none. */
+bool rack_take(struct kmm *k, struct exchange x, uint32_t most, uint32_t *m, uint32_t *count);
+/* The same for empty ones; false: no room. */
+bool rack_put_empty(struct kmm *k, uint32_t m, uint64_t h);
+bool rack_take_empty(struct kmm *k, uint32_t *m);
 
 /* ---- share.c, hold.c ---- */
 

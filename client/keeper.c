@@ -12,7 +12,9 @@
  *                               \--hello refused, ENOTRECOVERABLE--> LOST
  *
  * When somebody waits for memory, it takes what the process's idle threads cache of objects and gives
- * it back (blocks the daemon collects by itself).
+ * it back (blocks the daemon collects by itself). When the daemon asks for that (FLUSH: an operator
+ * wants caches dropped, or a cache is to shrink or end) it does so, too, waits until the daemon has
+ * all, and says so (Flushed).
  *
  * While the program has not called kmm_fd it also runs the callback for events. A callback may call
  * the daemon; should that meet a dead one, the keeper reconnects from inside (call.c).
@@ -31,7 +33,10 @@
 #define PAUSE_MIN_NS 1000000u
 #define PAUSE_MAX_NS 100000000u
 #define HELLO_NS 5000000000u
-#define CATCH_UP_NS 1000000000u
+/* What the keeper does besides listening is over after that, done or not: events, and the end of the
+ * connection, wait meanwhile. It is far less than a keepalive, so that nobody takes anybody for dead
+ * over it; what is left undone is written in the words, and told later (session_untold). */
+#define WORK_NS 1000000000u
 #define KEEPALIVE_DEFAULT_MS 10000u
 
 static void keeper_down(struct kmm *k, const char *why);
@@ -57,19 +62,15 @@ static uint64_t keepalive_ns(struct kmm *k)
 
 /* ---- the control connection ---- */
 
-static int control_send(struct kmm *k, uint16_t method, const pb_msgdesc_t *type,
-                        const void *request)
+static int control_put(struct kmm *k, struct frame f, const pb_msgdesc_t *type,
+                       const void *request)
 {
 	uint8_t buf[FRAME_HEADER_SIZE + CALL_REQUEST_MAX];
 	pb_ostream_t out = pb_ostream_from_buffer(buf + FRAME_HEADER_SIZE, CALL_REQUEST_MAX);
-	struct frame f = { .code = method, .kind = FRAME_REQUEST };
 	size_t size, at = 0;
 
 	if (!pb_encode(&out, type, request))
 		return -EPROTO;
-	if (++k->control_call < 2)
-		k->control_call = 2; /* 1 was the hello's */
-	f.call = k->control_call;
 	f.length = (uint32_t)out.bytes_written;
 	frame_encode(buf, &f);
 	size = FRAME_HEADER_SIZE + f.length;
@@ -84,6 +85,30 @@ static int control_send(struct kmm *k, uint16_t method, const pb_msgdesc_t *type
 	return 0;
 }
 
+static int control_send(struct kmm *k, uint16_t method, const pb_msgdesc_t *type,
+                        const void *request)
+{
+	struct frame f = { .code = method, .kind = FRAME_REQUEST };
+
+	if (++k->control_call < 2)
+		k->control_call = 2; /* 1 was the hello's */
+	f.call = k->control_call;
+	return control_put(k, f, type, request);
+}
+
+static int control_notify(struct kmm *k, uint16_t method, const pb_msgdesc_t *type,
+                          const void *request)
+{
+	return control_put(k, (struct frame){ .code = method, .kind = FRAME_NOTIFY }, type, request);
+}
+
+/* Several become the last one, of all that any is of. */
+static void control_flush(struct kmm *k, const kmm_v1_Event *e)
+{
+	k->flush_cache = k->flush && k->flush_cache != e->cache ? 0 : e->cache;
+	k->flush = e->flush;
+}
+
 static void control_event(struct kmm *k, const uint8_t *body, size_t size)
 {
 	kmm_v1_Event e = kmm_v1_Event_init_zero;
@@ -96,7 +121,9 @@ static void control_event(struct kmm *k, const uint8_t *body, size_t size)
 		atomic_store_explicit(&k->pressed, 1, memory_order_relaxed);
 		event_push(k, KMM_EVENT_PRESSURE,
 		           e.text[0] ? e.text : "a request of the domain waits for memory");
-	} else if (e.kind == kmm_v1_Event_Kind_BAD_FREE)
+	} else if (e.kind == kmm_v1_Event_Kind_FLUSH)
+		control_flush(k, &e);
+	else if (e.kind == kmm_v1_Event_Kind_BAD_FREE)
 		event_push(k, KMM_EVENT_BAD_FREE, e.text[0] ? e.text : "a double free was found");
 }
 
@@ -181,6 +208,7 @@ static int control_connect(struct kmm *k, uint64_t deadline)
 	end = end < deadline ? end : deadline;
 	process_fd_close(&k->control_fd);
 	k->control_used = 0;
+	k->flush = 0; /* who asked is gone, or asks again */
 	r = connect_socket(&k->control_fd, k->address, end);
 	if (r == 0)
 		r = connect_hello(k, k->control_fd.fd, true, 0, end, &reply, fds);
@@ -228,6 +256,21 @@ static void keeper_down(struct kmm *k, const char *why)
 
 /* ---- the thread ---- */
 
+/* Calls of the keeper's own between these two end in time; those of callbacks do not lie there. */
+static bool work_begin(struct kmm *k)
+{
+	if (session_enter(k) < 0)
+		return false;
+	k->keeper_until = process_now() + WORK_NS;
+	return true;
+}
+
+static void work_end(struct kmm *k)
+{
+	k->keeper_until = 0;
+	session_leave(k);
+}
+
 /* What words say and the daemon was not told: it looks for itself. */
 static void keeper_catch_up(struct kmm *k)
 {
@@ -236,10 +279,9 @@ static void keeper_catch_up(struct kmm *k)
 	struct call_how how;
 	bool untold, told;
 
-	if (session_enter(k) < 0)
+	if (!work_begin(k))
 		return;
 	how = call_begin(k, CALL_NOWAIT);
-	how.deadline = process_now() + CATCH_UP_NS; /* it has a connection to listen to */
 	/* acquire: pairs with the release in session_untold */
 	untold = atomic_exchange_explicit(&k->untold, 0, memory_order_acquire) != 0;
 	told = exchange_repeat(k, &how);
@@ -247,17 +289,33 @@ static void keeper_catch_up(struct kmm *k)
 		told = false;
 	if (!told) /* again after a pause: nobody is woken */
 		atomic_store_explicit(&k->untold, 1, memory_order_release);
-	session_leave(k);
+	work_end(k);
 }
 
 /* Somebody waits for memory: what idle threads cache goes back. */
 static void keeper_give_back(struct kmm *k)
 {
-	if (!atomic_exchange_explicit(&k->pressed, 0, memory_order_relaxed) ||
-	    session_enter(k) < 0)
+	if (!atomic_exchange_explicit(&k->pressed, 0, memory_order_relaxed) || !work_begin(k))
 		return;
 	seize_objects(k, NULL, false);
-	session_leave(k);
+	work_end(k);
+}
+
+/* The daemon asks for what idle threads cache, and is told when it has it. */
+static void keeper_flush(struct kmm *k)
+{
+	kmm_v1_FlushedRequest q = { .flush = k->flush };
+
+	if (!q.flush || session_state(k) != SESSION_UP || !work_begin(k))
+		return;
+	seize_idle(k, k->flush_cache);
+	work_end(k);
+	/* It is 0 when the connection was lost and made again: nobody waits for this answer. */
+	if (k->flush != q.flush || session_state(k) != SESSION_UP)
+		return;
+	k->flush = 0;
+	if (control_notify(k, kmm_v1_Method_ALLOCATOR_FLUSHED, kmm_v1_FlushedRequest_fields, &q) < 0)
+		keeper_down(k, "the connection to the daemon ended");
 }
 
 static void keeper_ping(struct kmm *k, uint64_t now)
@@ -319,6 +377,7 @@ static void *keeper_main(void *arg)
 		case SESSION_UP:
 			keeper_listen(k);
 			keeper_give_back(k);
+			keeper_flush(k);
 			/* relaxed: looked at again below and in the next round */
 			if (atomic_load_explicit(&k->untold, memory_order_relaxed) &&
 			    session_state(k) == SESSION_UP)

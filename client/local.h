@@ -18,6 +18,8 @@ struct exchange {
 	struct kmm_cache *cache; /* NULL: page blocks */
 	unsigned int order;
 	bool marked; /* objects that are RETURNED while cached */
+	bool told;   /* the daemon is to have what is given on return */
+	uint32_t room; /* a take may bring up to so many, if they lie together; at least what it wants */
 };
 
 /*
@@ -261,7 +263,12 @@ extern const struct local_kind local_blocks, local_held, local_marked;
 /* Lets this process see other threads' flags in order: once a session, cheap when repeated. */
 void seize_init(void);
 /* All objects that other threads of the process cache (of c, or all: NULL) go to the daemon.
- * Threads that cannot be interrupted do it at their next call. */
-void seize_objects(struct kmm *k, struct kmm_cache *c, bool wait);
+ * Threads that cannot be interrupted do it at their next call; how many these are. */
+unsigned int seize_objects(struct kmm *k, struct kmm_cache *c, bool wait);
+/* The same, and again for threads that were just in their magazines; bounded. The daemon has all on
+ * return. */
+void seize_patiently(struct kmm *k, struct kmm_cache *c);
+/* For the keeper: what all threads cache, itself included, of the cache of that id (0: of all). */
+void seize_idle(struct kmm *k, uint32_t id);
 
 #endif

@@ -405,18 +405,21 @@ int local_refill(struct kmm *k, struct thread_cache *tc, struct local_class *lc,
 {
 	uint64_t out[MAGAZINE_ROUNDS_MAX];
 	uint32_t want, n = 0;
+	struct exchange x;
 	bool have = false;
 	int r = 0;
 
 	class_missed(k, tc, lc);
 	want = lc->size;
+	x = class_exchange(lc);
+	x.room = 2 * want < MAGAZINE_ROUNDS_MAX ? 2 * want : MAGAZINE_ROUNDS_MAX;
 	if (!lc->kind->whole && (int64_t)want * lc->bytes > tc->room)
 		want = (uint32_t)(tc->room / lc->bytes);
 	if (want < 2)
 		return -EAGAIN;
 	thread_cache_pin(tc); /* a constructor may do anything */
 	while (!have && r == 0) { /* again when all was collected at once */
-		r = lc->kind->take(k, class_exchange(lc), gfp, how, want, out, &n);
+		r = lc->kind->take(k, x, gfp, how, want, out, &n);
 		while (r == 0 && !have && n > 0) {
 			*round = out[--n];
 			have = !lc->kind->claim || lc->kind->claim(tc, lc, *round);

@@ -50,8 +50,8 @@ int thing_reach(struct kmm *k, const struct thing *t);
 void *thing_name(struct kmm *k, const struct thing *t);
 /* Sets SHARED in the word of what this session holds: the word in *w. -EPERM, -ENOENT. */
 int thing_share(struct kmm *k, const struct thing *t, uint64_t *w);
-/* -ESTALE with its text. */
-int thing_stale(kmm_handle_t handle);
+/* -ESTALE with its text; w: the word at the place of the handle, which does not fit it. */
+int thing_stale(kmm_handle_t handle, uint64_t w);
 /* Text and errno for what is not this session's HELD; w is its word. freeing: what another session
  * adopted is ESTALE. */
 int thing_not_mine(struct kmm *k, const struct thing *t, uint64_t w, bool freeing);
@@ -72,26 +72,23 @@ static inline void object_mark(struct kmm *k, const struct control_cache *v, uin
 	atomic_fetch_or_explicit(bits, bit, memory_order_acq_rel);
 }
 
-/* The local record of "a handle was made", one bit a frame and one an object word: it tells a former
- * owner from a stranger. */
+/* The local record of "a handle was made", one bit a frame and one byte an object word (threads write
+ * it, and need no exchange for a byte): it tells a former owner from a stranger. */
 static inline void object_shared_set(struct kmm *k, uint32_t word_index)
 {
-	atomic_fetch_or_explicit(&k->shared_objects[word_index / 64],
-	                         UINT64_C(1) << (word_index % 64), memory_order_relaxed);
+	/* relaxed, all three: it decides an error's number */
+	atomic_store_explicit(&k->shared_objects[word_index], 1, memory_order_relaxed);
 }
 
 static inline bool object_shared_test(struct kmm *k, uint32_t word_index)
 {
-	return atomic_load_explicit(&k->shared_objects[word_index / 64], memory_order_relaxed) >>
-	               (word_index % 64) & 1;
+	return atomic_load_explicit(&k->shared_objects[word_index], memory_order_relaxed);
 }
 
 static inline void object_shared_clear(struct kmm *k, uint32_t word_index)
 {
 	if (unlikely(object_shared_test(k, word_index)))
-		atomic_fetch_and_explicit(&k->shared_objects[word_index / 64],
-		                          ~(UINT64_C(1) << (word_index % 64)),
-		                          memory_order_relaxed);
+		atomic_store_explicit(&k->shared_objects[word_index], 0, memory_order_relaxed);
 }
 
 static inline bool thing_shared_test(struct kmm *k, const struct thing *t)
@@ -205,6 +202,12 @@ struct kmm_cache *cache_of_class(struct kmm *k, unsigned int family, unsigned in
                                  int *error);
 /* The caller's reference is one: session, references. */
 int cache_check(struct kmm_cache *c);
+enum cache_use {
+	CACHE_TO_USE,
+	CACHE_TO_FREE, /* also while it is being destroyed, which live objects prevent */
+};
+/* Counts the caller in (*inside, which its scope leaves) and checks the reference. */
+int cache_enter(struct kmm_cache *c, enum cache_use use, struct kmm **inside);
 int cache_init(struct kmm *k);
 void cache_free_all(struct kmm *k);
 

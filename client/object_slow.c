@@ -39,7 +39,10 @@ static void gate_open(struct kmm *k, struct thread_cache *tc, struct local_objec
 	 * the session, stores those before he closes the gate: one of the two sees the other's. */
 	atomic_thread_fence(memory_order_seq_cst);
 	state = session_state(k);
-	if (atomic_load_explicit(&tc->seized, memory_order_relaxed) || state == SESSION_LOST ||
+	/* acquire: who gave up waiting for this thread, which was busy here for too long, set `drain`
+	 * before `seized` was 0 again */
+	if (atomic_load_explicit(&tc->seized, memory_order_acquire) ||
+	    atomic_load_explicit(&tc->drain, memory_order_relaxed) || state == SESSION_LOST ||
 	    state == SESSION_CLOSING)
 		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
 	local_leave(tc);
@@ -224,6 +227,7 @@ static int alloc_one(struct kmm *k, struct kmm_cache *c, uint32_t gfp, struct ca
 static int held_take(struct kmm *k, struct exchange x, uint32_t gfp, struct call_how *how,
                      uint32_t want, uint64_t out[], uint32_t *n)
 {
+	bool plain = !x.cache->view->ctor || x.cache->debug;
 	uint32_t got = 0, i, good = 0;
 	int r = exchange_take(k, how, x, gfp, OWNER_HELD, want, out, &got), failed = 0;
 
@@ -232,6 +236,11 @@ static int held_take(struct kmm *k, struct exchange x, uint32_t gfp, struct call
 	for (i = 0; i < got; i++) {
 		void *p = (void *)(uintptr_t)out[i];
 
+		/* Most need nothing: no constructor, and a section that is there. */
+		if (likely(plain && section_mapped(k, p))) {
+			out[good++] = out[i];
+			continue;
+		}
 		r = object_prepare(k, x.cache, p);
 		if (r < 0) {
 			failed = r;
@@ -258,6 +267,7 @@ static void objects_give(struct kmm *k, struct exchange x, uint64_t r[], uint32_
 	uint32_t i, left = n, granule;
 	uint64_t w;
 
+	x.told = wait;
 	if (up && n > 1)
 		left = exchange_give(k, x, r, n);
 	for (i = 0; i < left; i++)
@@ -370,6 +380,10 @@ static bool object_debug(struct kmm *k, struct kmm_cache *c, void *p)
 
 	if (!word)
 		return false;
+	if (!prepared && c->opened_only) { /* left so by object_free_debug(): we cannot mend it */
+		give_back(k, c, p);
+		return false;
+	}
 	if (!debug_on_alloc(c, p, prepared)) { /* reported, and mended: for whoever is next */
 		give_back(k, c, p);
 		return false;
@@ -401,18 +415,10 @@ static int object_get(struct kmm *k, struct thread_cache *tc, struct kmm_cache *
 int object_alloc(struct kmm_cache *c, kmm_gfp_t gfp, void **p)
 {
 	ERRNO_SCOPE;
-	struct kmm *k = c ? c->k : NULL;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	struct kmm *k __attribute__((cleanup(session_leave_scope))) = NULL;
 	struct call_how how;
-	int r;
+	int r = cache_enter(c, CACHE_TO_USE, &k);
 
-	if (!c)
-		return error_set(EINVAL, "the cache is NULL");
-	r = session_enter(k);
-	if (r < 0)
-		return r;
-	inside = k;
-	r = cache_check(c);
 	if (r == 0)
 		r = object_gfp_check(c, gfp);
 	if (r < 0)
@@ -460,20 +466,12 @@ static int bulk_some(struct kmm *k, struct thread_cache *tc, struct kmm_cache *c
 static int object_alloc_bulk(struct kmm_cache *c, kmm_gfp_t gfp, size_t n, void *p[], size_t *done)
 {
 	ERRNO_SCOPE;
-	struct kmm *k = c ? c->k : NULL;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	struct kmm *k __attribute__((cleanup(session_leave_scope))) = NULL;
 	struct thread_cache *tc;
 	struct call_how how;
 	uint32_t got;
-	int r;
+	int r = cache_enter(c, CACHE_TO_USE, &k);
 
-	if (!c)
-		return error_set(EINVAL, "the cache is NULL");
-	r = session_enter(k);
-	if (r < 0)
-		return r;
-	inside = k;
-	r = cache_check(c);
 	if (r == 0)
 		r = object_gfp_check(c, gfp);
 	if (r == 0 && n > 0 && !p)
@@ -534,6 +532,22 @@ static int object_not_freed(struct kmm *k, const struct thing *t, uint64_t w)
 	return r;
 }
 
+/* Checks what is still HELD by us alone, and makes it as a free object is. Where it cannot be reached
+ * (sent to us, never touched, and no memory to map it) it is freed all the same, not CONSTRUCTED any
+ * more: nobody is to judge it by what no free has written. */
+static int object_free_debug(struct kmm *k, const struct thing *t, void *p)
+{
+	char text[ERROR_TEXT_MAX];
+
+	error_text_copy(text);
+	if (section_map(k, t->pfn) == 0)
+		return debug_on_free(k, t->view, p);
+	error_text_put(text);
+	/* relaxed: no byte of it was written here */
+	atomic_fetch_and_explicit(t->word, ~OWNER_CONSTRUCTED, memory_order_relaxed);
+	return 0;
+}
+
 int object_free(struct kmm *k, struct kmm_cache *c, const struct thing *t)
 {
 	struct kmm_cache *entry = c ? c : cache_entry(k, t->cache);
@@ -551,11 +565,8 @@ int object_free(struct kmm *k, struct kmm_cache *c, const struct thing *t)
 		 * others hold is still read by them. */
 		if (!object_let_go(k, t, true, &w))
 			return object_not_freed(k, t, w);
-		if (!(w & OWNER_KEPT)) {
-			r = section_map(k, t->pfn);
-			if (r == 0)
-				r = debug_on_free(k, t->view, p);
-		}
+		if (!(w & OWNER_KEPT))
+			r = object_free_debug(k, t, p);
 	}
 	if (tc && entry && !pressure(k))
 		o = objects_get(k, tc, entry);
@@ -592,18 +603,10 @@ static int object_of(struct kmm *k, struct kmm_cache *c, const void *p, struct t
 int object_free_slow(struct kmm_cache *c, void *p)
 {
 	ERRNO_SCOPE;
-	struct kmm *k = c ? c->k : NULL;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	struct kmm *k __attribute__((cleanup(session_leave_scope))) = NULL;
 	struct thing t;
-	int r;
+	int r = cache_enter(c, CACHE_TO_FREE, &k);
 
-	if (!c)
-		return error_set(EINVAL, "the cache is NULL");
-	r = session_enter(k);
-	if (r < 0)
-		return r;
-	inside = k;
-	r = cache_check(c);
 	if (r < 0 || !p)
 		return r;
 	r = object_of(k, c, p, &t);
@@ -669,18 +672,10 @@ static int bulk_free_some(struct kmm *k, struct kmm_cache *c, size_t n, void *co
 int object_free_bulk_slow(struct kmm_cache *c, size_t n, void *const p[])
 {
 	ERRNO_SCOPE;
-	struct kmm *k = c ? c->k : NULL;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	struct kmm *k __attribute__((cleanup(session_leave_scope))) = NULL;
 	size_t i;
-	int r, rc = 0;
+	int r = cache_enter(c, CACHE_TO_FREE, &k), rc = 0;
 
-	if (!c)
-		return error_set(EINVAL, "the cache is NULL");
-	r = session_enter(k);
-	if (r < 0)
-		return r;
-	inside = k;
-	r = cache_check(c);
 	if (r == 0 && n > 0 && !p)
 		r = error_set(EINVAL, "the objects are NULL");
 	if (r == 0)

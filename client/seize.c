@@ -35,6 +35,8 @@
 
 #define SEIZE_WAIT_NS 2000000u
 #define SPINS 100u
+#define PATIENCE 20u /* looks at threads that were in their magazines */
+#define PATIENCE_NS 5000000u
 #define ENTER_NAP_NS 10000000u
 
 void local_enter(struct thread_cache *tc)
@@ -84,6 +86,7 @@ struct seizing {
 	const struct thread_cache *own;
 	struct thread_cache *first; /* by seize_next */
 	struct seized *taken;
+	unsigned int missed; /* threads */
 };
 
 /* Closes a cache's gates; process_lock is held. */
@@ -162,15 +165,17 @@ static void seize_one(struct seizing *s, struct thread_cache *tc, bool barrier)
 	for (o = atomic_load_explicit(&tc->objects, memory_order_acquire); done && o; o = o->next)
 		if (!s->only || o->id == s->only->id)
 			done = seize_class(s, &o->class);
-	if (!done)
+	if (!done) {
 		atomic_store_explicit(&tc->drain, 1, memory_order_release);
+		s->missed++;
+	}
 	/* release: pairs with local_enter. The cache may be gone right after; a wake-up touches
 	 * only the address. */
 	atomic_store_explicit(&tc->seized, 0, memory_order_release);
 	futex_wake_all(&tc->seized);
 }
 
-void seize_objects(struct kmm *k, struct kmm_cache *c, bool wait)
+unsigned int seize_objects(struct kmm *k, struct kmm_cache *c, bool wait)
 {
 	struct seizing s = { .only = c, .own = thread_cache_find(k) };
 	struct thread_cache *tc, *next;
@@ -201,6 +206,41 @@ void seize_objects(struct kmm *k, struct kmm_cache *c, bool wait)
 		}
 		free(t);
 	}
+	return s.missed;
+}
+
+void seize_patiently(struct kmm *k, struct kmm_cache *c)
+{
+	unsigned int i;
+
+	for (i = 0; seize_objects(k, c, true) > 0 && i < PATIENCE; i++) {
+		/* acquire: a session that ends or is cancelled is left at once */
+		uint32_t seen = atomic_load_explicit(&k->changes, memory_order_acquire);
+
+		if (session_state(k) != SESSION_UP)
+			return;
+		futex_wait(&k->changes, seen, process_now() + PATIENCE_NS);
+	}
+}
+
+void seize_idle(struct kmm *k, uint32_t id)
+{
+	struct thread_cache *tc = thread_cache_find(k); /* callbacks use one */
+	struct kmm_cache *c = NULL;
+
+	if (id) {
+		/* acquire: pairs with cache_entry() */
+		c = id < CONTROL_CACHES_MAX ?
+		            atomic_load_explicit(&k->caches[id], memory_order_acquire) :
+		            NULL;
+		if (!c)
+			return; /* never met */
+	}
+	if (tc && !c)
+		local_flush_objects(k, tc, true);
+	else if (tc && local_of(tc, c)->class.kind)
+		local_flush_class(k, tc, &local_of(tc, c)->class, true);
+	seize_patiently(k, c);
 }
 
 int kmm_flush(struct kmm *k)

@@ -257,6 +257,8 @@ static int session_take_reply(struct kmm *k, const kmm_v1_HelloReply *p,
 	k->nr_slots = slots < SLOTS_MAX ? (uint32_t)slots : SLOTS_MAX;
 	k->keepalive_ms = p->keepalive_ms;
 	k->cache_bytes = p->thread_cache_bytes;
+	k->nodes = p->nodes;
+	k->racks = p->pages_max == 0;
 	k->frames = (uint32_t)p->frames;
 	k->section_shift = p->section_order + FRAME_SHIFT;
 	k->nr_sections = (uint32_t)(p->frames >> p->section_order);
@@ -302,7 +304,7 @@ static int session_map(struct kmm *k, const struct control_geometry *g, const in
 	if (r < 0)
 		return error_set(-r, "no memory for the session's records");
 	k->shared = p;
-	k->shared_objects_size = (k->control.object_words + 63) / 64 * sizeof(uint64_t);
+	k->shared_objects_size = k->control.object_words;
 	r = map_private(&p, k->shared_objects_size, MADV_DONTFORK);
 	if (r < 0)
 		return error_set(-r, "no memory for the session's records");

@@ -24,7 +24,7 @@
  */
 #include "client/object.h"
 
-#define ADOPT_AHEAD 16u /* handles of a bulk that are looked up at a time */
+#define ADOPT_AHEAD 32u /* handles of a bulk that are looked up at a time */
 
 /* ---- the short ways ---- */
 
@@ -189,7 +189,7 @@ static int adopt_try(struct kmm *k, kmm_handle_t handle, const struct thing *t)
 			return error_set(EBUSY, "%s is held by other sessions",
 			                 thing_text(k, t, what));
 		if (!same || owner_kind(w) != OWNER_HELD || !(w & OWNER_SHARED))
-			return thing_stale(handle);
+			return thing_stale(handle, w);
 	} while (!owner_cas(t->word, &w, owner_renewed(w, OWNER_HELD, k->id)));
 	return 0;
 }

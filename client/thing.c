@@ -111,9 +111,27 @@ int thing_at(struct kmm *k, uint32_t granule, struct thing *t)
 	return thing_in_window(k, at, k->window + at, t);
 }
 
-int thing_stale(kmm_handle_t handle)
+int thing_stale(kmm_handle_t handle, uint64_t w)
 {
-	return error_set(ESTALE, "what handle 0x%llx was made for was freed or adopted",
+	/* Generations only grow; they are 32 bits here, so that "later" is the shorter way round. */
+	int32_t later = (int32_t)((uint32_t)(handle >> 32) - (uint32_t)owner_generation(w));
+
+	if (later < 0)
+		return error_set(ESTALE, "what handle 0x%llx was made for was freed or adopted",
+		                 (unsigned long long)handle);
+	/* What is freed or adopted with a handle has another generation then. */
+	return error_set(ESTALE,
+	                 "0x%llx is no handle that kmm_handle made: %s",
+	                 (unsigned long long)handle,
+	                 later ? "nothing at its place has come to that life yet"
+	                       : "what is at its place was not shared in that life");
+}
+
+static int thing_none(kmm_handle_t handle)
+{
+	return error_set(ESTALE,
+	                 "nothing begins at the place of handle 0x%llx: what it was made for was "
+	                 "freed, or it was never made",
 	                 (unsigned long long)handle);
 }
 
@@ -122,7 +140,7 @@ int thing_of_handle(struct kmm *k, kmm_handle_t handle, struct thing *t, uint64_
 	uint64_t at = granule_offset(k, handle_granule(handle));
 	uint32_t pfn = (uint32_t)(at >> FRAME_SHIFT);
 	struct thing found;
-	uint64_t desc;
+	uint64_t desc, now;
 
 	if (handle == 0)
 		return error_set(EINVAL, "handle 0 is none");
@@ -132,15 +150,16 @@ int thing_of_handle(struct kmm *k, kmm_handle_t handle, struct thing *t, uint64_
 	desc = desc_load(k, pfn);
 	if (page_desc_kind(desc) == PAGE_SLAB) {
 		if (!thing_object(k, desc, at, &found))
-			return thing_stale(handle);
+			return thing_none(handle);
 	} else if (page_desc_kind(desc) == PAGE_BLOCK && at % KMM_PAGE_SIZE == 0) {
 		thing_block(k, pfn, page_desc_order(desc), &found);
 	} else {
-		return thing_stale(handle);
+		return thing_none(handle);
 	}
-	*w = owner_load(found.word);
-	if (!word_is_live(*w) || (uint32_t)owner_generation(*w) != handle >> 32)
-		return thing_stale(handle);
+	now = owner_load(found.word);
+	if (!word_is_live(now) || (uint32_t)owner_generation(now) != handle >> 32)
+		return thing_stale(handle, now);
+	*w = now;
 	*t = found;
 	return 0;
 }

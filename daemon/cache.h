@@ -84,8 +84,13 @@ uint32_t cache_total(struct domain *d);
 uint32_t cache_count_of(struct domain *d, uint32_t session); /* that it has open */
 /* Once a second, worker: caches without users and objects end. */
 void cache_tick(struct domain *d);
-/* Depot, RETURNED words and empty slabs go back; frames. Worker. */
-uint64_t cache_shrink(struct cache *c);
+/* Depot, RETURNED words and empty slabs go back. Worker. */
+void cache_shrink(struct cache *c);
+/* Objects that are not in their slabs: with sessions, in depots, in per-CPU magazines. */
+uint64_t cache_objects(const struct cache *c);
+uint64_t cache_objects_all(struct domain *d);
+/* Frames of its slabs that went back to the zones since the start. */
+uint64_t cache_reaped(const struct cache *c);
 size_t cache_validate(struct domain *d, mm_report_fn report, void *ctx);
 
 #endif

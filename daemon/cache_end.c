@@ -28,6 +28,7 @@
 #include "daemon/wait_queue.h"
 
 #define HOLDERS_SHOWN 4u
+#define BUSY_LOOKS 8u /* at a cache whose objects are free again when it is said whose they are */
 #define IDLE_LOOKS 16u /* seconds between two looks at all objects of a cache without users */
 
 static uint64_t objects_out(const struct cache *c)
@@ -124,20 +125,22 @@ struct holders {
 static void note_holder(void *ctx, uint32_t session, struct cache *c,
                         const struct object_count *count)
 {
+	/* What a session gives back, or is just given, is its own still. */
+	uint64_t objects = count->objects + (session ? count->returned + count->moving : 0);
 	struct holders *h = ctx;
 	uint32_t i;
 
 	(void)c;
-	if (!count->objects)
+	if (!objects)
 		return;
-	h->sum += count->objects;
+	h->sum += objects;
 	h->n++;
-	for (i = h->shown; i > 0 && h->most[i - 1].objects < count->objects; i--)
+	for (i = h->shown; i > 0 && h->most[i - 1].objects < objects; i--)
 		if (i < HOLDERS_SHOWN)
 			h->most[i] = h->most[i - 1];
 	if (i < HOLDERS_SHOWN) {
 		h->most[i].session = session;
-		h->most[i].objects = count->objects;
+		h->most[i].objects = objects;
 		h->shown += h->shown < HOLDERS_SHOWN;
 	}
 }
@@ -154,27 +157,29 @@ static size_t holder_text(const struct holders *h, uint32_t i, char *text, size_
 	                        h->most[i].objects);
 }
 
-static const char *busy_text(struct cache *c)
+/* Who has objects of it, as many as *live; 0: nobody any more. */
+static const char *busy_text(struct cache *c, uint64_t *live)
 {
 	struct holders h = { .d = c->d };
-	uint64_t out = objects_out(c), live;
+	uint64_t out, moving; /* moving: between a session and its slabs, with nobody */
 	char text[260] = "";
 	size_t n = 0;
 	uint32_t i;
 
 	if (object_census(c->d, NULL, c, note_holder, &h) < 0)
-		h.n = h.shown = 0;
-	/* The rest is on its way between a session and the daemon. */
-	live = h.sum > out ? h.sum : out;
+		h = (struct holders){ .d = c->d };
+	out = objects_out(c);
+	moving = out > h.sum ? out - h.sum : 0;
+	*live = out ? h.sum + moving : 0; /* all came free while they were counted */
 	for (i = 0; i < h.shown && n < sizeof(text) - 1; i++)
 		n += holder_text(&h, i, text + n, sizeof(text) - n);
 	if (h.n > h.shown && n < sizeof(text) - 1)
 		n += (size_t)snprintf(text + n, sizeof(text) - n, ", and of %u more",
 		                      h.n - h.shown);
-	if (live > h.sum && n < sizeof(text) - 1)
+	if (moving && n < sizeof(text) - 1)
 		snprintf(text + n, sizeof(text) - n, "%s %" PRIu64 " on their way",
-		         n ? "," : ":", live - h.sum);
-	return grant_text("%" PRIu64 " object%s live%s", live, live == 1 ? " is" : "s are", text);
+		         n ? "," : ":", moving);
+	return grant_text("%" PRIu64 " object%s live%s", *live, *live == 1 ? " is" : "s are", text);
 }
 
 /* ---- ending ---- */
@@ -196,6 +201,8 @@ int cache_destroy(struct domain *d, struct session *s, uint32_t id, uint64_t lif
 {
 	struct cache_table *t = d->caches;
 	struct cache *c = life ? cache_enter(d, id, life) : NULL;
+	unsigned int looks = 0;
+	uint64_t live = 0;
 	int r;
 
 	if (!c) {
@@ -208,11 +215,13 @@ int cache_destroy(struct domain *d, struct session *s, uint32_t id, uint64_t lif
 			break;
 		take_back(c);
 		r = objects_out(c) ? -EBUSY : end(t, c, s->id);
-	} while (r == -EAGAIN);
-	if (r == -EBUSY)
-		*why = busy_text(c);
-	else
-		*removed = r == 0;
+		if (r == -EBUSY)
+			*why = busy_text(c, &live);
+	} while (r == -EAGAIN || (r == -EBUSY && !live && ++looks < BUSY_LOOKS));
+	if (r == -EBUSY && !live)
+		*why = "objects of it come and go: some were live at each of several looks, none "
+		       "between them";
+	*removed = r == 0;
 	cache_leave(c);
 	return r < 0 ? r : 0;
 }
@@ -269,14 +278,44 @@ void cache_tick(struct domain *d)
 
 /* ---- shrinking ---- */
 
-uint64_t cache_shrink(struct cache *c)
+void cache_shrink(struct cache *c)
 {
-	uint64_t frames;
-
 	exchange_drain_cache(c->d, c, MM_CPU_NONE);
 	object_collect(c->d, NULL, c, MM_CPU_NONE);
-	frames = slab_shrink(c->slab, MM_CPU_NONE, 0);
-	if (frames && wait_queue_waiting(c->d->waiters))
+	slab_shrink(c->slab, MM_CPU_NONE, 0);
+	if (wait_queue_waiting(c->d->waiters))
 		wait_queue_kick(c->d->waiters);
-	return frames;
+}
+
+uint64_t cache_objects(const struct cache *c)
+{
+	struct kmem_cache_stats s;
+
+	kmem_cache_stats(c->slab, &s);
+	return s.objects_out + s.in_cpu;
+}
+
+uint64_t cache_objects_all(struct domain *d)
+{
+	/* acquire: pairs with cache_begin() */
+	uint32_t past = atomic_load_explicit(&d->caches->end, memory_order_acquire), id;
+	uint64_t n = 0;
+
+	for (id = 1; id < past; id++) {
+		struct cache *c = cache_enter(d, id, 0);
+
+		if (!c)
+			continue;
+		n += cache_objects(c);
+		cache_leave(c);
+	}
+	return n;
+}
+
+uint64_t cache_reaped(const struct cache *c)
+{
+	struct kmem_cache_stats s;
+
+	kmem_cache_stats(c->slab, &s);
+	return s.reaped << kmem_cache_geometry(c->slab)->order;
 }

@@ -16,13 +16,37 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "daemon/cache_private.h"
 #include "daemon/grant.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
+#include "daemon/pool.h"
+#include "daemon/rack.h"
 #include "daemon/slab_debug.h"
+
+static const struct {
+	const char *name;
+	uint32_t size;
+} classes[] = {
+	{ "8", 8 },     { "16", 16 },   { "32", 32 },   { "64", 64 },  { "96", 96 },
+	{ "128", 128 }, { "192", 192 }, { "256", 256 }, { "512", 512 }, { "1k", 1024 },
+	{ "2k", 2048 }, { "4k", 4096 }, { "8k", 8192 },
+};
+#define CLASSES (sizeof(classes) / sizeof(classes[0]))
+
+static const struct {
+	const char *prefix;
+	uint32_t flags;
+} families[] = {
+	{ "kmalloc-", 0 },
+	{ "kmalloc-rcl-", SLAB_RECLAIM_ACCOUNT },
+	{ "dma-kmalloc-", SLAB_CACHE_DMA },
+};
+#define FAMILIES (sizeof(families) / sizeof(families[0]))
+_Static_assert(CLASSES * FAMILIES == CACHE_BUILTIN_MAX, "ids 1 to 39");
 
 static uint32_t flags_effective(const struct domain *d, const char *name, uint32_t asked, bool ctor)
 {
@@ -41,11 +65,14 @@ static uint64_t align_effective(const struct domain *d, uint64_t align)
 	return align < granule && !(align & (align - 1)) && granule > 8 ? granule : align;
 }
 
-/* The new record of k gets memory for its users; without, it goes again. */
+/* The new record of k gets memory for its users and its rack; without, it goes again. */
 static int begin(struct cache_table *t, struct kmem_cache *k, const char **why)
 {
 	uint64_t out;
 	int r = ledger_open_users(t->ledger, kmem_cache_id(k));
+
+	if (r == 0)
+		r = rack_begin(t->d, kmem_cache_id(k));
 
 	if (r < 0) {
 		kmem_cache_destroy(k, &out);
@@ -70,6 +97,18 @@ static int join(struct cache_table *t, struct cache *c, struct session *s, uint3
 	return 0;
 }
 
+/* The names of the families, those to come included, are the pool's: slabinfo's readers take them for
+ * kmalloc's. */
+static bool name_is_reserved(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < FAMILIES; i++)
+		if (strncmp(name, families[i].prefix, strlen(families[i].prefix)) == 0)
+			return true;
+	return false;
+}
+
 int cache_create(struct domain *d, struct session *s, const char *name, uint64_t size,
                  uint64_t align, uint32_t flags, bool ctor, uint32_t *id, uint64_t *life,
                  const char **why)
@@ -83,9 +122,16 @@ int cache_create(struct domain *d, struct session *s, const char *name, uint64_t
 		.flags_asked = flags,
 		.ctor = ctor,
 	};
-	LOCK_SCOPED(&t->lock);
 	struct kmem_cache *k = NULL;
-	int r = kmem_cache_create(d->slabs, &q, (uint64_t)time(NULL), &k, why);
+	int r;
+
+	if (name_is_reserved(name)) {
+		*why = grant_text("the cache's name begins as those of kmalloc do (kmalloc-, "
+		                  "dma-kmalloc-), which come with the pool: \"%.63s\"", name);
+		return -EINVAL;
+	}
+	LOCK_SCOPED(&t->lock);
+	r = kmem_cache_create(d->slabs, &q, (uint64_t)time(NULL), &k, why);
 
 	if (r == -ENOSPC) {
 		*why = grant_text("all %u caches of the pool are in use; destroy some", t->n - 1);
@@ -118,27 +164,6 @@ int cache_open(struct domain *d, struct session *s, const char *name, uint32_t *
 }
 
 /* ---- the kmalloc families ---- */
-
-static const struct {
-	const char *name;
-	uint32_t size;
-} classes[] = {
-	{ "8", 8 },     { "16", 16 },   { "32", 32 },   { "64", 64 },  { "96", 96 },
-	{ "128", 128 }, { "192", 192 }, { "256", 256 }, { "512", 512 }, { "1k", 1024 },
-	{ "2k", 2048 }, { "4k", 4096 }, { "8k", 8192 },
-};
-#define CLASSES (sizeof(classes) / sizeof(classes[0]))
-
-static const struct {
-	const char *prefix;
-	uint32_t flags;
-} families[] = {
-	{ "kmalloc-", 0 },
-	{ "kmalloc-rcl-", SLAB_RECLAIM_ACCOUNT },
-	{ "dma-kmalloc-", SLAB_CACHE_DMA },
-};
-#define FAMILIES (sizeof(families) / sizeof(families[0]))
-_Static_assert(CLASSES * FAMILIES == CACHE_BUILTIN_MAX, "ids 1 to 39");
 
 #define CLASS_ALIGN_MAX (UINT32_C(1) << PAGE_SHIFT)
 /* The largest power of two that divides the size, a page at most. */
@@ -189,7 +214,9 @@ static int make_one(struct cache_table *t, uint32_t id)
 int cache_make_builtin(struct cache_table *t)
 {
 	uint32_t id;
-	int r = 0;
+	/* One page is all of theirs and the empty magazines'. Of a pool that was taken over it may
+	 * be in use: slots are hints, and stay as they are. */
+	int r = pool_rack_open(t->d->kmmd->pool, 0);
 
 	for (id = 1; id <= CACHE_BUILTIN_MAX && r == 0; id++)
 		r = make_one(t, id);

@@ -9,6 +9,8 @@
  *
  *     readable -> recv -> frames -> dispatch -> (output full: pause) -> send -> (drained: go on)
  *
+ * Streams pause in the same way (rpc_pending.c): what is drained asks them for more.
+ *
  * Events. The poll asks for READABLE all the time; for WRITABLE only while the socket refuses what
  * is queued; for nothing while descriptors wait for the peer to read (the timer tries again then).
  * libuv stops the poll by itself and says UV_EBADF when the peer died with unread data in its queue,
@@ -190,6 +192,8 @@ static void channel_settle(struct channel *c)
 		channel_close(c, "protocol error");
 		return;
 	}
+	if (c->streams_wait && !channel_output_full(c))
+		rpc_channel_room(c);
 	channel_update_events(c);
 }
 
@@ -390,11 +394,6 @@ void channel_protocol_error(struct channel *c, int errno_value, const char *text
 	log_info("connection of process %d, user %u: %s", (int)c->peer.pid, c->peer.uid, text);
 	rpc_refuse_stream(c, errno_value, text);
 	c->ending = true;
-}
-
-struct reactor *channel_reactor(const struct channel *c)
-{
-	return c->reactor;
 }
 
 const struct peer *channel_peer(const struct channel *c)

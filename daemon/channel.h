@@ -37,7 +37,6 @@ int channel_open(struct reactor *r, int fd, const struct peer *peer, const uint8
 /* Safe at any time; the object lives on until its last pending call is finished. */
 void channel_close(struct channel *c, const char *why);
 
-struct reactor *channel_reactor(const struct channel *c);
 const struct peer *channel_peer(const struct channel *c);
 /* The pidfd becomes the caller's (the session's); -1 when there is none. */
 int channel_take_pidfd(struct channel *c);

@@ -79,6 +79,7 @@ struct channel {
 	bool fd_blocked; /* descriptors wait until the peer has read earlier ones */
 	bool ending;     /* only what is queued is still sent */
 	bool spoken;     /* it asked for something other than a session */
+	bool streams_wait; /* calls that go on when there is room in the output */
 	uint32_t fd_retry_ms; /* while fd_blocked */
 	uint64_t hello_by_ns; /* the end of a connection that says nothing */
 	uint64_t paused_ns;  /* when the stash was read */

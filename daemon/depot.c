@@ -9,7 +9,8 @@
  *     +---------+--------+--------+---------+-------+
  *
  *   EMPTY   on the list of empty ones           FULL   on the list of its class
- *   LENT    with `session`                      BUSY   in the hands of one of our threads
+ *   LENT    with the members, counts for        BUSY   in the hands of one of our threads
+ *           `session` (0: for none)
  *
  *   EMPTY --take--> BUSY --lend--> LENT --claim--> BUSY --put--> EMPTY or FULL
  *
@@ -189,7 +190,10 @@ int depot_new(struct depot **ret, const struct control *c, uint32_t nodes, uint6
 	atomic_store_explicit(&d->classes, PAGE_CLASSES, memory_order_relaxed);
 	for (m = n; m > 0; m--) {
 		if (lent && lent[m - 1])
-			place_store(d, m - 1, place_make(DEPOT_LENT, lent[m - 1], 0, 0));
+			place_store(d, m - 1,
+			            place_make(DEPOT_LENT,
+			                       lent[m - 1] == DEPOT_LENT_MEMBERS ? 0 : lent[m - 1],
+			                       0, 0));
 		else
 			depot_put_empty(d, (magazine_id_t){ m - 1 });
 	}
@@ -228,7 +232,7 @@ void depot_set_kind(struct depot *d, magazine_id_t m, unsigned int class)
 {
 	uint32_t kind = class < PAGE_CLASSES ?
 	                        class :
-	                        DEPOT_KIND_OBJECTS | (class - PAGE_CLASSES) / d->nodes;
+	                        MAGAZINE_OF_OBJECTS | (class - PAGE_CLASSES) / d->nodes;
 
 	/* relaxed: published by the header */
 	atomic_store_explicit(&d->control.magazine[m.nr].kind, kind, memory_order_relaxed);
@@ -366,6 +370,19 @@ bool depot_claim(struct depot *d, magazine_id_t m, uint32_t session)
 	                                               memory_order_acq_rel, memory_order_acquire);
 }
 
+bool depot_claim_lent(struct depot *d, magazine_id_t m, uint32_t *session)
+{
+	uint64_t p;
+
+	if (m.nr >= d->control.geometry.magazines)
+		return false;
+	p = place_load(d, m.nr);
+	if (place_of(p) != DEPOT_LENT || !depot_claim(d, m, place_session(p)))
+		return false;
+	*session = place_session(p);
+	return true;
+}
+
 void depot_put_empty(struct depot *d, magazine_id_t m)
 {
 	header_set(d, m.nr, MAGAZINE_EMPTY, 0, 0);
@@ -415,6 +432,16 @@ uint32_t depot_lent_to(const struct depot *d, magazine_id_t m)
 	return place_of(p) == DEPOT_LENT ? place_session(p) : 0;
 }
 
+bool depot_is_lent(const struct depot *d, magazine_id_t m)
+{
+	return m.nr < d->control.geometry.magazines && place_of(place_load(d, m.nr)) == DEPOT_LENT;
+}
+
+bool depot_is_busy(const struct depot *d, magazine_id_t m)
+{
+	return m.nr < d->control.geometry.magazines && place_of(place_load(d, m.nr)) == DEPOT_BUSY;
+}
+
 uint32_t depot_rounds(const struct depot *d, magazine_id_t m)
 {
 	uint64_t p = place_load(d, m.nr);
@@ -434,7 +461,7 @@ uint64_t depot_frames(const struct depot *d)
 
 bool depot_reap_one(struct depot *d, magazine_id_t m, uint32_t session)
 {
-	if (depot_lent_to(d, m) != session ||
+	if (!depot_is_lent(d, m) || depot_lent_to(d, m) != session ||
 	    magazine_state(magazine_load(&d->control.magazine[m.nr])) != MAGAZINE_EMPTY ||
 	    !depot_claim(d, m, session))
 		return false;
@@ -454,8 +481,10 @@ uint32_t depot_reap(struct depot *d, uint32_t want, void (*gone)(void *ctx, uint
 	for (i = 0; i < n && found < want; i++) {
 		/* relaxed: where to look next, no more */
 		m.nr = atomic_fetch_add_explicit(&d->reap_next, 1, memory_order_relaxed) % n;
+		if (!depot_is_lent(d, m))
+			continue;
 		session = depot_lent_to(d, m);
-		if (!session || !depot_reap_one(d, m, session))
+		if (!depot_reap_one(d, m, session))
 			continue;
 		depot_put_empty(d, m);
 		gone(ctx, session);

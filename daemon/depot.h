@@ -18,8 +18,9 @@
 struct depot;
 
 /* frames_max: what full magazines may hold in all. lent (NULL: none) says to which session each
- * magazine is lent, 0 none; the header of a lent one is left alone, the others are emptied. Before
- * there are other threads. -ENOMEM. */
+ * magazine is lent, 0 none, DEPOT_LENT_MEMBERS: it counts for none; the header of a lent one is left
+ * alone, the others are emptied. Before there are other threads. -ENOMEM. */
+#define DEPOT_LENT_MEMBERS UINT32_MAX
 int depot_new(struct depot **ret, const struct control *c, uint32_t nodes, uint64_t frames_max,
               const uint32_t lent[]);
 struct depot *depot_free(struct depot *d);
@@ -35,9 +36,8 @@ unsigned int depot_class_objects(const struct depot *d, uint32_t cache, uint32_t
 unsigned int depot_classes(const struct depot *d);
 uint32_t depot_nodes(const struct depot *d);
 
-/* What magazine.kind says of the class: the class, or for objects the cache | DEPOT_KIND_OBJECTS.
+/* What magazine.kind says of the class: the class, or for objects the cache | MAGAZINE_OF_OBJECTS.
  */
-#define DEPOT_KIND_OBJECTS UINT32_C(0x80000000)
 void depot_set_kind(struct depot *d, magazine_id_t m, unsigned int class);
 
 /* The magazine that the functions below return is in the caller's hands: nobody else touches it
@@ -51,6 +51,8 @@ bool depot_take_full(struct depot *d, unsigned int class, magazine_id_t *ret, ui
 bool depot_take_any(struct depot *d, magazine_id_t *ret, unsigned int *class, uint32_t *rounds);
 /* A lent one back from its session: of several callers one wins. */
 bool depot_claim(struct depot *d, magazine_id_t m, uint32_t session);
+/* The same of whatever session it counts for, which is told. */
+bool depot_claim_lent(struct depot *d, magazine_id_t m, uint32_t *session);
 
 void depot_put_empty(struct depot *d, magazine_id_t m);
 /* False when the depot has no room for the frames: the magazine stays in the caller's hands. */
@@ -59,11 +61,17 @@ bool depot_put_full(struct depot *d, magazine_id_t m, unsigned int class, uint32
 /* To the session: OFFERED with that many rounds, or LOADED and empty. */
 void depot_lend(struct depot *d, magazine_id_t m, uint32_t session, enum magazine_state state,
                 uint32_t rounds);
-/* After depot_claim(): the session keeps it, its header untouched. */
+/* After a claim: it stays with the members and counts for the session (0: for none), its header
+ * untouched. */
 void depot_unclaim(struct depot *d, magazine_id_t m, uint32_t session);
 
-/* The session that has it, 0: none. */
+/* The session that it counts for, 0: none. Members pass lent magazines on among themselves (the
+ * rack), so the one that has it may be another: its header says which. */
 uint32_t depot_lent_to(const struct depot *d, magazine_id_t m);
+/* With the members, whichever it counts for. */
+bool depot_is_lent(const struct depot *d, magazine_id_t m);
+/* In one of our threads' hands at this moment. */
+bool depot_is_busy(const struct depot *d, magazine_id_t m);
 /* Rounds of a full magazine, 0 for others. */
 uint32_t depot_rounds(const struct depot *d, magazine_id_t m);
 uint32_t depot_size(const struct depot *d);

@@ -9,6 +9,7 @@
  *              then all of them together: of a new pool the sections come online; after a restart
  *              domain_recover.c judges what the words say
  *   depot      magazines that sessions had stay lent, all others are empty
+ *   rack       what members had in theirs was emptied with the rest
  *   caches     what the slab layer took over, as sessions see it; the kmalloc families
  *   waiters    nobody waits
  *
@@ -32,6 +33,7 @@
 #include "daemon/object.h"
 #include "daemon/pool.h"
 #include "daemon/pressure.h"
+#include "daemon/rack.h"
 #include "daemon/wait_queue.h"
 #include "daemon/worker.h"
 #include "shm/guard.h"
@@ -166,6 +168,8 @@ static int domain_make(struct domain *d, const struct pool *pool)
 		              d->control.geometry.frames / 8, lent);
 	free(lent);
 	if (r >= 0)
+		r = rack_new(&d->rack, d);
+	if (r >= 0)
 		r = cache_table_new(&d->caches, d);
 	if (r >= 0)
 		r = pressure_new(&d->pressure, d);
@@ -205,6 +209,7 @@ struct domain *domain_free(struct domain *d)
 		return NULL;
 	d->waiters = wait_queue_free(d->waiters);
 	d->pressure = pressure_free(d->pressure);
+	d->rack = rack_free(d->rack);
 	d->depot = depot_free(d->depot);
 	d->caches = cache_table_free(d->caches);
 	d->slabs = slab_space_free(d->slabs);

@@ -15,6 +15,7 @@
 #include "shm/control.h"
 
 struct depot;
+struct rack;
 struct holder_table;
 struct slab_space;
 struct cache_table;
@@ -31,6 +32,7 @@ struct domain {
 	struct mm_domain *zones;
 	struct control control;
 	struct depot *depot;
+	struct rack *rack;
 	struct holder_table *holders;
 	struct slab_space *slabs;   /* mm/'s half of caches and objects */
 	struct cache_table *caches; /* cache.h */
@@ -114,7 +116,7 @@ int grant_release(struct domain *d, struct session *s, uint32_t cpu, uint32_t gr
 
 /* ---- exchange.c: blocks in magazines (objects: object.h) ---- */
 
-/* Takes the magazine that s gave (header DEPOT), with blocks or objects, to the depot or frees what
+/* Takes the magazine that s gave (header DEPOT, whichever session it counts for), with blocks or objects, to the depot or frees what
  * it lists. *accepted is how
  * many of its rounds were what they claimed to be, *listed how many it listed; both 0 when s has no
  * such magazine (any more). */
@@ -130,10 +132,15 @@ int exchange_take_waiting(struct domain *d, struct session *s, uint32_t node, gf
                           const char **why);
 /* Offers s an empty one; -EAGAIN as above. */
 int exchange_empty(struct domain *d, struct session *s, magazine_id_t *ret);
+/* The session that has a lent magazine, 0: none. */
+uint32_t exchange_holder(const struct domain *d, magazine_id_t m);
 /* The client never learned of the offer: takes it back if it is still one. */
 void exchange_withdraw(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m);
-/* The depot's magazines back to the zones and slabs; frames that they held. Any thread. */
+/* The depot's magazines, and the rack's, back to the zones and slabs; frames that they held. Any
+ * thread. */
 uint64_t exchange_drain(struct domain *d, uint32_t cpu);
+/* The same of those with page blocks alone. */
+uint64_t exchange_drain_pages(struct domain *d, uint32_t cpu);
 /* The same of one cache (entered); objects. */
 struct cache;
 uint64_t exchange_drain_cache(struct domain *d, struct cache *c, uint32_t cpu);

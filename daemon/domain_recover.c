@@ -7,7 +7,8 @@
  * change here is a compare-and-swap from what was judged, and the loser looks again.
  *
  *   1. magazines   LOADED by a known session: stay lent to it; all others will be empty. OFFERED
- *                  ones are taken back (header to EMPTY), so that no late claim comes
+ *                  ones and those in the rack are taken back (header to EMPTY), so that no late
+ *                  claim comes. What the session puts into the rack from now on stays there
  *   2. holders     entries of unknown sessions and of names that are none go
  *   3. objects     the slab layer asks about each object of each slab (object_recover.c)
  *   4. blocks      mm/ asks about each allocated block; a slab stays when 3 found it. A word says:
@@ -20,7 +21,8 @@
  *   5. holders     entries whose thing is not in that life any more go; the others' are KEPT
  *   6. names       likewise
  *   7. all frames  a word that is not FREE where no block is allocated is damage; descriptors,
- *                  tags (who is charged) and KEPT are set to what they ought to be
+ *                  tags (who is charged) and KEPT are set to what they ought to be; object words
+ *                  begin above all generations that are met (object_ops.c)
  *
  * Sessions whose record says SWEEPING are known here; their sweep runs again afterwards.
  *
@@ -267,9 +269,11 @@ static void correct_frames(struct recovery *r)
 			continue;
 		pfn = mm_section_start(r->d->mm, (section_id_t){ nr });
 		for (i = 0; i < frames; i++) {
+			uint64_t w = owner_load(&r->d->control.word[pfn + i]);
 			struct slab_about slab;
 			struct mm_block b;
 
+			object_floor_raise(r->d, owner_generation(w));
 			if (mm_block_get(r->d->mm, pfn + i, &b)) {
 				correct_block(r, pfn + i, &b);
 			} else if (slab_about_at(r->d->slabs, pfn + i, &slab)) {

@@ -9,7 +9,8 @@
  *     session) and back, or to another session by adoption. All of these are legal beside an
  *     allocated block, so each word is read once and judged by itself
  *   - a block may be charged to another session than the one that has it (adoption)
- *   - a lent magazine may be in any state, and words may name it that it does not list
+ *   - a lent magazine may be in any state, and words may name it that it does not list; but one that
+ *     lay in the rack all the time that the check took is as good as full
  *
  * Everything else is the daemon's own and must agree:
  *
@@ -17,9 +18,10 @@
  *     else
  *     block allocated  <=>  word not FREE  <=>  descriptor PAGE_BLOCK of its order, type, place
  *     word names a session: it is one; a magazine: it is full (and lists it) or lent
+ *     a slot of the rack names a magazine of the pool
  *     KEPT  <=>  the holder table has entries of that life of the block
  *     session.charge == frames of the blocks tagged with it
- *     session.magazines == magazines lent to it, session.holds == its entries
+ *     session.magazines == lent magazines that count for it, session.holds == its entries
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -30,6 +32,7 @@
 #include "daemon/domain_private.h"
 #include "daemon/holder.h"
 #include "daemon/object.h"
+#include "daemon/rack.h"
 #include "daemon/wait_queue.h"
 
 struct session_sum {
@@ -45,6 +48,7 @@ struct check {
 	uint32_t nr_sessions;
 	struct session_sum *sum; /* by session */
 	uint32_t *naming;        /* by magazine: words that name it */
+	uint64_t *racked;        /* by magazine: its header when the check began, if it lay in the rack */
 	uint8_t *listed;         /* by frame: stands in a full magazine */
 	uint64_t *listed_object; /* the same by owner word, a bit each */
 };
@@ -84,7 +88,7 @@ static void check_magazine_word(struct check *c, pfn_t pfn, uint32_t m)
 	}
 	c->naming[m]++;
 	state = magazine_state(magazine_load(&c->d->control.magazine[m]));
-	if (!depot_lent_to(c->d->depot, (magazine_id_t){ m }) && state != MAGAZINE_DEPOT)
+	if (!depot_is_lent(c->d->depot, (magazine_id_t){ m }) && state != MAGAZINE_DEPOT)
 		finding(c, "the word of frame %u names magazine %u, which is neither full nor lent",
 		        pfn, m);
 }
@@ -235,35 +239,56 @@ static bool round_right(struct check *c, magazine_id_t m, uint32_t granule)
 	       owner_is(owner_load(t.word), OWNER_MAGAZINE, m.nr) && list_once(c, &t);
 }
 
-/* A full magazine lists exactly the things whose words name it. */
+/* Before words are looked at: which magazines lie in the rack. */
+static void note_racked(struct check *c)
+{
+	magazine_id_t m;
+
+	for (m.nr = 0; m.nr < depot_size(c->d->depot); m.nr++) {
+		uint64_t h = magazine_load(&c->d->control.magazine[m.nr]);
+
+		if (depot_is_lent(c->d->depot, m) && magazine_is(h, MAGAZINE_RACK, 0))
+			c->racked[m.nr] = h;
+	}
+}
+
+/* It lists exactly the things whose words name it. */
+static void check_rounds(struct check *c, magazine_id_t m, uint32_t n)
+{
+	const struct magazine *mag = &c->d->control.magazine[m.nr];
+	uint32_t i, right = 0;
+
+	for (i = 0; i < n; i++)
+		/* relaxed: written before the header */
+		right += round_right(c, m, atomic_load_explicit(&mag->round[i],
+		                                                memory_order_relaxed));
+	/* A member took it, with the rounds, while they were looked at. */
+	if (c->racked[m.nr] && magazine_load(mag) != c->racked[m.nr])
+		return;
+	if (right != n || c->naming[m.nr] != n)
+		finding(c, "magazine %u holds %u rounds, of which %u are right; %u words name it",
+		        m.nr, n, right, c->naming[m.nr]);
+}
+
 static void check_magazines(struct check *c)
 {
 	magazine_id_t m;
-	uint32_t i, n;
 
 	for (m.nr = 0; m.nr < depot_size(c->d->depot); m.nr++) {
-		const struct magazine *mag = &c->d->control.magazine[m.nr];
-		uint32_t lent = depot_lent_to(c->d->depot, m), right = 0;
+		uint32_t lent = depot_lent_to(c->d->depot, m);
 
-		if (lent) {
-			if (!session_exists(c, lent))
-				finding(c, "magazine %u is lent to session %u, which there is not",
-				        m.nr, lent);
-			if (lent < c->nr_sessions)
-				c->sum[lent].magazines++;
+		if (!depot_is_lent(c->d->depot, m)) {
+			check_rounds(c, m, depot_rounds(c->d->depot, m));
 			continue;
 		}
-		n = depot_rounds(c->d->depot, m);
-		for (i = 0; i < n; i++)
-			/* relaxed: written before the header that depot_validate() checks */
-			right += round_right(
-				c, m,
-				atomic_load_explicit(&mag->round[i], memory_order_relaxed));
-		if (right != n || c->naming[m.nr] != n)
-			finding(c,
-			        "magazine %u holds %u rounds, of which %u are right; %u words name "
-			        "it",
-			        m.nr, n, right, c->naming[m.nr]);
+		if (lent && !session_exists(c, lent))
+			finding(c, "magazine %u is lent to session %u, which there is not", m.nr,
+			        lent);
+		if (lent < c->nr_sessions)
+			c->sum[lent].magazines++;
+		if (c->racked[m.nr] &&
+		    magazine_load(&c->d->control.magazine[m.nr]) == c->racked[m.nr])
+			check_rounds(c, m, magazine_count(c->racked[m.nr]));
 	}
 }
 
@@ -316,11 +341,13 @@ size_t domain_validate(struct domain *d, mm_report_fn report, void *ctx)
 	c.nr_sessions = session_table_size(d->kmmd->sessions);
 	c.sum = calloc(c.nr_sessions + 1, sizeof(*c.sum));
 	c.naming = calloc((size_t)depot_size(d->depot) + 1, sizeof(*c.naming));
+	c.racked = calloc((size_t)depot_size(d->depot) + 1, sizeof(*c.racked));
 	c.listed = calloc(d->control.geometry.frames, 1);
 	c.listed_object = calloc(d->control.object_words / 64 + 1, sizeof(*c.listed_object));
-	if (!c.sum || !c.naming || !c.listed || !c.listed_object) {
+	if (!c.sum || !c.naming || !c.racked || !c.listed || !c.listed_object) {
 		finding(&c, "there is no memory for the check");
 	} else {
+		note_racked(&c);
 		check_frames(&c);
 		c.findings += object_validate(d, c.naming, report, ctx);
 		check_magazines(&c);
@@ -328,10 +355,12 @@ size_t domain_validate(struct domain *d, mm_report_fn report, void *ctx)
 		check_sessions(&c);
 		c.findings += holder_validate(d->holders, report, ctx);
 		c.findings += depot_validate(d->depot, report, ctx);
+		c.findings += rack_validate(d, report, ctx);
 		c.findings += wait_queue_validate(d->waiters, report, ctx);
 	}
 	free(c.sum);
 	free(c.naming);
+	free(c.racked);
 	free(c.listed);
 	free(c.listed_object);
 	return c.findings;

@@ -21,6 +21,7 @@
 #include <errno.h>
 
 #include "daemon/exchange_private.h"
+#include "daemon/rack.h"
 #include "daemon/wait_queue.h"
 
 #define EXCHANGE_REAP 32u /* magazines wanted back when none is free */
@@ -46,14 +47,37 @@ static int class_of(const struct domain *d, pfn_t pfn)
 	               -1;
 }
 
-static void session_gone(void *ctx, uint32_t session)
+void exchange_gone(struct domain *d, uint32_t session)
 {
-	struct domain *d = ctx;
 	struct session *s = session_by_id(d->kmmd->sessions, session);
 
 	/* relaxed: a counter that limits */
 	if (s)
 		atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
+}
+
+static void session_gone(void *ctx, uint32_t session)
+{
+	exchange_gone(ctx, session);
+}
+
+uint32_t exchange_holder(const struct domain *d, magazine_id_t m)
+{
+	uint64_t h;
+
+	if (!depot_is_lent(d->depot, m))
+		return 0;
+	h = magazine_load(exchange_magazine(d, m));
+	switch (magazine_state(h)) {
+	case MAGAZINE_OFFERED:
+	case MAGAZINE_LOADED:
+		return magazine_owner(h);
+	case MAGAZINE_DEPOT: /* on its way to us */
+	case MAGAZINE_RACK:
+		return 0;
+	default:
+		return depot_lent_to(d->depot, m);
+	}
 }
 
 /* A session that takes one magazine after the other has mostly emptied the last ones: these serve
@@ -96,17 +120,22 @@ bool exchange_take_empty(struct domain *d, struct session *s, bool may_free, mag
 	if (atomic_fetch_add_explicit(&s->magazines, 1, memory_order_relaxed) >= limit) {
 		depot_reap(d->depot, EXCHANGE_REAP, session_gone, d);
 		if (atomic_load_explicit(&s->magazines, memory_order_relaxed) > limit)
+			rack_reclaim(d, s->id, EXCHANGE_REAP, may_free);
+		if (atomic_load_explicit(&s->magazines, memory_order_relaxed) > limit)
 			goto refuse;
 	}
 	if (depot_take_empty(d->depot, m))
 		return true;
-	depot_reap(d->depot, EXCHANGE_REAP, session_gone, d);
-	if (depot_take_empty(d->depot, m))
+	if ((depot_reap(d->depot, EXCHANGE_REAP, session_gone, d) ||
+	     rack_reclaim(d, 0, EXCHANGE_REAP, false)) &&
+	    depot_take_empty(d->depot, m))
 		return true;
 	if (may_free && depot_take_any(d->depot, m, &class, &listed)) {
 		exchange_empty_full(d, MM_CPU_NONE, *m, class, listed);
 		return true;
 	}
+	if (may_free && rack_reclaim(d, 0, EXCHANGE_REAP, true) && depot_take_empty(d->depot, m))
+		return true;
 refuse:
 	atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
 	return false;
@@ -138,7 +167,7 @@ uint64_t exchange_empty_full(struct domain *d, uint32_t cpu, magazine_id_t m, un
 }
 
 uint32_t exchange_free_mixed(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
-                             uint32_t listed)
+                             uint32_t listed, bool keep_constructed)
 {
 	struct object_batch objects;
 	struct grant_batch pages;
@@ -162,7 +191,9 @@ uint32_t exchange_free_mixed(struct domain *d, struct session *s, uint32_t cpu, 
 			grant_take_back(&pages, t.pfn, w);
 		else if (object_batch_find(&objects, t.object.address, &o) &&
 		         o.word == t.object.word &&
-		         object_batch_take_back(&objects, &o, w, true) == GRANT_BACK_FREED && s)
+		         object_batch_take_back(&objects, &o, w, keep_constructed) ==
+		                 GRANT_BACK_FREED &&
+		         s)
 			charge_return_objects(s, kmem_cache_geometry(o.cache)->stride);
 	}
 	grant_batch_flush(&pages);
@@ -204,34 +235,42 @@ static uint32_t give_blocks(struct domain *d, struct session *s, uint32_t cpu, m
 			return good;
 	}
 	if (good < n)
-		good = exchange_free_mixed(d, s, cpu, m, n);
+		good = exchange_free_mixed(d, s, cpu, m, n, true);
 	else
 		exchange_empty_full(d, cpu, m, 0, n);
 	depot_put_empty(d->depot, m);
 	return good;
 }
 
+uint32_t exchange_put(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
+                      uint32_t listed, bool keep)
+{
+	uint64_t address;
+
+	keep = keep && !wait_queue_waiting(d->waiters);
+	if (exchange_lists_objects(d, m, listed, &address))
+		return exchange_give_objects(d, s, cpu, m, listed, address, keep);
+	return give_blocks(d, s, cpu, m, listed, keep);
+}
+
 void exchange_give(struct domain *d, struct session *s, uint32_t cpu, magazine_id_t m,
                    uint32_t *accepted, uint32_t *listed)
 {
-	bool keep = !wait_queue_waiting(d->waiters);
-	uint64_t h, address;
+	uint32_t of; /* not always s: it may have it by the rack */
+	uint64_t h;
 
 	*accepted = 0;
 	*listed = 0;
-	if (!depot_claim(d->depot, m, s->id))
+	if (!depot_claim_lent(d->depot, m, &of))
 		return;
 	h = magazine_load(exchange_magazine(d, m));
 	if (!magazine_is(h, MAGAZINE_DEPOT, 0)) {
-		depot_unclaim(d->depot, m, s->id);
+		depot_unclaim(d->depot, m, of);
 		return;
 	}
-	atomic_fetch_sub_explicit(&s->magazines, 1, memory_order_relaxed);
+	exchange_gone(d, of);
 	*listed = magazine_count(h);
-	if (exchange_lists_objects(d, m, *listed, &address))
-		*accepted = exchange_give_objects(d, s, cpu, m, *listed, address, keep);
-	else
-		*accepted = give_blocks(d, s, cpu, m, *listed, keep);
+	*accepted = exchange_put(d, s, cpu, m, *listed, true);
 }
 
 /* ---- take ---- */
@@ -393,7 +432,7 @@ void exchange_withdraw(struct domain *d, struct session *s, uint32_t cpu, magazi
 	uint64_t h = magazine_load(exchange_magazine(d, m));
 	uint32_t accepted, listed;
 
-	if (depot_lent_to(d->depot, m) != s->id || !magazine_is(h, MAGAZINE_OFFERED, s->id))
+	if (!depot_is_lent(d->depot, m) || !magazine_is(h, MAGAZINE_OFFERED, s->id))
 		return;
 	if (magazine_cas(exchange_magazine(d, m), &h,
 	                 magazine_next(h, MAGAZINE_DEPOT, 0, magazine_count(h))))
@@ -421,11 +460,22 @@ uint64_t exchange_drain_class(struct domain *d, uint32_t cpu, unsigned int class
 	return drain(d, cpu, class, n.full);
 }
 
+uint64_t exchange_drain_pages(struct domain *d, uint32_t cpu)
+{
+	uint64_t frames = 0;
+	unsigned int class;
+
+	for (class = 0; class < PAGE_CLASSES; class++)
+		frames += exchange_drain_class(d, cpu, class);
+	return frames;
+}
+
 uint64_t exchange_drain(struct domain *d, uint32_t cpu)
 {
 	uint64_t frames = 0;
 	unsigned int class;
 
+	rack_collect(d, 0, cpu, false);
 	for (class = 0; class < depot_classes(d->depot); class++)
 		frames += exchange_drain_class(d, cpu, class);
 	return frames;
@@ -436,6 +486,7 @@ uint64_t exchange_trim(struct domain *d, uint32_t cpu)
 	uint64_t frames = 0;
 	unsigned int class;
 
+	rack_trim(d, cpu);
 	for (class = 0; class < depot_classes(d->depot); class++)
 		frames += drain(d, cpu, class, depot_trim(d->depot, class));
 	return frames;

@@ -17,6 +17,7 @@
 #include <errno.h>
 
 #include "daemon/exchange_private.h"
+#include "daemon/rack.h"
 #include "daemon/wait_queue.h"
 
 #define ROUNDS_MAX MAGAZINE_ROUNDS_MAX
@@ -141,11 +142,13 @@ uint32_t exchange_give_objects(struct domain *d, struct session *s, uint32_t cpu
 		kept = keep && good && good == listed && keep_in_depot(&b, &r, m);
 		if (!kept)
 			rounds_free(&b, &r);
-		charge_return_objects(s, (uint64_t)good * kmem_cache_geometry(b.c->slab)->stride);
+		if (s)
+			charge_return_objects(
+				s, (uint64_t)good * kmem_cache_geometry(b.c->slab)->stride);
 	}
 	/* Of other kinds, or of what is none: a magazine that no honest client gives. */
 	if (good < listed)
-		good += exchange_free_mixed(d, s, cpu, m, listed);
+		good += exchange_free_mixed(d, s, cpu, m, listed, true);
 	if (!kept)
 		depot_put_empty(d->depot, m);
 	object_batch_end(&b);
@@ -170,14 +173,14 @@ uint64_t exchange_empty_objects(struct domain *d, uint32_t cpu, magazine_id_t m,
 	}
 	/* scribbled over while it lay there */
 	if (r.n < listed)
-		exchange_free_mixed(d, NULL, cpu, m, listed);
+		exchange_free_mixed(d, NULL, cpu, m, listed, true);
 	object_batch_end(&b);
 	return frames;
 }
 
 uint64_t exchange_drain_cache(struct domain *d, struct cache *c, uint32_t cpu)
 {
-	uint64_t objects = 0;
+	uint64_t objects = rack_collect(d, c->id, cpu, false);
 	struct depot_count n;
 	uint32_t node;
 
@@ -189,6 +192,22 @@ uint64_t exchange_drain_cache(struct domain *d, struct cache *c, uint32_t cpu)
 		objects += n.rounds;
 	}
 	return objects;
+}
+
+bool exchange_free_one(struct cache *c, uint32_t cpu)
+{
+	struct domain *d = c->d;
+	uint32_t node, listed;
+	magazine_id_t m;
+
+	for (node = 0; node < depot_nodes(d->depot); node++)
+		if (depot_take_full(d->depot, depot_class_objects(d->depot, c->id, node), &m,
+		                    &listed)) {
+			exchange_empty_objects(d, cpu, m, listed);
+			depot_put_empty(d->depot, m);
+			return true;
+		}
+	return rack_free_one(d, c->id, cpu);
 }
 
 /* ---- take ---- */
@@ -352,8 +371,17 @@ int exchange_take_objects(struct cache *c, struct session *s, uint32_t cpu, gfp_
 		return rc;
 	k.node = node;
 	got = gfp & __GFP_THISNODE ? 0 : take_from_depot(&k, ret);
+	if (got)
+		goto offered;
+	rc = take_from_slabs(&k, true, ret, n, why);
+	/* Before it is refused: what lies in the rack, in magazines that the session could not take
+	 * or use, serves as well. */
+	if ((rc != -ENOMEM && rc != -ENOKEY) || !rack_collect(c->d, c->id, cpu, true))
+		return rc;
+	got = gfp & __GFP_THISNODE ? 0 : take_from_depot(&k, ret);
 	if (!got)
 		return take_from_slabs(&k, true, ret, n, why);
+offered:
 	*n = got;
 	return 0;
 }

@@ -331,7 +331,7 @@ uint32_t grant_holder_of(const struct domain *d, uint64_t w)
 	case OWNER_RETURNED:
 		return owner_id(w);
 	case OWNER_MAGAZINE:
-		return depot_lent_to(d->depot, (magazine_id_t){ owner_id(w) });
+		return exchange_holder(d, (magazine_id_t){ owner_id(w) });
 	default:
 		return 0;
 	}

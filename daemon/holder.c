@@ -3,8 +3,9 @@
  * A set of {session, granule, generation}, persistent, with an index in ordinary memory.
  *
  * The records are the truth (record.h): one store of a record's word adds or removes an entry. The
- * index is a hash of granules to chains of records, and a chain of free ones; it is rebuilt at the
- * start. Finding is O(1) on average, a session's holds are found by a walk of all records.
+ * index is a keyed hash (hash.h) of granules to chains of records, and a chain of free ones; it is
+ * rebuilt at the start. Finding is O(1) on average, a session's holds are found by a walk of all
+ * records.
  *
  * KEPT in the owner word tells everybody that entries exist, so that the owner's free comes here
  * (holder_give_up) instead of ending the thing's life. The order of the two writes:
@@ -23,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "daemon/hash.h"
 #include "mm/lock.h"
 
 #define HOLDER_VALID (UINT64_C(1) << 20)
@@ -32,6 +34,7 @@
 struct holder_table {
 	struct lock lock;
 	struct holder_record *record;
+	struct hash_key key;
 	uint32_t n, mask;
 	uint32_t used;
 	/* guarded by lock */
@@ -69,7 +72,7 @@ static void record_store(struct holder_table *t, uint32_t i, uint64_t w)
 
 static uint32_t *bucket_of(const struct holder_table *t, uint32_t granule)
 {
-	return &t->bucket[(granule * UINT32_C(2654435761) >> 7) & t->mask];
+	return &t->bucket[hash_granule(&t->key, granule) & t->mask];
 }
 
 /* The link that leads to the entry, or to the chain's end. */
@@ -145,6 +148,10 @@ int holder_table_new(struct holder_table **ret, struct holder_record *record, ui
 	if (!t->next || !t->bucket) {
 		holder_table_free(t);
 		return -ENOMEM;
+	}
+	if (hash_key_draw(&t->key) < 0) {
+		holder_table_free(t);
+		return -EIO;
 	}
 	lock_init(&t->lock, LOCK_RANK_HOLDER);
 	for (i = 0; i < size; i++)
@@ -294,19 +301,6 @@ uint32_t holder_first(struct holder_table *t, uint32_t granule, uint64_t generat
 
 	count(t, granule, generation, &first);
 	return first;
-}
-
-uint32_t holder_count_of(struct holder_table *t, uint32_t session)
-{
-	LOCK_SCOPED(&t->lock);
-	uint32_t i, n = 0;
-
-	for (i = 0; i < t->n; i++) {
-		uint64_t w = record_load(t, i);
-
-		n += (w & HOLDER_VALID) && record_session(w) == session;
-	}
-	return n;
 }
 
 int holder_restore(struct holder_table *t, uint32_t session, uint32_t granule, uint64_t generation)

@@ -18,7 +18,7 @@
 
 struct holder_table;
 
-/* Takes over what `record` says. -ENOMEM. */
+/* Takes over what `record` says. -ENOMEM, -EIO. */
 int holder_table_new(struct holder_table **ret, struct holder_record *record, uint32_t n);
 struct holder_table *holder_table_free(struct holder_table *t);
 
@@ -47,8 +47,6 @@ uint32_t holder_count(struct holder_table *t, uint32_t granule, uint64_t generat
 bool holder_has(struct holder_table *t, uint32_t session, uint32_t granule, uint64_t generation);
 /* One of the holders that are sessions, 0: none. */
 uint32_t holder_first(struct holder_table *t, uint32_t granule, uint64_t generation);
-/* Holds of that session. */
-uint32_t holder_count_of(struct holder_table *t, uint32_t session);
 
 /* At the start: the entry is there from now on, whatever the thing's word says; -ENOSPC. */
 int holder_restore(struct holder_table *t, uint32_t session, uint32_t granule,

@@ -4,8 +4,8 @@
  *
  * The records are the truth (record.h): one store of a record's word adds or removes a name. They are
  * used from the first one on, so that those ever written are the front of the table and the rest may
- * stay a hole (ledger.c). The indices, hashes of names and of granules to chains of records, are
- * rebuilt at the start.
+ * stay a hole (ledger.c). The indices, keyed hashes (hash.h) of names and of granules to chains
+ * of records, are rebuilt at the start.
  *
  * What keeps the thing is one entry among the holders (holder.c), of session 0, for all names that
  * it has. The order of the two writes:
@@ -26,6 +26,7 @@
 #include "daemon/name_private.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,16 +46,12 @@ static void record_store(struct name_table *t, uint32_t i, uint64_t w)
 
 static uint32_t *name_bucket(const struct name_table *t, const char *name)
 {
-	uint32_t h = UINT32_C(0x811c9dc5); /* FNV-1a */
-
-	for (; *name; name++)
-		h = (h ^ (uint8_t)*name) * UINT32_C(0x01000193);
-	return &t->by_name[(h ^ h >> 16) & t->mask];
+	return &t->by_name[hash_text(&t->key, name) & t->mask];
 }
 
 static uint32_t *thing_bucket(const struct name_table *t, uint32_t granule)
 {
-	return &t->by_thing[(granule * UINT32_C(2654435761) >> 7) & t->mask];
+	return &t->by_thing[hash_granule(&t->key, granule) & t->mask];
 }
 
 uint32_t name_find(const struct name_table *t, const char *name)
@@ -82,7 +79,15 @@ static bool any(const struct name_table *t, uint32_t granule, uint64_t generatio
 	return i != NAME_END;
 }
 
-/* ---- users: few, and looked at one by one ---- */
+/* ---- publishers, and users: the latter few, and looked at one by one ---- */
+
+/* How many names have the record's publisher; NULL: it is gone. */
+static uint32_t *published_by(struct name_table *t, uint32_t i)
+{
+	uint32_t id = t->record[i].publisher;
+
+	return id && id < t->sessions ? &t->published[id] : NULL;
+}
 
 static struct name_user *user_find(const struct name_table *t, uint32_t uid)
 {
@@ -122,6 +127,7 @@ static int user_prepare(struct name_table *t, uint32_t uid)
 /* The record is there, its user is prepared. */
 static void chain_add(struct name_table *t, uint32_t i)
 {
+	uint32_t *published = published_by(t, i);
 	uint32_t *name = name_bucket(t, t->record[i].name);
 	uint32_t *thing = thing_bucket(t, name_record_granule(t, i));
 
@@ -131,6 +137,8 @@ static void chain_add(struct name_table *t, uint32_t i)
 	*thing = i;
 	t->used++;
 	user_find(t, t->record[i].uid)->names++;
+	if (published)
+		++*published;
 }
 
 static void chain_free(struct name_table *t, uint32_t i)
@@ -148,12 +156,16 @@ static void unlink_from(uint32_t *link, uint32_t *next, uint32_t i)
 
 static void remove_record(struct name_table *t, uint32_t i)
 {
+	uint32_t *published = published_by(t, i);
+
 	unlink_from(name_bucket(t, t->record[i].name), t->next_name, i);
 	unlink_from(thing_bucket(t, name_record_granule(t, i)), t->next_thing, i);
 	record_store(t, i, 0);
 	chain_free(t, i);
 	t->used--;
 	user_find(t, t->record[i].uid)->names--;
+	if (published)
+		--*published;
 }
 
 void name_remove_dead(struct name_table *t, uint32_t i)
@@ -197,6 +209,13 @@ static bool record_sane(const struct name_table *t, uint32_t i)
 	       memchr(t->record[i].name, '\0', sizeof(t->record[i].name));
 }
 
+static bool session_there(const struct name_table *t, uint32_t id)
+{
+	/* acquire: pairs with the commit of the record */
+	return id && id < t->sessions &&
+	       atomic_load_explicit(&t->d->kmmd->pool->session[id].word, memory_order_acquire);
+}
+
 int name_table_new(struct name_table **ret, struct domain *d, struct name_record *record,
                    uint32_t n)
 {
@@ -215,9 +234,15 @@ int name_table_new(struct name_table **ret, struct domain *d, struct name_record
 	t->by_thing = malloc(size * sizeof(t->by_thing[0]));
 	t->next_name = malloc((n + 1) * sizeof(t->next_name[0]));
 	t->next_thing = malloc((n + 1) * sizeof(t->next_thing[0]));
-	if (!t->by_name || !t->by_thing || !t->next_name || !t->next_thing) {
+	t->sessions = d->control.geometry.sessions;
+	t->published = calloc(t->sessions, sizeof(t->published[0]));
+	if (!t->by_name || !t->by_thing || !t->next_name || !t->next_thing || !t->published) {
 		name_table_free(t);
 		return -ENOMEM;
+	}
+	if (hash_key_draw(&t->key) < 0) {
+		name_table_free(t);
+		return -EIO;
 	}
 	lock_init(&t->lock, LOCK_RANK_NAME);
 	memset(t->by_name, 0xff, size * sizeof(t->by_name[0]));
@@ -228,6 +253,8 @@ int name_table_new(struct name_table **ret, struct domain *d, struct name_record
 		t->opened = n;
 	for (i = t->opened; i > 0; i--) {
 		if (record_sane(t, i - 1)) {
+			if (!session_there(t, t->record[i - 1].publisher))
+				t->record[i - 1].publisher = 0;
 			if (user_prepare(t, t->record[i - 1].uid) < 0) {
 				name_table_free(t);
 				return -ENOMEM;
@@ -251,6 +278,7 @@ struct name_table *name_table_free(struct name_table *t)
 	free(t->next_name);
 	free(t->next_thing);
 	free(t->user);
+	free(t->published);
 	free(t);
 	return NULL;
 }
@@ -275,28 +303,48 @@ static int thing_check(struct name_table *t, struct session *s, uint32_t granule
 	uint64_t w;
 
 	if (!thing_granule_ok(t->d, granule)) {
-		*why = grant_text("granule %u is beyond the pool", granule);
+		*why = "what is to be published lies beyond the pool";
 		return -EINVAL;
 	}
 	if (!thing_find(t->d, granule, thing)) {
-		*why = grant_text("nothing that could be published begins at granule %u", granule);
+		*why = "what is to be published is no block or object that anybody has";
 		return -ENOENT;
 	}
 	w = owner_load(thing->word);
 	if (owner_kind(w) == OWNER_FREE) {
-		*why = grant_text("what begins at granule %u is free", granule);
+		*why = "what is to be published is free";
 		return -ENOENT;
 	}
 	if ((uint32_t)owner_generation(w) != (uint32_t)*generation) {
-		*why = grant_text("what begins at granule %u was freed or adopted", granule);
+		*why = "what is to be published was freed or adopted meanwhile";
 		return -ESTALE;
 	}
 	*generation = owner_generation(w);
 	if (owner_is(w, OWNER_HELD, s->id) || holder_has(t->d->holders, s->id, granule, *generation))
 		return 0;
-	*why = grant_text("what begins at granule %u is not this session's to publish: it neither "
-	                  "owns nor holds it", granule);
+	*why = "the session may not publish what it neither owns nor holds";
 	return -EPERM;
+}
+
+/* What a taken name leads to, in words that a program's user knows. */
+static const char *taken_text(const struct name_table *t, const struct name_record *r,
+                              const struct thing *thing)
+{
+	uint64_t w = owner_load(thing->word);
+	char what[SLAB_NAME_MAX + 32], who[48] = "which no session owns any more";
+	struct mm_block b;
+
+	if (thing->is_object)
+		snprintf(what, sizeof(what), "an object of cache %s",
+		         kmem_cache_record(thing->object.cache)->name);
+	else if (mm_block_get(t->d->mm, thing->pfn, &b) && b.order)
+		snprintf(what, sizeof(what), "a block of %u pages", 1u << b.order);
+	else
+		snprintf(what, sizeof(what), "a page");
+	if (owner_kind(w) == OWNER_HELD && owner_id(w))
+		snprintf(who, sizeof(who), "which session %u has", owner_id(w));
+	return grant_text("the name \"%s\" is taken: user %u gave it to %s, %s", r->name, r->uid,
+	                  what, who);
 }
 
 /* A name that is there already: 1 when nothing is left to do, 0 when it led nowhere and is gone. */
@@ -310,8 +358,7 @@ static int name_taken(struct name_table *t, struct session *s, uint32_t i, uint3
 		return 1;
 	if (thing_find(t->d, name_record_granule(t, i), &was) &&
 	    owner_generation(owner_load(was.word)) == r->generation) {
-		*why = grant_text("the name \"%s\" is taken, by user %u for what begins at granule %u",
-		                  r->name, r->uid, name_record_granule(t, i));
+		*why = taken_text(t, r, &was);
 		return -EEXIST;
 	}
 	name_remove_dead(t, i);
@@ -333,7 +380,7 @@ static int hold(struct name_table *t, const struct thing *thing, uint64_t genera
 		return -EDQUOT;
 	}
 	if (r < 0) {
-		*why = grant_text("what begins at granule %u was freed or adopted", thing->granule);
+		*why = "what is to be published was freed or adopted meanwhile";
 		return r;
 	}
 	/* Handles of it will be made from the name: they are to be stale when it is freed. */
@@ -342,6 +389,24 @@ static int hold(struct name_table *t, const struct thing *thing, uint64_t genera
 	       !(w & OWNER_SHARED) && !owner_cas(thing->word, &w, w | OWNER_SHARED))
 		;
 	return 0;
+}
+
+/* One more name for that user: 0, -EDQUOT, -ENOMEM. */
+static int user_admit(struct name_table *t, uint32_t uid, const char **why)
+{
+	uint32_t most = t->d->kmmd->options->names_user_max;
+	const struct name_user *u = user_find(t, uid);
+
+	if (u && u->names >= most) {
+		*why = grant_text("user %u has published %u names, and may have %u: unpublish some, "
+		                  "or raise names_per_user in [limits] of the configuration", uid,
+		                  u->names, most);
+		return -EDQUOT;
+	}
+	if (user_prepare(t, uid) == 0)
+		return 0;
+	*why = "the daemon's machine has no memory for another name";
+	return -ENOMEM;
 }
 
 static void fill_record(struct name_table *t, uint32_t i, const struct session *s, const char *name,
@@ -375,9 +440,10 @@ int name_publish(struct name_table *t, struct session *s, const char *name, uint
 		r = name_taken(t, s, old, granule, generation, why);
 	if (r != 0)
 		return r > 0 ? 0 : r;
-	r = user_prepare(t, s->uid);
-	if (r == 0)
-		r = take_record(t, &i);
+	r = user_admit(t, s->uid, why);
+	if (r < 0)
+		return r;
+	r = take_record(t, &i);
 	if (r < 0) {
 		*why = r == -EDQUOT ? grant_text("all %u names are in use; unpublish some", t->n) :
 		                      "the daemon's machine has no memory for another name";
@@ -458,16 +524,6 @@ int name_unpublish(struct name_table *t, struct session *s, uint32_t cpu, const 
 
 /* ---- counts ---- */
 
-uint32_t name_count(struct name_table *t, uint32_t granule, uint64_t generation)
-{
-	LOCK_SCOPED(&t->lock);
-	uint32_t i, n = 0;
-
-	for (i = *thing_bucket(t, granule); i != NAME_END; i = t->next_thing[i])
-		n += names(t, i, granule, generation);
-	return n;
-}
-
 bool name_has(const struct name_table *t, uint32_t granule, uint64_t generation)
 {
 	return t && any(t, granule, generation);
@@ -486,4 +542,39 @@ uint32_t name_count_of_user(struct name_table *t, uint32_t uid)
 	const struct name_user *u = user_find(t, uid);
 
 	return u ? u->names : 0;
+}
+
+/* ---- the end of a publisher; listing ---- */
+
+void name_forget_session(struct name_table *t, uint32_t session)
+{
+	LOCK_SCOPED(&t->lock);
+	uint32_t i;
+
+	for (i = 0; i < t->opened && t->published[session]; i++) {
+		if (!name_record_load(t, i) || t->record[i].publisher != session)
+			continue;
+		t->record[i].publisher = 0;
+		t->published[session]--;
+	}
+}
+
+bool name_next(struct name_table *t, uint32_t *cursor, struct name_about *ret)
+{
+	LOCK_SCOPED(&t->lock);
+
+	for (; *cursor < t->opened; ++*cursor) {
+		const struct name_record *r = &t->record[*cursor];
+
+		if (!name_record_load(t, *cursor))
+			continue;
+		*ret = (struct name_about){ .granule = name_record_granule(t, *cursor),
+			                    .generation = r->generation,
+			                    .uid = r->uid,
+			                    .publisher = r->publisher };
+		memcpy(ret->name, r->name, sizeof(ret->name));
+		++*cursor;
+		return true;
+	}
+	return false;
 }

@@ -108,14 +108,17 @@ static size_t validate_record(const struct name_table *t, uint32_t i, mm_report_
 size_t name_validate(struct name_table *t, mm_report_fn report, void *ctx)
 {
 	struct entries e = { .t = t, .report = report, .ctx = ctx };
-	uint32_t i, used = 0, free = 0, of_users = 0;
+	uint32_t i, used = 0, free = 0, of_users = 0, of_sessions = 0;
 
 	for (i = 0; i < t->users; i++)
 		of_users += t->user[i].names;
+	for (i = 0; i < t->sessions; i++)
+		of_sessions += t->published[i];
 	for (i = 0; i < t->opened; i++) {
 		if (!name_record_load(t, i))
 			continue;
 		used++;
+		of_sessions -= t->record[i].publisher != 0;
 		e.findings += validate_record(t, i, report, ctx);
 	}
 	for (i = t->free; i != NAME_END && free <= t->n; i = t->next_name[i])
@@ -124,6 +127,9 @@ size_t name_validate(struct name_table *t, mm_report_fn report, void *ctx)
 		e.findings += finding(report, ctx,
 		                      "names: %u are there, %u counted, %u by user, %u of %u free",
 		                      used, t->used, of_users, free, t->opened);
+	if (of_sessions)
+		e.findings += finding(report, ctx, "names: of sessions %d more are counted than are there",
+		                      (int)of_sessions);
 	holder_for_each(t->d->holders, check_entry, &e);
 	return e.findings;
 }

@@ -5,6 +5,7 @@
 #ifndef DAEMON_NAME_PRIVATE_H
 #define DAEMON_NAME_PRIVATE_H
 
+#include "daemon/hash.h"
 #include "daemon/name.h"
 #include "mm/lock.h"
 
@@ -23,6 +24,7 @@ struct name_table {
 	struct lock lock;
 	struct domain *d;
 	struct name_record *record;
+	struct hash_key key;
 	uint32_t n, mask;
 	/* guarded by lock */
 	uint32_t used;
@@ -31,8 +33,10 @@ struct name_table {
 	uint32_t *by_name;   /* mask + 1 chains */
 	uint32_t *next_name; /* by record; of free ones: the chain */
 	uint32_t *by_thing, *next_thing;
-	struct name_user *user; /* who ever published, for reports */
+	struct name_user *user; /* who ever published */
 	uint32_t users, users_room;
+	uint32_t *published; /* names whose record says that session */
+	uint32_t sessions;   /* ids below */
 };
 
 /* The records are written under the lock and read by nobody else: release is for the next process. */

@@ -256,7 +256,13 @@ int object_alloc_near(struct cache *c, struct session *s, uint32_t cpu, uint32_t
 int object_alloc(struct cache *c, struct session *s, uint32_t cpu, gfp_t gfp, bool constructed,
                  uint32_t *granule, const char **why)
 {
-	return object_alloc_near(c, s, cpu, MM_NODE_ANY, gfp, constructed, granule, why);
+	int rc = object_alloc_near(c, s, cpu, MM_NODE_ANY, gfp, constructed, granule, why);
+	unsigned int tries = 8; /* magazines */
+
+	/* Before it is refused: what the depot and the rack keep of the cache, nobody uses. */
+	for (; (rc == -ENOMEM || rc == -ENOKEY) && tries && exchange_free_one(c, cpu); tries--)
+		rc = object_alloc_near(c, s, cpu, MM_NODE_ANY, gfp, constructed, granule, why);
+	return rc;
 }
 
 /* ---- taking back ---- */
@@ -277,10 +283,10 @@ void object_batch_end(struct object_batch *b)
 	b->c = NULL;
 	if (!b->objects || !wait_queue_waiting(b->d->waiters))
 		return;
-	/* Freed by a look at the queue that came too early: the objects are in the cpu's magazines,
-	 * their slabs go back now, or at the latest by the next round of pressure.c. */
+	/* Freed by a look at the queue that came too early: the objects are in the cpu's magazines. What
+	 * is not served by this goes by the next round of pressure.c. */
 	if (!b->direct && b->cpu != MM_CPU_NONE)
-		slab_shrink_all(b->d->slabs, b->cpu);
+		slab_drain_cpu(b->d->slabs, b->cpu);
 	wait_queue_kick(b->d->waiters);
 }
 
@@ -347,6 +353,7 @@ enum grant_back object_take_back(struct domain *d, uint32_t cpu, const struct sl
 void object_withdraw(struct domain *d, struct session *s, uint32_t cpu, uint32_t granule)
 {
 	struct thing t;
+	uint32_t stride; /* read while it is out: the cache may be gone when it is free */
 	uint64_t w;
 
 	if (!thing_granule_ok(d, granule) || !thing_find(d, granule, &t) || !t.is_object)
@@ -354,8 +361,9 @@ void object_withdraw(struct domain *d, struct session *s, uint32_t cpu, uint32_t
 	w = owner_load(t.word);
 	if (!owner_is(w, OWNER_OFFERED, s->id))
 		return;
+	stride = kmem_cache_geometry(t.object.cache)->stride;
 	if (object_take_back(d, cpu, &t.object, w, true) == GRANT_BACK_FREED)
-		charge_return_objects(s, kmem_cache_geometry(t.object.cache)->stride);
+		charge_return_objects(s, stride);
 }
 
 static const char *not_returned_text(const struct thing *t, uint64_t w, int *rc)
@@ -381,6 +389,7 @@ int object_free(struct domain *d, struct session *s, uint32_t cpu, uint32_t gran
 {
 	enum grant_back result;
 	struct thing t;
+	uint32_t stride;
 	uint64_t w;
 	int rc;
 
@@ -413,6 +422,7 @@ int object_free(struct domain *d, struct session *s, uint32_t cpu, uint32_t gran
 		*why = not_returned_text(&t, w, &rc);
 		return rc;
 	}
+	stride = kmem_cache_geometry(t.object.cache)->stride;
 	result = object_take_back(d, cpu, &t.object, w, true);
 	if (result == GRANT_BACK_DAMAGED) {
 		*why = grant_text("no object is out at granule %u, though its owner word says so",
@@ -420,6 +430,6 @@ int object_free(struct domain *d, struct session *s, uint32_t cpu, uint32_t gran
 		return -ENOENT;
 	}
 	if (result != GRANT_BACK_CHANGED)
-		charge_return_objects(s, kmem_cache_geometry(t.object.cache)->stride);
+		charge_return_objects(s, stride);
 	return 0;
 }

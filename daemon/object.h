@@ -10,6 +10,8 @@
 
 /* What slab.h asks of us. */
 extern const struct slab_ops object_slab_ops;
+/* Object words whose memory went back begin above that generation (object_ops.c). */
+void object_floor_raise(struct domain *d, uint64_t generation);
 
 static inline owner_word_t *object_word(const struct domain *d, const struct slab_object *o)
 {
@@ -108,6 +110,10 @@ int exchange_take_objects_waiting(struct cache *c, struct session *s, uint32_t n
                                   bool constructed, uint32_t rounds, magazine_id_t *ret,
                                   uint32_t *n, const char **why);
 
+/* The objects of one full magazine of the cache, of the depot or the rack, go to the slabs; false: there
+ * is none. */
+bool exchange_free_one(struct cache *c, uint32_t cpu);
+
 /* ---- for sweep.c: what grant_collect, grant_withdraw_all and grant_sweep do; objects ---- */
 
 uint64_t object_collect(struct domain *d, struct session *s, struct cache *only, uint32_t cpu);
@@ -119,6 +125,7 @@ uint64_t object_sweep(struct domain *d, struct session *s);
 struct object_count {
 	uint64_t objects, bytes; /* HELD or OFFERED, by session (HELD by nobody: session 0) */
 	uint64_t returned;
+	uint64_t moving; /* in a magazine that is lent to the session; of 0: in depots */
 };
 /* Calls fn for each (session, cache) with objects; session 0: things without an owner. -ENOMEM.
  * Worker. */

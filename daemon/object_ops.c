@@ -13,7 +13,8 @@
  *
  * An owner word serves many places in its time. So that an exchange from a value read before can
  * never succeed in another life of the word, a slab's generations also begin above what its words
- * say from earlier and, for words whose memory was given back, above object_floor.
+ * say from earlier and, for words whose memory was given back, above object_floor. After a restart
+ * the floor is what the frame words say at most: whatever a word said when its slab died is there.
  *
  * A death between the steps of born leaves descriptors of a slab that is none, and one between
  * those of dying frame words that are ahead: domain_recover.c sets the descriptors right, and a
@@ -38,9 +39,9 @@ static uint64_t generation_max(const owner_word_t *word, uint32_t n)
 	return max;
 }
 
-static void floor_raise(struct domain *d, uint64_t generation)
+void object_floor_raise(struct domain *d, uint64_t generation)
 {
-	/* acq_rel pairs with the load in born(): whoever gets the words later sees it */
+	/* acq_rel pairs with the load in words_begin(): whoever gets the words later sees it */
 	uint64_t was = atomic_load_explicit(&d->object_floor, memory_order_acquire);
 
 	while (was < generation &&
@@ -60,7 +61,7 @@ static void words_close(void *ctx, uint32_t first, uint32_t n)
 {
 	struct domain *d = ctx;
 
-	floor_raise(d, generation_max(&d->control.object[first], n));
+	object_floor_raise(d, generation_max(&d->control.object[first], n));
 	pool_words_close(d->kmmd->pool, first, n);
 }
 

@@ -106,6 +106,7 @@ void object_correct_slab(struct domain *d, const struct slab_about *s)
 		owner_word_t *word = &d->control.word[s->head + i];
 		uint64_t w = owner_load(word);
 
+		object_floor_raise(d, owner_generation(w));
 		if (owner_kind(w) != OWNER_FREE) {
 			domain_damage(d,
 			              "frame %u is in a slab but its owner word says kind %u, "

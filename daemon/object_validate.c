@@ -72,17 +72,14 @@ static void check_session(struct check *c, const struct slab_object *o, uint32_t
 
 static void check_magazine(struct check *c, const struct slab_object *o, uint32_t m)
 {
-	uint32_t lent;
+	magazine_id_t at = { m };
 
 	if (m >= depot_size(c->d->depot)) {
 		finding(c, o, "names magazine %u of %u", m, depot_size(c->d->depot));
 		return;
 	}
 	c->naming[m]++;
-	lent = depot_lent_to(c->d->depot, (magazine_id_t){ m });
-	if (lent)
-		check_session(c, o, lent);
-	else if (!depot_rounds(c->d->depot, (magazine_id_t){ m }))
+	if (!depot_is_lent(c->d->depot, at) && !depot_rounds(c->d->depot, at))
 		finding(c, o, "names magazine %u, which is neither full nor lent", m);
 }
 

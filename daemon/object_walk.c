@@ -344,9 +344,9 @@ static void census_one(void *ctx, const struct slab_object *o, bool out)
 	if (!out || (c->cache && o->cache != c->cache))
 		return;
 	w = owner_load(object_word(c->d, o));
-	id = owner_id(w);
+	id = grant_holder_of(c->d, w);
 	if ((owner_kind(w) != OWNER_HELD && owner_kind(w) != OWNER_OFFERED &&
-	     owner_kind(w) != OWNER_RETURNED) ||
+	     owner_kind(w) != OWNER_RETURNED && owner_kind(w) != OWNER_MAGAZINE) ||
 	    (c->only && id != c->only))
 		return;
 	t = tally_find(c, id < c->sessions ? id : 0, kmem_cache_id(o->cache));
@@ -354,10 +354,12 @@ static void census_one(void *ctx, const struct slab_object *o, bool out)
 		return;
 	if (owner_kind(w) == OWNER_RETURNED) {
 		t->n.returned++;
-		return;
+	} else if (owner_kind(w) == OWNER_MAGAZINE) {
+		t->n.moving++;
+	} else {
+		t->n.objects++;
+		t->n.bytes += stride_of(o);
 	}
-	t->n.objects++;
-	t->n.bytes += stride_of(o);
 }
 
 int object_census(struct domain *d, struct session *only, struct cache *cache, object_count_fn fn,

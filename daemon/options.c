@@ -71,6 +71,7 @@ static int options_default(struct options *o)
 	        .calls_max = 1024,
 	        .holders_max = 65536,
 	        .holders_session_max = 16384,
+	        .names_user_max = 16384,
 	        .thread_cache = UINT64_C(4) << 20,
 	        .log_level = LOG_LEVEL_INFO,
 	};

@@ -39,6 +39,7 @@ struct options {
 	uint64_t pages_max;      /* frames a session; 0: no limit */
 	uint32_t holders_max;    /* holds in all: 65536 */
 	uint32_t holders_session_max; /* holds a session: 16384 */
+	uint32_t names_user_max;      /* published names a user: 16384 */
 	uint64_t thread_cache;   /* bytes a client thread may cache: 4 MiB */
 	char *slab_debug;        /* debugging flags of caches by name (slab_debug.h); NULL: none */
 	enum log_level log_level;

@@ -64,6 +64,8 @@ struct pool *pool_close(struct pool *p);
 /* ---- pool_sparse.c: memory for the sparse parts. Any thread, no lock. Nothing is done for words
  * that lie in ordinary memory (words_fd -1). ---- */
 
+/* The rack of a cache is about to be used. -ENOMEM. */
+int pool_rack_open(struct pool *p, uint32_t cache);
 /* The owner words [first, first + n) of objects and their out bits are about to be used (n and
  * first: multiples of 512). -ENOMEM. */
 int pool_words_open(struct pool *p, uint32_t first, uint32_t n);

@@ -2,7 +2,7 @@
 /*
  * Memory for the sparse parts of control memory and the ledger.
  *
- * Owner words of objects, their out bits and the sessions' slab bits lie in files that are mostly
+ * Owner words of objects, their out bits, the sessions' slab bits and the racks lie in files that are mostly
  * holes. A range gets its pages by fallocate() before it is used, so that a machine without memory
  * answers -ENOMEM there and not SIGBUS at some later store, in the daemon or in a client; it goes
  * back by punching, which only the daemon does.
@@ -11,6 +11,7 @@
  *     out bits   32,768 a page: opened with the words, never closed, a 64th of them in size
  *     slab bits  32,768 frames a page, one row of pages a session: opened where the daemon writes,
  *                closed as a whole when the session was swept
+ *     racks      64 a page: opened when a cache begins, never closed
  *
  * Opening what is open changes nothing and costs a system call.
  */
@@ -62,6 +63,13 @@ void pool_words_close(struct pool *p, uint32_t first, uint32_t n)
 {
 	if (p->words_fd >= 0)
 		range_close(p, &p->control.object[first], (size_t)n * sizeof(owner_word_t));
+}
+
+int pool_rack_open(struct pool *p, uint32_t cache)
+{
+	return p->words_fd < 0 ? 0 :
+	                         range_open(p, &p->control.rack[cache],
+	                                    sizeof(struct control_rack));
 }
 
 int pool_slab_bits_open(struct pool *p, uint32_t session, pfn_t pfn)

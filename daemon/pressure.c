@@ -69,6 +69,12 @@ static void pressure_end(void *ctx)
 	atomic_store_explicit(&p->d->control.status->pressure, 0, memory_order_release);
 }
 
+bool pressure_is_on(const struct domain *d)
+{
+	/* acquire: after what the broadcast did under the sessions' lock, and the other way round */
+	return atomic_load_explicit(&d->control.status->pressure, memory_order_acquire) != 0;
+}
+
 const struct wait_queue_ops pressure_ops = { .begin = pressure_begin, .end = pressure_end };
 
 /* ---- a round ---- */
@@ -77,7 +83,7 @@ static void drain_reactor(struct reactor *r, void *arg)
 {
 	struct pressure *p = arg;
 
-	slab_shrink_all(p->d->slabs, r->index);
+	slab_drain_cpu(p->d->slabs, r->index);
 	mm_drain_cpu(p->d->zones, r->index);
 }
 
@@ -143,7 +149,7 @@ static void begun_run(struct reactor *r, struct reactor_work *w)
 	(void)r;
 	atomic_store_explicit(&p->posted, 0, memory_order_release);
 	session_broadcast_event(p->d->kmmd->sessions, KMM__V1__EVENT__KIND__PRESSURE,
-	                        "requests wait for memory: give back what is only cached");
+	                        PRESSURE_TEXT);
 	step(p);
 }
 

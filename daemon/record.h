@@ -90,7 +90,7 @@ struct name_record {
 	_Atomic uint64_t word;
 	uint64_t generation;
 	uint32_t uid;       /* of the publisher */
-	uint32_t publisher; /* its session, which may be gone */
+	uint32_t publisher; /* its session; 0: it has ended */
 	char name[64];      /* with NUL */
 	uint8_t pad[40];
 };

@@ -88,12 +88,17 @@ struct rpc_pending {
 	void (*resume)(struct rpc_pending *p);
 	void (*cancel)(struct rpc_pending *p, int reason);
 	bool cancelled; /* cancel ran, and left it to resume */
+	bool waits_room; /* see rpc_pending_post_room() */
 };
 
 /* -EDQUOT: too many calls in flight; the call is then answered already. */
 int rpc_suspend(struct rpc_call *call, struct rpc_pending *p, void (*resume)(struct rpc_pending *),
                 void (*cancel)(struct rpc_pending *, int reason));
 void rpc_pending_post(struct rpc_pending *p); /* any thread, once */
+/* The same from the call's reactor, for the next part of a stream: not before its client has read so
+ * much that the channel has room. resume also runs when the call is cancelled meanwhile, after
+ * cancel, which is to leave it that. */
+void rpc_pending_post_room(struct rpc_pending *p);
 bool rpc_pending_reply(struct rpc_pending *p, const ProtobufCMessage *reply);
 /* Streaming methods: an item of a suspended call; false when the channel is gone. */
 bool rpc_pending_item(struct rpc_pending *p, const ProtobufCMessage *item);
@@ -108,6 +113,8 @@ enum status_code rpc_status_of(int errno_value);
 
 /* Cancels the pending calls of a channel that closed. */
 void rpc_channel_closed(struct channel *c);
+/* Streams that waited for room in the output go on. */
+void rpc_channel_room(struct channel *c);
 /* Cancels those whose deadline has passed; the next deadline, 0: none. */
 uint64_t rpc_channel_expire(struct channel *c, uint64_t now_ns);
 /* The last Error of a stream that makes no sense, with call 0. */

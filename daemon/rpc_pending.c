@@ -6,6 +6,9 @@
  * cancel, and `orphans`, those that were cancelled but whose resume is on its way. A call is moved
  * to the orphans before its cancel runs, so that cancel is told at most once; most end inside it.
  *
+ * Streams: a list longer than the output may be leaves in parts. The call waits for the next one
+ * until the client has read (waits_room); a channel without room remembers that somebody does.
+ *
  * Counts: a pending call holds a reference of its channel and of its session, and one of the
  * session's calls in flight. All are given back when it ends, on the channel's reactor.
  *
@@ -48,6 +51,10 @@ static void pending_cancel(struct rpc_pending *p, int reason)
 	pending_unlink(p);
 	pending_link(&p->channel->orphans, p);
 	p->cancelled = true;
+	if (p->waits_room) {
+		p->waits_room = false;
+		rpc_pending_post(p);
+	}
 	p->cancel(p, reason);
 }
 
@@ -137,6 +144,29 @@ int rpc_suspend(struct rpc_call *call, struct rpc_pending *p, void (*resume)(str
 void rpc_pending_post(struct rpc_pending *p)
 {
 	reactor_post(p->reactor, &p->work);
+}
+
+void rpc_pending_post_room(struct rpc_pending *p)
+{
+	struct channel *c = p->channel;
+
+	if (p->cancelled || c->closed || !channel_output_full(c)) {
+		rpc_pending_post(p);
+		return;
+	}
+	p->waits_room = true;
+	c->streams_wait = true;
+}
+
+void rpc_channel_room(struct channel *c)
+{
+	c->streams_wait = false;
+	for (struct rpc_pending *p = c->pending; p; p = p->next) {
+		if (!p->waits_room)
+			continue;
+		p->waits_room = false;
+		rpc_pending_post(p);
+	}
 }
 
 bool rpc_pending_reply(struct rpc_pending *p, const ProtobufCMessage *reply)

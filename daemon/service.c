@@ -6,8 +6,9 @@
  * and posts; the reply is made on the call's reactor. A deadline or a cancel that comes meanwhile
  * is noted and becomes the answer, so the object always lives until its work is done.
  *
- * One worker serves all: a session has at most JOBS_MAX calls in its queue, and a connection one
- * look at all owner words under way, also one that was cancelled and is not done yet.
+ * One worker serves all: a session has at most JOBS_MAX calls in its queue or waiting for a FLUSH
+ * (flush.c), and a connection one look at all owner words under way, also one that was cancelled and
+ * is not done yet.
  */
 #include "daemon/service.h"
 
@@ -51,6 +52,7 @@ static bool census_among(const struct rpc_pending *p)
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_SESSION ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_CACHES ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_LEAKS ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_NAMES ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_POOL)
 			return true;
 	return false;
@@ -61,8 +63,8 @@ bool service_census_admit(struct rpc_call *call)
 	if (!census_among(call->channel->pending) && !census_among(call->channel->orphans))
 		return true;
 	service_refuse(call, -EDQUOT,
-	               "a GetPool, ListSessions, GetSession, ListCaches or ListLeaks of this "
-	               "connection is under way already, one at a time is allowed");
+	               "a GetPool, ListSessions, GetSession, ListCaches, ListLeaks or ListNames of "
+	               "this connection is under way already, one at a time is allowed");
 	return false;
 }
 
@@ -71,14 +73,36 @@ static struct service_job *job_of(struct rpc_pending *p)
 	return (struct service_job *)p; /* its first member */
 }
 
+/* What waited for a FLUSH waits no more. */
+static void flush_over(struct service_job *j)
+{
+	j->flushed = NULL;
+	if (j->pending.session)
+		service_job_leave(j->pending.session);
+}
+
 static void job_resume(struct rpc_pending *p)
 {
-	job_of(p)->reply(job_of(p));
+	struct service_job *j = job_of(p);
+	void (*then)(struct service_job *) = j->flushed;
+
+	if (then)
+		flush_over(j);
+	if (then && !j->cancelled)
+		then(j);
+	else
+		j->reply(j);
 }
 
 static void job_cancel(struct rpc_pending *p, int reason)
 {
-	job_of(p)->cancelled = reason;
+	struct service_job *j = job_of(p);
+
+	j->cancelled = reason;
+	if (!j->flushed || !flush_unwait(j->kmmd->sessions, &j->flush))
+		return; /* resume will run */
+	flush_over(j);
+	j->reply(j);
 }
 
 static void job_run(struct worker_job *job)
@@ -126,9 +150,41 @@ void service_job_resubmit(struct service_job *j, void (*work)(struct service_job
 	worker_submit_later(j->kmmd->worker, &j->job);
 }
 
+static void job_flushed(struct flush_wait *w)
+{
+	struct service_job *j = (struct service_job *)((char *)w -
+	                                               offsetof(struct service_job, flush));
+
+	rpc_pending_post(&j->pending);
+}
+
+void service_job_flush(struct service_job *j, uint32_t cache, void (*then)(struct service_job *))
+{
+	struct session *s = j->pending.session;
+
+	if (s && !service_job_enter(s)) {
+		j->cancelled = EDQUOT;
+		j->reply(j);
+		return;
+	}
+	j->flush.cache = cache;
+	j->flush.but = s;
+	j->flush.done = job_flushed;
+	j->flushed = then;
+	if (!flush_begin(j->kmmd->sessions, &j->flush)) {
+		flush_over(j);
+		then(j);
+	}
+}
+
 void service_job_done(struct service_job *j)
 {
 	rpc_pending_post(&j->pending);
+}
+
+void service_job_more(struct service_job *j)
+{
+	rpc_pending_post_room(&j->pending);
 }
 
 bool service_job_cancelled(struct service_job *j)

@@ -6,10 +6,9 @@
 #ifndef DAEMON_SERVICE_H
 #define DAEMON_SERVICE_H
 
+#include "daemon/flush.h"
 #include "daemon/rpc.h"
 #include "daemon/worker.h"
-
-struct session;
 
 /* Answers with the status of that negative errno and the text. */
 void service_refuse(struct rpc_call *call, int rc, const char *why);
@@ -23,6 +22,8 @@ struct service_job {
 	int cancelled;                        /* positive errno, 0: not; on the call's reactor */
 	void (*work)(struct service_job *j);  /* on the worker; ends with service_job_done() */
 	void (*reply)(struct service_job *j); /* on the call's reactor: answers, frees the object */
+	struct flush_wait flush;
+	void (*flushed)(struct service_job *j); /* NULL: no FLUSH is waited for */
 };
 /* Suspends the call and submits the work. The object is freed by free() when the call is refused.
  */
@@ -35,6 +36,12 @@ bool service_job_suspend(struct rpc_call *call, struct service_job *j,
 void service_job_submit(struct service_job *j, void (*work)(struct service_job *));
 /* The same when service_job_enter() was called for it before; from any thread. */
 void service_job_resubmit(struct service_job *j, void (*work)(struct service_job *));
+/* After service_job_suspend(), on the call's reactor: has the sessions give back what idle threads
+ * cache of objects of a cache (0: of all), the caller's own excepted, which does so by itself. When
+ * they have answered, or after FLUSH_WAIT_MS, then() runs there, unless the call was cancelled, which
+ * is reply()'s. flush_silent(&j->flush) tells how many have not answered. */
+void service_job_flush(struct service_job *j, uint32_t cache,
+                       void (*then)(struct service_job *));
 /* One more of the session's calls in the worker's queue; false: there are enough. Paired when it
  * leaves the queue. */
 bool service_job_enter(struct session *s);
@@ -43,6 +50,9 @@ void service_job_leave(struct session *s);
 /* Only one look at all owner words may be under way on a connection; false: refused. */
 bool service_census_admit(struct rpc_call *call);
 void service_job_done(struct service_job *j);
+/* In reply(): it runs again, for the next part of a list, after what else the reactor has to do, when
+ * the client has read what came before. */
+void service_job_more(struct service_job *j);
 /* In reply(): the call was cancelled and is answered so. */
 bool service_job_cancelled(struct service_job *j);
 
@@ -71,13 +81,15 @@ void service_lookup(struct rpc_call *call, const ProtobufCMessage *request);
 void service_unpublish(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_report.c */
 void service_report(struct rpc_call *call, const ProtobufCMessage *request);
-/* service_list_caches.c, service_leaks.c */
+/* service_list_caches.c, service_leaks.c, service_list_names.c */
 void service_list_caches(struct rpc_call *call, const ProtobufCMessage *request);
 void service_list_leaks(struct rpc_call *call, const ProtobufCMessage *request);
+void service_list_names(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_sections.c */
 void service_get_sections(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_events.c */
 void service_events(struct rpc_call *call, const ProtobufCMessage *request);
+void service_flushed(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_inspector.c: false: it is none, and the call is answered so. */
 bool service_domain_known(struct rpc_call *call, const char *name);
 /* service_sessions.c */

@@ -3,9 +3,9 @@
  * kmm.v1.Admin: checking, draining, killing.
  *
  *   Fsck          all reactors stand still while the worker walks every structure
- *   DropCaches    the worker collects what threads cache, drains the depot and gives empty slabs
- *                 back, after every reactor has drained its per-CPU lists; all of it goes to the
- *                 zones
+ *   DropCaches    the sessions give back what their idle threads cache of objects (flush.c); every
+ *                 reactor drains its per-CPU lists; the worker collects what words say RETURNED,
+ *                 drains the depot and gives empty slabs back; all of it goes to the zones
  *   Shrink        one cache, by name (service_caches.c)
  *   KillSession   SIGKILL through the pidfd; answered when the session is swept
  */
@@ -109,8 +109,11 @@ static void handle_fsck(struct rpc_call *call, const ProtobufCMessage *request)
 
 struct drop_call {
 	struct service_job job; /* first */
-	_Atomic uint64_t per_cpu, slabs;
+	_Atomic uint64_t per_cpu;
 	uint64_t depot, threads;
+	/* as they were before: objects that were not in their slabs, frames that slabs gave back */
+	uint64_t objects, slabs;
+	uint64_t objects_back;
 };
 
 /* On each reactor. */
@@ -119,7 +122,7 @@ static void drop_drain(struct reactor *r, void *arg)
 	struct drop_call *c = arg;
 	struct mm_domain *zones = r->kmmd->domain->zones;
 	struct mm_pcp_stats s;
-	uint64_t n = 0, slabs;
+	uint64_t n = 0;
 	uint32_t node;
 	unsigned int type;
 
@@ -129,8 +132,7 @@ static void drop_drain(struct reactor *r, void *arg)
 			n += s.count;
 		}
 	/* first: its slabs go to the lists that are drained next */
-	slabs = slab_shrink_all(r->kmmd->domain->slabs, r->index);
-	atomic_fetch_add_explicit(&c->slabs, slabs, memory_order_relaxed);
+	slab_drain_cpu(r->kmmd->domain->slabs, r->index);
 	mm_drain_cpu(zones, r->index);
 	/* relaxed: read after the broadcast's own ordering */
 	atomic_fetch_add_explicit(&c->per_cpu, n, memory_order_relaxed);
@@ -141,13 +143,17 @@ static void drop_collect(void *arg)
 {
 	struct drop_call *c = arg;
 	struct domain *d = c->job.kmmd->domain;
+	uint64_t left;
 
-	c->depot = exchange_drain(d, MM_CPU_NONE);
+	/* Page blocks; of objects the depot's magazines count as such, and their slabs below. */
+	c->depot = exchange_drain_pages(d, MM_CPU_NONE);
+	exchange_drain(d, MM_CPU_NONE);
 	c->threads = grant_collect(d, NULL, MM_CPU_NONE);
 	object_collect(d, NULL, NULL, MM_CPU_NONE);
-	/* relaxed: the reactors are through */
-	atomic_fetch_add_explicit(&c->slabs, slab_shrink_all(d->slabs, MM_CPU_NONE),
-	                          memory_order_relaxed);
+	slab_shrink_all(d->slabs, MM_CPU_NONE);
+	c->slabs = slab_frames_reaped(d->slabs) - c->slabs;
+	left = cache_objects_all(d);
+	c->objects_back = c->objects > left ? c->objects - left : 0;
 	service_job_done(&c->job);
 }
 
@@ -158,9 +164,12 @@ static void drop_reply(struct service_job *j)
 
 	if (!service_job_cancelled(j)) {
 		reply.per_cpu = atomic_load_explicit(&c->per_cpu, memory_order_relaxed);
-		reply.slabs = atomic_load_explicit(&c->slabs, memory_order_relaxed);
+		reply.slabs = c->slabs;
 		reply.depot = c->depot;
 		reply.threads = c->threads;
+		reply.objects = c->objects_back;
+		reply.asked = j->flush.asked;
+		reply.silent = flush_silent(j->kmmd->sessions, &j->flush);
 		rpc_pending_reply(&j->pending, &reply.base);
 	}
 	/* What was drained by the reactors may serve who waits. */
@@ -169,21 +178,29 @@ static void drop_reply(struct service_job *j)
 	free(c);
 }
 
+/* The sessions have answered. */
+static void drop_flushed(struct service_job *j)
+{
+	if (reactor_broadcast(j->kmmd, drop_drain, drop_collect, j) == 0)
+		return;
+	service_pending_refuse(&j->pending, -ENOMEM, "the daemon is out of memory");
+	free(j);
+}
+
 static void handle_drop_caches(struct rpc_call *call, const ProtobufCMessage *request)
 {
 	struct drop_call *c = calloc(1, sizeof(*c));
+	struct domain *d = call->kmmd->domain;
 
 	(void)request;
 	if (!c) {
 		service_refuse(call, -ENOMEM, "the daemon is out of memory");
 		return;
 	}
-	if (!service_job_suspend(call, &c->job, drop_reply))
-		return;
-	if (reactor_broadcast(call->kmmd, drop_drain, drop_collect, c) < 0) {
-		service_pending_refuse(&c->job.pending, -ENOMEM, "the daemon is out of memory");
-		free(c);
-	}
+	c->objects = cache_objects_all(d);
+	c->slabs = slab_frames_reaped(d->slabs);
+	if (service_job_suspend(call, &c->job, drop_reply))
+		service_job_flush(&c->job, 0, drop_flushed);
 }
 
 /* ---- KillSession ---- */

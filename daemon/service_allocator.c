@@ -152,6 +152,7 @@ static void hello_reply(struct rpc_call *call, const Kmm__V1__HelloRequest *q, s
 	reply.keepalive_ms = KEEPALIVE_MS;
 	reply.daemon_version = version;
 	reply.admin = call->peer->admin;
+	reply.nodes = mm_nr_nodes(k->domain->zones);
 	rpc_reply_fds(call, &reply.base, fds, s && q->control ? 2 : 0);
 }
 
@@ -279,5 +280,6 @@ const struct rpc_method service_allocator[] = {
 	METHOD(LOOKUP, "Lookup", RPC_SESSION, false, lookup, service_lookup),
 	METHOD(UNPUBLISH, "Unpublish", RPC_SESSION, false, unpublish, service_unpublish),
 	NOTIFIABLE(REPORT, "Report", report, service_report),
+	NOTIFIABLE(FLUSHED, "Flushed", flushed, service_flushed),
 	{ .handle = NULL },
 };

@@ -6,8 +6,12 @@
  * ends caches is the worker, so the request is asked again there, where it is decided. Destroying
  * looks at objects, perhaps at all of the cache, and is the worker's from the start.
  *
- * Shrinking goes over all reactors first, which empty their per-CPU magazines of the cache, then to
- * the worker. Nobody stays in the cache in between: it is found anew by id and life.
+ * Shrinking asks the sessions for what their idle threads cache (flush.c), then goes over all
+ * reactors, which empty their per-CPU magazines of the cache, then to the worker. Nobody stays in the
+ * cache in between: it is found anew by id and life. What went back is told by counts from before and
+ * after, because objects and slabs go on the way, by whichever thread.
+ *
+ * A destroy that finds objects out asks the sessions, too, and the worker looks once more.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -134,7 +138,7 @@ struct destroy_call {
 	uint32_t id;
 	uint64_t life;
 	int rc;
-	bool removed;
+	bool removed, again;
 	char why[320];
 };
 
@@ -154,6 +158,12 @@ static void destroy_work(struct service_job *j)
 	service_job_done(j);
 }
 
+/* Idle threads have given back what they cached. */
+static void destroy_flushed(struct service_job *j)
+{
+	service_job_submit(j, destroy_work);
+}
+
 static void destroy_reply(struct service_job *j)
 {
 	struct destroy_call *c = (struct destroy_call *)j;
@@ -161,6 +171,11 @@ static void destroy_reply(struct service_job *j)
 
 	if (service_job_cancelled(j)) {
 		free(c);
+		return;
+	}
+	if (c->rc == -EBUSY && !c->again) {
+		c->again = true;
+		service_job_flush(j, c->id, destroy_flushed);
 		return;
 	}
 	reply.removed = c->removed;
@@ -191,14 +206,10 @@ struct shrink_call {
 	struct service_job job; /* first */
 	uint32_t id;
 	uint64_t life;
-	_Atomic uint64_t frames;
+	/* as they were before: objects that were not in their slabs, frames that these gave back */
+	uint64_t objects, frames;
+	uint64_t objects_back, frames_back;
 };
-
-static void shrink_count(struct shrink_call *c, uint64_t frames)
-{
-	/* relaxed: read after the broadcast's own ordering */
-	atomic_fetch_add_explicit(&c->frames, frames, memory_order_relaxed);
-}
 
 /* On each reactor. */
 static void shrink_cpu(struct reactor *r, void *arg)
@@ -208,7 +219,8 @@ static void shrink_cpu(struct reactor *r, void *arg)
 
 	if (!c)
 		return;
-	shrink_count(s, slab_shrink(c->slab, r->index, 0));
+	/* its magazines alone: giving slabs back is the worker's */
+	slab_shrink(c->slab, r->index, UINT32_MAX);
 	cache_leave(c);
 }
 
@@ -216,9 +228,13 @@ static void shrink_work(struct service_job *j)
 {
 	struct shrink_call *s = (struct shrink_call *)j;
 	struct cache *c = cache_enter(j->kmmd->domain, s->id, s->life);
+	uint64_t left;
 
 	if (c) {
-		shrink_count(s, cache_shrink(c));
+		cache_shrink(c);
+		left = cache_objects(c);
+		s->objects_back = s->objects > left ? s->objects - left : 0;
+		s->frames_back = cache_reaped(c) - s->frames;
 		cache_leave(c);
 	}
 	service_job_done(j);
@@ -236,10 +252,29 @@ static void shrink_reply(struct service_job *j)
 	Kmm__V1__ShrinkCacheReply reply = KMM__V1__SHRINK_CACHE_REPLY__INIT;
 
 	if (!service_job_cancelled(j)) {
-		reply.pages = atomic_load_explicit(&s->frames, memory_order_relaxed);
+		reply.pages = s->frames_back;
+		reply.objects = s->objects_back;
+		reply.asked = j->flush.asked;
+		reply.silent = flush_silent(j->kmmd->sessions, &j->flush);
 		rpc_pending_reply(&j->pending, &reply.base);
 	}
 	free(s);
+}
+
+/* The sessions have answered. */
+static void shrink_flushed(struct service_job *j)
+{
+	struct session *s = j->pending.session;
+
+	if (s && !service_job_enter(s)) {
+		service_pending_refuse(&j->pending, -EDQUOT, SERVICE_JOBS_TEXT);
+		free(j);
+	} else if (reactor_broadcast(j->kmmd, shrink_cpu, shrink_rest, j) < 0) {
+		if (s)
+			service_job_leave(s);
+		service_pending_refuse(&j->pending, -ENOMEM, NO_MEMORY_TEXT);
+		free(j);
+	}
 }
 
 /* c is entered, and is left here. */
@@ -250,23 +285,14 @@ static void shrink(struct rpc_call *call, struct cache *c)
 	if (s) {
 		s->id = c->id;
 		s->life = kmem_cache_life(c->slab);
+		s->objects = cache_objects(c);
+		s->frames = cache_reaped(c);
 	}
 	cache_leave(c);
-	if (!s) {
+	if (!s)
 		service_refuse(call, -ENOMEM, NO_MEMORY_TEXT);
-		return;
-	}
-	if (!service_job_suspend(call, &s->job, shrink_reply))
-		return;
-	if (call->session && !service_job_enter(call->session)) {
-		service_pending_refuse(&s->job.pending, -EDQUOT, SERVICE_JOBS_TEXT);
-		free(s);
-	} else if (reactor_broadcast(call->kmmd, shrink_cpu, shrink_rest, s) < 0) {
-		if (call->session)
-			service_job_leave(call->session);
-		service_pending_refuse(&s->job.pending, -ENOMEM, NO_MEMORY_TEXT);
-		free(s);
-	}
+	else if (service_job_suspend(call, &s->job, shrink_reply))
+		service_job_flush(&s->job, s->id, shrink_flushed);
 }
 
 void service_shrink_cache(struct rpc_call *call, const ProtobufCMessage *request)

@@ -5,7 +5,12 @@
  * A stream is a suspended call, listed with its session under the table's lock. Whoever has an
  * event notes its kind in the stream and posts the stream's `notify` to its reactor, unless it is
  * on its way; there the noted kinds leave as items. So events of one kind that come faster than
- * they are sent become one, and nothing is allocated for an event.
+ * they are sent become one, and nothing is allocated for an event. Of a FLUSH (flush.c) the last
+ * number is kept, for an answer to it answers all before.
+ *
+ * Who begins to listen while somebody waits for memory is told at once: the news was out before,
+ * and what his threads cache may be all that there is. So it is after a restart, when the one who
+ * waited is back before the others.
  *
  * The end: cancel (the connection closed, or the client cancelled) unlists the stream and answers.
  * A notify that is still on its way frees the object when it arrives, else cancel does.
@@ -14,11 +19,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "daemon/flush.h"
+#include "daemon/pressure.h"
 #include "daemon/service.h"
 #include "daemon/session_private.h"
 #include "proto/kmm.pb-c.h"
 
 #define EVENT_KINDS 8u
+#define FLUSH KMM__V1__EVENT__KIND__FLUSH
+_Static_assert(FLUSH < EVENT_KINDS, "kinds are bits of `noted`");
 
 struct event_stream {
 	struct rpc_pending pending; /* first */
@@ -29,7 +38,11 @@ struct event_stream {
 	uint32_t noted; /* a bit a kind */
 	bool posted, ended;
 	char text[EVENT_KINDS][200];
+	uint64_t flush; /* its number */
+	uint32_t cache; /* 0: all */
 };
+
+static void stream_note(struct event_stream *e, uint32_t kind, const char *text);
 
 static void stream_free(struct event_stream *e)
 {
@@ -43,12 +56,15 @@ static void notify_run(struct reactor *r, struct reactor_work *w)
 	                                                 offsetof(struct event_stream, notify));
 	struct session_table *t = e->s->table;
 	char text[EVENT_KINDS][200];
-	uint32_t noted, kind;
+	uint32_t noted, kind, cache;
+	uint64_t flush;
 	bool ended;
 
 	(void)r;
 	lock_acquire(&t->lock);
 	noted = e->noted;
+	flush = e->flush;
+	cache = e->cache;
 	e->noted = 0;
 	e->posted = false;
 	ended = e->ended;
@@ -68,6 +84,10 @@ static void notify_run(struct reactor *r, struct reactor_work *w)
 			continue;
 		event.kind = (Kmm__V1__Event__Kind)kind;
 		event.text = text[kind];
+		if (kind == FLUSH) {
+			event.flush = flush;
+			event.cache = cache;
+		}
 		if (!rpc_pending_item(&e->pending, &event.base))
 			return;
 	}
@@ -88,6 +108,8 @@ static void events_cancel(struct rpc_pending *p, int reason)
 	for (link = &e->s->events; *link != e; link = &(*link)->next)
 		;
 	*link = e->next;
+	if (!e->s->events)
+		flush_stream_ended(e->s);
 	e->ended = true;
 	posted = e->posted;
 	lock_release(&t->lock);
@@ -122,27 +144,47 @@ void service_events(struct rpc_call *call, const ProtobufCMessage *request)
 	e->notify.run = notify_run;
 	e->s = session_ref(s);
 	lock_acquire(&s->table->lock);
+	if (!s->events)
+		flush_stream_begun(s);
 	e->next = s->events;
 	s->events = e;
+	/* Listed first: whoever sets the flag later finds the stream. */
+	if (pressure_is_on(s->kmmd->domain))
+		stream_note(e, KMM__V1__EVENT__KIND__PRESSURE, PRESSURE_TEXT);
 	lock_release(&s->table->lock);
 }
 
 /* ---- from any thread ---- */
 
 /* Under the table's lock. */
+static void stream_note(struct event_stream *e, uint32_t kind, const char *text)
+{
+	e->noted |= 1u << kind;
+	snprintf(e->text[kind], sizeof(e->text[kind]), "%s", text);
+	if (!e->posted) {
+		e->posted = true;
+		reactor_post(e->pending.reactor, &e->notify);
+	}
+}
+
+/* The same. */
 static void event_note(struct session *s, uint32_t kind, const char *text)
 {
 	struct event_stream *e;
 
+	for (e = s->events; e && kind < EVENT_KINDS; e = e->next)
+		stream_note(e, kind, text);
+}
+
+void event_note_flush(struct session *s, uint64_t serial, uint32_t cache)
+{
+	struct event_stream *e;
+
 	for (e = s->events; e; e = e->next) {
-		if (kind >= EVENT_KINDS)
-			continue;
-		e->noted |= 1u << kind;
-		snprintf(e->text[kind], sizeof(e->text[kind]), "%s", text);
-		if (!e->posted) {
-			e->posted = true;
-			reactor_post(e->pending.reactor, &e->notify);
-		}
+		/* Two that become one, of different caches, are of all. */
+		e->cache = e->noted & 1u << FLUSH && e->cache != cache ? 0 : cache;
+		e->flush = serial;
+		stream_note(e, FLUSH, "give back what idle threads cache");
 	}
 }
 
@@ -161,4 +203,17 @@ void session_broadcast_event(struct session_table *t, uint32_t kind, const char 
 	for (id = 1; id < t->size; id++)
 		event_note(&t->session[id], kind, text);
 	lock_release(&t->lock);
+}
+
+/* ---- Flushed ---- */
+
+void service_flushed(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__FlushedRequest *q = (const Kmm__V1__FlushedRequest *)request;
+	Kmm__V1__FlushedReply reply = KMM__V1__FLUSHED_REPLY__INIT;
+
+	if (flush_answer(call->session, q->flush) == 0)
+		rpc_reply(call, &reply.base);
+	else
+		service_refuse(call, -EINVAL, "no FLUSH has that number");
 }

@@ -329,5 +329,6 @@ const struct rpc_method service_inspector[] = {
 	METHOD(GET_SESSION, "GetSession", false, get_session, session, service_get_session),
 	METHOD(LIST_CACHES, "ListCaches", true, list_caches, cache, service_list_caches),
 	METHOD(LIST_LEAKS, "ListLeaks", true, list_leaks, leak, service_list_leaks),
+	METHOD(LIST_NAMES, "ListNames", true, list_names, name, service_list_names),
 	{ .handle = NULL },
 };

@@ -12,6 +12,7 @@
 
 #include "daemon/cache.h"
 #include "daemon/depot.h"
+#include "daemon/rack.h"
 #include "daemon/service.h"
 #include "proto/kmm.pb-c.h"
 
@@ -20,7 +21,7 @@
 struct cache_picture {
 	struct cache_record record;
 	struct kmem_cache_stats stats;
-	struct depot_count depot;
+	struct depot_count depot; /* and what lies in the rack */
 	uint64_t life, reports, exchanges;
 	uint32_t id, users, rounds_max;
 };
@@ -32,13 +33,15 @@ struct caches_call {
 	bool failed;
 };
 
-static void picture_take(struct cache_picture *p, struct cache *c)
+static void picture_take(struct cache_picture *p, struct cache *c, const struct rack_count *racked)
 {
 	p->id = c->id;
 	p->life = kmem_cache_life(c->slab);
 	p->record = *kmem_cache_record(c->slab);
 	kmem_cache_stats(c->slab, &p->stats);
 	depot_count_cache(c->d->depot, c->id, &p->depot);
+	p->depot.full += racked->magazines;
+	p->depot.rounds += racked->rounds;
 	/* relaxed, all: counters for a report */
 	p->users = atomic_load_explicit(&c->users, memory_order_relaxed);
 	p->rounds_max = atomic_load_explicit(&c->rounds_max, memory_order_relaxed);
@@ -46,32 +49,35 @@ static void picture_take(struct cache_picture *p, struct cache *c)
 	p->exchanges = atomic_load_explicit(&c->exchanges, memory_order_relaxed);
 }
 
-static int newer(const void *a, const void *b)
-{
-	uint64_t x = ((const struct cache_picture *)a)->life;
-	uint64_t y = ((const struct cache_picture *)b)->life;
-
-	return x < y ? 1 : x > y ? -1 : 0;
-}
-
 static void list_work(struct service_job *j)
 {
 	struct caches_call *l = (struct caches_call *)j;
 	struct domain *d = j->kmmd->domain;
-	uint32_t room = cache_total(d) + 16, id; /* some may come meanwhile; who comes later waits */
+	uint32_t room = cache_total(d) + 16; /* some may come meanwhile; who comes later waits */
+	uint64_t last = UINT64_MAX;
+	struct rack_count *racked = calloc(CONTROL_CACHES_MAX, sizeof(*racked));
+	struct kmem_cache *k;
 
 	l->picture = calloc(room, sizeof(l->picture[0]));
-	l->failed = !l->picture;
-	for (id = 1; !l->failed && cache_by_id(d, id) && l->n < room; id++) {
-		struct cache *c = cache_enter(d, id, 0);
+	l->failed = !l->picture || !racked;
+	if (!l->failed)
+		rack_count(d, racked);
+	for (k = kmem_cache_next(d->slabs, NULL); k && l->n < room && !l->failed;
+	     k = kmem_cache_next(d->slabs, k)) {
+		uint64_t life = kmem_cache_life(k);
+		struct cache *c;
 
+		/* Not older than the last: its place was taken by a new one meanwhile. */
+		if (life >= last)
+			continue;
+		last = life;
+		c = cache_enter(d, kmem_cache_id(k), life);
 		if (!c)
 			continue;
-		picture_take(&l->picture[l->n++], c);
+		picture_take(&l->picture[l->n++], c, &racked[c->id]);
 		cache_leave(c);
 	}
-	if (l->n)
-		qsort(l->picture, l->n, sizeof(l->picture[0]), newer);
+	free(racked);
 	service_job_done(j);
 }
 
@@ -138,7 +144,7 @@ static void list_reply(struct service_job *j)
 		}
 	}
 	if (l->next < l->n) {
-		service_job_done(j); /* the next slice, after what else the reactor has to do */
+		service_job_more(j);
 		return;
 	}
 	if (l->failed)

@@ -18,7 +18,7 @@
 
 #define LINES_MAX 10u
 #define LINES_BITS 8
-#define TEXT_MAX 180u
+#define TEXT_MAX 400u /* kmm.options: ReportRequest.text */
 
 /* One line more in this minute; false: there were enough. */
 static bool line_admit(struct session *s)

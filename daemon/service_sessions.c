@@ -148,7 +148,7 @@ static void list_reply(struct service_job *j)
 		}
 	}
 	if (c->next < c->size) {
-		service_job_done(j); /* the next slice, after what else the reactor has to do */
+		service_job_more(j);
 		return;
 	}
 	rpc_pending_reply(&j->pending, &empty.base);

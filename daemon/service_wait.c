@@ -45,6 +45,7 @@ struct wait_call {
 	struct session *s; /* referenced on its own: outlives the pending call's reference */
 	struct wait_request want;
 	uint32_t node; /* that the request prefers, whoever serves it */
+	uint64_t since; /* uv_hrtime() */
 	enum wait_phase phase;
 	bool settled;
 	int cancelled; /* positive errno */
@@ -182,16 +183,43 @@ static bool answer(struct wait_call *k)
 	                                                      &block.base);
 }
 
+/* What it waited for. */
+static void wanted_text(const struct wait_call *k, char *text, size_t size)
+{
+	const struct wait_request *q = &k->want;
+	struct cache *c = q->cache ? cache_enter(k->d, q->cache, q->life) : NULL;
+
+	if (c)
+		snprintf(text, size, "an object of cache %s (%u bytes, in blocks of order %u)",
+		         kmem_cache_record(c->slab)->name, kmem_cache_geometry(c->slab)->size,
+		         kmem_cache_geometry(c->slab)->order);
+	else if (q->cache)
+		snprintf(text, size, "an object of cache %u, which is gone", q->cache);
+	else
+		snprintf(text, size, "a block of order %u", q->order);
+	if (c)
+		cache_leave(c);
+}
+
+static void refuse_late(struct wait_call *k)
+{
+	uint64_t ms = (uv_hrtime() - k->since) / 1000000;
+	char wanted[128];
+
+	wanted_text(k, wanted, sizeof(wanted));
+	rpc_pending_fail(&k->pending, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,
+	                 "the deadline passed: %llu ms were waited for %s; %llu frames are free, "
+	                 "%u other requests wait",
+	                 (unsigned long long)ms, wanted,
+	                 (unsigned long long)mm_nr_free(k->d->zones),
+	                 wait_queue_waiting(k->d->waiters));
+}
+
 static void refuse(struct wait_call *k, int rc)
 {
 	switch (rc) {
 	case -ETIMEDOUT:
-		rpc_pending_fail(
-			&k->pending, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,
-			"the deadline passed while waiting for a block of order %u; %llu frames "
-			"are free, %u other requests wait",
-			k->want.order, (unsigned long long)mm_nr_free(k->d->zones),
-			wait_queue_waiting(k->d->waiters));
+		refuse_late(k);
 		break;
 	case -EPIPE:
 		rpc_pending_drop(&k->pending);
@@ -415,6 +443,7 @@ void service_wait(struct rpc_call *call, const struct wait_request *request, int
 	k->d = call->kmmd->domain;
 	k->s = session_ref(call->session);
 	k->want = want;
+	k->since = uv_hrtime();
 	k->node = MM_NODE(call->reactor->index % mm_nr_nodes(k->d->zones));
 	if (rc == -EDQUOT || !may_wait(k))
 		settle(k);

@@ -84,6 +84,8 @@ int session_table_new(struct session_table **ret, struct kmmd *kmmd)
 	t->kmmd = kmmd;
 	t->size = n;
 	lock_init(&t->lock, LOCK_RANK_SESSION_TABLE);
+	t->flush_last = &t->flush_first;
+	t->flush_arm.run = session_flush_arm_run;
 	for (id = 0; id < n; id++) {
 		struct session *s = &t->session[id];
 
@@ -124,6 +126,7 @@ void session_table_stop(struct session_table *t)
 	if (t->retry_ready)
 		uv_close((uv_handle_t *)&t->retry, NULL);
 	t->retry_ready = false;
+	session_flush_stop(t);
 }
 
 struct session_table *session_table_free(struct session_table *t)

@@ -80,6 +80,10 @@ struct session {
 	struct event_stream *events; /* its Events calls */
 	struct session_end_wait *waits;
 	bool swept; /* its waits were told */
+	/* flush.c: numbers of FLUSHes, 0: none. Before its stream began; answered; up to which nobody
+	 * waits for it */
+	uint64_t flush_since, flush_answered, flush_settled;
+	bool flush_mute; /* it let the time pass, and has not answered since */
 	char last_error[256];
 	uint32_t next_free;
 	/* of the main loop */

@@ -18,6 +18,7 @@
 
 #include "daemon/cache.h"
 #include "daemon/log.h"
+#include "daemon/name.h"
 #include "daemon/session_private.h"
 #include "daemon/wait_queue.h"
 
@@ -166,6 +167,7 @@ void session_sweep_run(struct worker_job *job)
 	wait_queue_cancel(d->waiters, s, -ECANCELED);
 	frames = grant_sweep(d, s);
 	cache_forget_session(d, s);
+	name_forget_session(d->names, s->id);
 	memset(s->record->token, 0, sizeof(s->record->token));
 	/* release: the commit of the sweep; all that it freed is before it */
 	atomic_store_explicit(&s->record->word, 0, memory_order_release);

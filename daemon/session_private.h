@@ -11,6 +11,8 @@
 #include "daemon/session.h"
 #include "mm/lock.h"
 
+struct flush_wait;
+
 struct session_table {
 	struct kmmd *kmmd;
 	uint32_t size;
@@ -19,9 +21,16 @@ struct session_table {
 	uv_timer_t retry; /* while some pidfd cannot be watched */
 	bool retry_ready;
 	struct reactor_work grace_work;
+	/* of the main loop; see flush.c */
+	uv_timer_t flush_timer;
+	bool flush_timer_ready, flush_stopped;
+	struct reactor_work flush_arm;
 	struct lock lock;
 	/* guarded by lock */
 	uint32_t free_first, free_last; /* ids, the longest free first; 0: none */
+	uint64_t flush_serial;          /* the last FLUSH's number */
+	struct flush_wait *flush_first, **flush_last;
+	bool flush_armed; /* flush_arm is posted, or the timer runs */
 	struct session session[];
 };
 
@@ -52,6 +61,12 @@ bool session_end_detached(struct session *s);
 void session_sweep_try(struct session *s);
 /* GONE becomes FREE when nothing names it any more. */
 void session_release(struct session *s);
+
+/* ---- flush.c ---- */
+
+void session_flush_arm_run(struct reactor *r, struct reactor_work *w);
+/* At the daemon's end, on the main thread. */
+void session_flush_stop(struct session_table *t);
 
 /* ---- session_watch.c ---- */
 

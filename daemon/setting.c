@@ -67,6 +67,8 @@ const struct setting setting_table[] = {
          "a number from 64 to 16777216"},
         {"limits", "holders_per_session", NULL, SETTING_NUMBER, AT(holders_session_max), 1,
          16777216, true, "a number from 1 up to holders"},
+        {"limits", "names_per_user", NULL, SETTING_NUMBER, AT(names_user_max), 1, 65536, true,
+         "a number from 1 to 65536"},
         {"limits", "thread_cache", NULL, SETTING_SIZE, AT(thread_cache), 0, GIB, true,
          "a size up to 1G"},
 

@@ -170,7 +170,7 @@ int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t g
 	}
 	if (rc == -ENOSPC) {
 		*why = grant_text("all %u entries for holders are in use; put some back, or raise "
-		                  "holders_max",
+		                  "holders",
 		                  d->kmmd->options->holders_max);
 		return -EDQUOT;
 	}

@@ -12,7 +12,9 @@
  *                    further holders. A block that is charged to it but that somebody else has
  *                    (adopted, sent) is charged to that one from now on
  *   3. objects       the same with the words of the slabs that it touched (object_walk.c)
- *   4. magazines     lent to it: empty
+ *   4. magazines     that it has: what they list is freed, too (it may have taken one from the rack
+ *                    and died before it marked the slabs), then empty. What it was giving away is
+ *                    taken as given. Others that only count for it count for who has them
  *   5. shared record zeroed
  *
  * A word is freed by a compare-and-swap from what was read, so an adoption that came first wins and
@@ -22,6 +24,7 @@
  */
 #include "daemon/exchange_private.h"
 #include "daemon/holder.h"
+#include "daemon/rack.h"
 
 #include <sched.h>
 #include <string.h>
@@ -159,24 +162,89 @@ static void sweep_holds(struct walk *k)
 	}
 }
 
+static bool has_magazine(const struct walk *k, uint64_t h)
+{
+	return (magazine_state(h) == MAGAZINE_OFFERED || magazine_state(h) == MAGAZINE_LOADED) &&
+	       magazine_owner(h) == k->s->id;
+}
+
+/* A magazine in our hands that counted for the dead, but that others have: it stays with them. */
+static void pass_on(struct domain *d, magazine_id_t m, uint64_t h)
+{
+	struct session *t = NULL;
+
+	if (magazine_state(h) == MAGAZINE_OFFERED || magazine_state(h) == MAGAZINE_LOADED)
+		t = session_by_id(d->kmmd->sessions, magazine_owner(h));
+	/* One that ends meanwhile is swept after this, by the same worker. */
+	if (!t || !session_enter(t)) {
+		depot_unclaim(d->depot, m, 0);
+		return;
+	}
+	atomic_fetch_add_explicit(&t->magazines, 1, memory_order_relaxed);
+	depot_unclaim(d->depot, m, t->id);
+	session_leave(t);
+}
+
+static void sweep_magazine(struct walk *k, magazine_id_t m)
+{
+	struct magazine *mag = exchange_magazine(k->d, m);
+	uint64_t h = magazine_load(mag);
+	enum magazine_state state = magazine_state(h);
+	bool counts = depot_lent_to(k->d->depot, m) == k->s->id;
+	uint32_t of, accepted, listed;
+
+	if (state == MAGAZINE_DEPOT) {
+		/* Who was giving it may be dead. If not, its call finds nothing to do. */
+		exchange_give(k->d, k->s, k->batch.cpu, m, &accepted, &listed);
+		return;
+	}
+	if (!has_magazine(k, h) && !counts) {
+		if (state == MAGAZINE_RACK)
+			rack_find_lost(k->d, m, h);
+		return;
+	}
+	if (!depot_claim_lent(k->d->depot, m, &of))
+		return;
+	h = magazine_load(mag);
+	state = magazine_state(h);
+	exchange_gone(k->d, of);
+	if (!has_magazine(k, h) && (state == MAGAZINE_RACK || state == MAGAZINE_OFFERED ||
+	                            state == MAGAZINE_LOADED || state == MAGAZINE_DEPOT)) {
+		pass_on(k->d, m, h);
+		if (state == MAGAZINE_RACK)
+			rack_find_lost(k->d, m, h);
+		return;
+	}
+	if (has_magazine(k, h))
+		exchange_free_mixed(k->d, NULL, k->batch.cpu, m, magazine_count(h),
+		                    false);
+	depot_put_empty(k->d->depot, m);
+}
+
 static void sweep_magazines(struct walk *k)
 {
+	/* acquire: pairs with the client's setting it before it touches the rack. Else it has none
+	 * but those that count for it. */
+	bool again = atomic_load_explicit(&k->s->shared->racks, memory_order_acquire) ||
+	             atomic_load_explicit(&k->s->magazines, memory_order_relaxed);
 	struct domain *d = k->d;
 	unsigned int pass;
 	magazine_id_t m;
 
-	/* Another pass when depot_reap() had one in its hands: it takes it from the count or gives
-	 * it back. */
-	for (pass = 0; pass < SWEEP_PASSES_MAX; pass++) {
+	/* Another pass when one of our threads had one in its hands that may be the dead's: it takes
+	 * it from the members or puts it back. */
+	for (pass = 0; again && pass < SWEEP_PASSES_MAX; pass++) {
 		if (pass)
 			sched_yield();
+		again = false;
 		for (m.nr = 0; m.nr < depot_size(d->depot); m.nr++) {
-			if (!atomic_load_explicit(&k->s->magazines, memory_order_relaxed))
-				return;
-			if (depot_lent_to(d->depot, m) == k->s->id &&
-			    depot_claim(d->depot, m, k->s->id))
-				exchange_put_empty(d, k->s, m);
+			if (depot_is_lent(d->depot, m))
+				sweep_magazine(k, m);
+			else if (depot_is_busy(d->depot, m) &&
+			         has_magazine(k, magazine_load(exchange_magazine(d, m))))
+				again = true;
 		}
+		again = again || atomic_load_explicit(&k->s->magazines, memory_order_relaxed);
 	}
 }
 
@@ -197,6 +265,7 @@ uint64_t grant_sweep(struct domain *d, struct session *s)
 		atomic_store_explicit(&c->section[i], 0, memory_order_relaxed);
 	}
 	atomic_store_explicit(&c->cached_pages, 0, memory_order_relaxed);
+	atomic_store_explicit(&c->racks, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->magazines, 0, memory_order_relaxed);
 	for (i = 0; i < sizeof(s->lent_lately) / sizeof(s->lent_lately[0]); i++)
 		atomic_store_explicit(&s->lent_lately[i], 0, memory_order_relaxed);

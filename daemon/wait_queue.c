@@ -271,18 +271,6 @@ uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result)
 	return n;
 }
 
-uint32_t wait_queue_count_of(struct wait_queue *q, const void *whose)
-{
-	LOCK_SCOPED(&q->lock);
-	const struct waiter *w;
-	uint32_t i, n = 0;
-
-	for (i = 0; i < q->nr_active; i++)
-		for (w = q->class[q->active[i]].first; w; w = w->next)
-			n += w->whose == whose;
-	return n;
-}
-
 size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx)
 {
 	LOCK_SCOPED(&q->lock);

@@ -49,8 +49,6 @@ bool wait_queue_remove(struct wait_queue *q, struct waiter *w);
 void wait_queue_kick(struct wait_queue *q);
 /* Wakes all of one owner with that result; how many. */
 uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result);
-/* How many of one owner wait. */
-uint32_t wait_queue_count_of(struct wait_queue *q, const void *whose);
 /* How many wait; one atomic load. */
 uint32_t wait_queue_waiting(const struct wait_queue *q);
 size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx);

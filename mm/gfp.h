@@ -23,7 +23,7 @@ typedef uint32_t gfp_t;
 #define __GFP_RECLAIMABLE ((gfp_t)0x00000010u)
 /* may use half of the min reserve */
 #define __GFP_HIGH ((gfp_t)0x00000020u)
-/* reclaim on its behalf may write to the spill file (IO), may call shrinkers (FS) */
+/* what reclaim on its behalf may do in Linux (IO: write, FS: call back); without effect here */
 #define __GFP_IO ((gfp_t)0x00000040u)
 #define __GFP_FS ((gfp_t)0x00000080u)
 /* zeroed; done by whoever maps the block, never here */

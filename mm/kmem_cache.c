@@ -21,6 +21,7 @@
  */
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "slab_private.h"
@@ -279,19 +280,52 @@ int kmem_cache_adopt(struct slab_space *s, uint32_t id)
 	return 0;
 }
 
-/* Why a request for a cache that exists is refused; NULL: it is the same. */
+static const struct {
+	uint32_t flag;
+	const char *name;
+} flag_names[] = {
+	{ SLAB_CONSISTENCY_CHECKS, "CONSISTENCY_CHECKS" },
+	{ SLAB_RED_ZONE, "RED_ZONE" },
+	{ SLAB_POISON, "POISON" },
+	{ SLAB_HWCACHE_ALIGN, "HWCACHE_ALIGN" },
+	{ SLAB_CACHE_DMA, "CACHE_DMA" },
+	{ SLAB_CACHE_DMA32, "CACHE_DMA32" },
+	{ SLAB_STORE_USER, "STORE_USER" },
+	{ SLAB_RECLAIM_ACCOUNT, "RECLAIM_ACCOUNT" },
+	{ SLAB_PANIC, "PANIC" },
+	{ SLAB_MEM_SPREAD, "MEM_SPREAD" },
+	{ SLAB_ACCOUNT, "ACCOUNT" },
+};
+
+static const char *flags_difference(const char *name, uint32_t is, uint32_t wanted)
+{
+	char list[SLAB_WHY_MAX] = "";
+	size_t i, at = 0;
+
+	for (i = 0; i < sizeof(flag_names) / sizeof(flag_names[0]); i++) {
+		uint32_t flag = flag_names[i].flag;
+
+		if (((is ^ wanted) & flag) && at < sizeof(list))
+			at += (size_t)snprintf(list + at, sizeof(list) - at, "%s %s SLAB_%s",
+			                       at ? "," : "", is & flag ? "with" : "without",
+			                       flag_names[i].name);
+	}
+	return slab_why("cache %s exists with flags 0x%x, not 0x%x:%s", name, is, wanted, list);
+}
+
+/* Why a request for a cache that exists is refused; NULL: it is the same. Flags come before the
+ * alignment, which SLAB_HWCACHE_ALIGN changes. */
 static const char *difference(const struct cache_record *r, const struct cache_request *q,
                               const struct slab_geometry *g)
 {
 	if (r->geometry.size != g->size)
 		return slab_why("cache %s exists with objects of %u bytes, not %u", r->name,
 		                r->geometry.size, g->size);
+	if (r->flags_asked != q->flags_asked)
+		return flags_difference(r->name, r->flags_asked, q->flags_asked);
 	if (r->geometry.align != g->align)
 		return slab_why("cache %s exists with alignment %u, not %u", r->name,
 		                r->geometry.align, g->align);
-	if (r->flags_asked != q->flags_asked)
-		return slab_why("cache %s exists with flags 0x%x, not 0x%x", r->name,
-		                r->flags_asked, q->flags_asked);
 	if ((r->ctor != 0) != q->ctor)
 		return slab_why("cache %s exists %s a constructor", r->name,
 		                r->ctor ? "with" : "without");

@@ -93,16 +93,3 @@ void lock_debug_release(const struct lock *l)
 	}
 	lock_violation("released by a thread that does not hold it", l);
 }
-
-bool lock_debug_held(const struct lock *l)
-{
-#ifdef KMM_DEBUG
-	for (uint32_t i = 0; i < lock_held.nr; i++)
-		if (lock_held.held[i] == l)
-			return true;
-	return false;
-#else
-	(void)l;
-	return true;
-#endif
-}

@@ -59,8 +59,6 @@ void lock_wait(struct lock *l);
 void lock_wake(struct lock *l);
 void lock_debug_acquire(const struct lock *l);
 void lock_debug_release(const struct lock *l);
-/* The thread holds l; always true in builds without the held list. */
-bool lock_debug_held(const struct lock *l);
 
 static inline void lock_init(struct lock *l, enum lock_rank rank)
 {

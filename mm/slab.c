@@ -40,6 +40,7 @@
 #include "slab_private.h"
 
 #define ROUNDS_MAX 512u /* an allocation moves at most so many at a time */
+#define SHRINK_AT_ONCE 64u /* taken off the list under one hold of the lock */
 
 static struct slab_about about_of(const struct slab_space *s, pfn_t head)
 {
@@ -187,6 +188,8 @@ static void count_frames(struct kmem_cache *c, bool more)
 	if (c->reclaimable)
 		atomic_fetch_add_explicit(&c->space->frames_reclaimable, n, memory_order_relaxed);
 	atomic_fetch_add_explicit(more ? &c->grown : &c->reaped, 1, memory_order_relaxed);
+	if (!more)
+		atomic_fetch_add_explicit(&c->space->frames_reaped, c->pages, memory_order_relaxed);
 }
 
 void slab_set_head(struct slab_space *s, pfn_t pfn, bool on)
@@ -249,6 +252,9 @@ void slab_node_put(struct kmem_cache *c, uint32_t node, size_t n, const struct s
 {
 	struct cache_node *k = &c->node[node];
 	uint32_t objects = cache_shape(c).objects;
+	/* As many as a node may keep, and those that come: what recovery left goes, too, but never all
+	 * of it at the cost of one caller. */
+	uint64_t most = n + c->free_limit / objects + 1;
 	pfn_t chain;
 
 	{
@@ -264,7 +270,7 @@ void slab_node_put(struct kmem_cache *c, uint32_t node, size_t n, const struct s
 			list_correct(c, k, r[i].head, objects);
 		}
 		k->free_objects += n;
-		chain = detach_empty(c, k, direct ? 0 : c->free_limit, 0, UINT64_MAX);
+		chain = detach_empty(c, k, direct ? 0 : c->free_limit, 0, most);
 	}
 	release_chain(c, chain, cpu, direct);
 }
@@ -273,13 +279,19 @@ uint64_t slab_node_shrink(struct kmem_cache *c, uint32_t node, uint32_t keep, ui
                           uint32_t cpu)
 {
 	struct cache_node *k = &c->node[node];
+	uint64_t slabs = 0, n, at_once;
 	pfn_t chain;
 
-	{
-		LOCK_SCOPED(&k->lock);
-		chain = detach_empty(c, k, 0, keep, most);
-	}
-	return release_chain(c, chain, cpu, true);
+	do {
+		at_once = most - slabs < SHRINK_AT_ONCE ? most - slabs : SHRINK_AT_ONCE;
+		{
+			LOCK_SCOPED(&k->lock);
+			chain = detach_empty(c, k, 0, keep, at_once);
+		}
+		n = release_chain(c, chain, cpu, true);
+		slabs += n;
+	} while (n == SHRINK_AT_ONCE);
+	return slabs;
 }
 
 /* ---- a new slab ---- */

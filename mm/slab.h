@@ -94,8 +94,8 @@ struct cache_request {
  * SLAB_RECLAIM_ACCOUNT, order 1, or left_over * 8 <= slab; at least one object, and at most
  * SLAB_WORDS_MAX words. -EINVAL with *why (a text in the calling thread's buffer) for what is no
  * legal request: name empty, too long, or with a space or control character; size 0 or above
- * SLAB_SIZE_MAX; align no power of two or above 4096 and the size; undefined flags; CACHE_DMA with
- * CACHE_DMA32. */
+ * SLAB_SIZE_MAX; align no power of two or above SLAB_SIZE_MAX; undefined flags; CACHE_DMA with
+ * CACHE_DMA32; no room for what the debug flags add. */
 int slab_geometry(struct slab_geometry *g, const struct cache_request *q, const char **why);
 
 /* ---- persistent ---- */
@@ -234,6 +234,9 @@ void slab_walk(const struct slab_space *s, const struct kmem_cache *c, slab_walk
  * cpu is not MM_CPU_NONE (thread of that cpu). */
 uint64_t slab_shrink(struct kmem_cache *c, uint32_t cpu, uint32_t keep);
 uint64_t slab_shrink_all(struct slab_space *s, uint32_t cpu);
+/* Thread of that cpu: its magazines of all caches to their slabs, and no more of the empty ones to the
+ * page allocator than frees give back: bounded by what a cpu may keep. */
+void slab_drain_cpu(struct slab_space *s, uint32_t cpu);
 /* Thread of that cpu, once a second: what its magazines did not use for a while goes back. */
 void slab_tick_cpu(struct slab_space *s, uint32_t cpu);
 /* One thread, once a second: a fifth of the empty slabs of caches that were not used goes back
@@ -252,6 +255,7 @@ struct kmem_cache_stats {
 };
 void kmem_cache_stats(const struct kmem_cache *c, struct kmem_cache_stats *s);
 uint64_t slab_frames(const struct slab_space *s);             /* in slabs */
+uint64_t slab_frames_reaped(const struct slab_space *s);      /* given back since the start */
 uint64_t slab_frames_reclaimable(const struct slab_space *s); /* of caches with RECLAIM_ACCOUNT */
 
 #endif

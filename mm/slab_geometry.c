@@ -3,8 +3,10 @@
  * How objects lie in slabs: Linux's calculation for SLAB (mm/slab.c, calculate_slab_order and
  * calculate_alignment), with all metadata off the slab.
  *
- * Alignment: at least 8. SLAB_HWCACHE_ALIGN asks for a cache line, halved while the object fits half
- * of it. Stride: the slot (object, red zones, user record) rounded up to the alignment.
+ * Alignment: at least 8, at most that of the largest block. SLAB_HWCACHE_ALIGN asks for a cache line,
+ * halved while the object fits half of it. Stride: the slot (object, red zones, user record) rounded
+ * up to the alignment. Blocks are aligned to their own size, and the colour is a multiple of the
+ * alignment, so that every object has it.
  *
  * Order: from 0 up, the first at which one object fits and one of these holds:
  *   - the cache is reclaimable: memory that goes back often should be easy to find again
@@ -36,7 +38,7 @@ _Static_assert(SLAB_WORDS_MAX <= 0x3ff, "a number of objects fits the shape");
 
 const char *slab_why(const char *format, ...)
 {
-	static _Thread_local char text[200];
+	static _Thread_local char text[SLAB_WHY_MAX];
 	va_list ap;
 
 	va_start(ap, format);
@@ -76,9 +78,9 @@ static const char *request_nonsense(const struct cache_request *q)
 	if (q->align & (q->align - 1))
 		return slab_why("the alignment is %llu: not a power of two",
 		                (unsigned long long)q->align);
-	if (q->align > ((uint64_t)1 << PAGE_SHIFT) && q->align > q->size)
-		return slab_why("the alignment is %llu: larger than 4096 and than the object",
-		                (unsigned long long)q->align);
+	if (q->align > SLAB_SIZE_MAX)
+		return slab_why("the alignment is %llu: more than %llu bytes",
+		                (unsigned long long)q->align, (unsigned long long)SLAB_SIZE_MAX);
 	if (unknown)
 		return slab_why("unknown flags 0x%x", unknown);
 	if ((q->flags & SLAB_CACHE_DMA) && (q->flags & SLAB_CACHE_DMA32))

@@ -185,7 +185,7 @@ struct slab_space {
 	_Atomic uint64_t *head;    /* bits, by frame */
 	_Atomic uint32_t *section; /* slabs that begin in it */
 	struct slab_words *words;
-	_Atomic uint64_t frames, frames_reclaimable;
+	_Atomic uint64_t frames, frames_reclaimable, frames_reaped;
 	_Atomic(struct kmem_cache *) *cache; /* by id */
 	uint32_t tick;                       /* slab_tick()'s */
 
@@ -247,7 +247,8 @@ static inline uint32_t slab_cpu_node(const struct slab_space *s, uint32_t cpu)
 
 /* Puts free objects of that node into r. Up to n, from partial slabs, then empty ones. */
 size_t slab_node_take(struct kmem_cache *c, uint32_t node, size_t n, struct slab_round r[]);
-/* Puts them back; more empty slabs than the bound allows go. direct: all that are empty. */
+/* Puts them back; empty slabs beyond the bound go (direct: all that are empty), at most as many as
+ * came by this and a node may keep. */
 void slab_node_put(struct kmem_cache *c, uint32_t node, size_t n, const struct slab_round r[],
                    uint32_t cpu, bool direct);
 /* Gives back the empty slabs of the node beyond `keep`, at most `most`; slabs. */
@@ -294,6 +295,7 @@ void kmem_cache_forget_all(struct slab_space *s);
 const char *cache_name_nonsense(const char *name);   /* NULL: it is a name */
 const char *geometry_nonsense(const struct slab_geometry *g);
 /* Formats into the calling thread's buffer. */
+#define SLAB_WHY_MAX 288u
 __attribute__((format(printf, 1, 2))) const char *slab_why(const char *format, ...);
 
 #endif

@@ -52,6 +52,18 @@ uint64_t slab_shrink_all(struct slab_space *s, uint32_t cpu)
 	return frames;
 }
 
+void slab_drain_cpu(struct slab_space *s, uint32_t cpu)
+{
+	for (uint32_t id = 1; id < s->m.caches; id++) {
+		struct kmem_cache *c = cache_enter_id(s, id);
+
+		if (!c)
+			continue;
+		slab_cpu_drain(c, cpu, cpu);
+		kmem_cache_leave(c);
+	}
+}
+
 void slab_tick_cpu(struct slab_space *s, uint32_t cpu)
 {
 	for (uint32_t id = 1; id < s->m.caches; id++) {
@@ -136,6 +148,11 @@ void kmem_cache_stats(const struct kmem_cache *c, struct kmem_cache_stats *ret)
 uint64_t slab_frames(const struct slab_space *s)
 {
 	return relaxed_load(&s->frames);
+}
+
+uint64_t slab_frames_reaped(const struct slab_space *s)
+{
+	return relaxed_load(&s->frames_reaped);
 }
 
 uint64_t slab_frames_reclaimable(const struct slab_space *s)

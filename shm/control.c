@@ -75,7 +75,8 @@ int control_layout_compute(struct control_layout *l, const struct control_geomet
 		return -EINVAL;
 	n.words_dense = words;
 	if (!part_place(&words, &n.objects, n.object_words, sizeof(owner_word_t)) ||
-	    !part_place(&words, &n.slab_bits, g->sessions, n.slab_bits_stride))
+	    !part_place(&words, &n.slab_bits, g->sessions, n.slab_bits_stride) ||
+	    !part_place(&words, &n.racks, CONTROL_CACHES_MAX, sizeof(struct control_rack)))
 		return -EINVAL;
 	if (!part_place(&views, &n.status, 1, sizeof(struct control_status)) ||
 	    !part_place(&views, &n.sections, g->frames >> g->section_order, sizeof(uint8_t)) ||
@@ -110,6 +111,7 @@ void control_attach(struct control *c, const struct control_geometry *g, void *w
 	c->object_words = l.object_words;
 	c->slab_bits = w + l.slab_bits;
 	c->slab_bits_stride = l.slab_bits_stride;
+	c->rack = (struct control_rack *)(w + l.racks);
 	c->cache = (struct control_cache *)(v + l.caches);
 }
 

@@ -18,6 +18,8 @@
  *   | slab bits   1 bit a frame, a     |
  *   |             session              |
  *   +----------------------------------+
+ *   | struct control_rack  a cache     |
+ *   +----------------------------------+
  *
  * Every part starts on a page boundary. The parts below the double line are sparse: their pages
  * come with the slabs, sessions and caches that use them.
@@ -52,16 +54,77 @@
 
 #define CONTROL_SECTIONS_MAX 1024u
 #define CONTROL_CACHES_MAX 16384u /* ids 1 to CONTROL_CACHES_MAX - 1 */
-#define CONTROL_VERSION 2u
+#define CONTROL_VERSION 3u
 
 /* A session's own record. The sweep looks only at the sections whose bit is set here or that the
  * daemon itself granted from; a bit is set before anything in the section is adopted or taken. */
 struct control_session {
 	_Alignas(64) _Atomic uint64_t section[CONTROL_SECTIONS_MAX / 64];
 	_Atomic uint64_t cached_pages; /* what its threads cache, in frames: a hint for reports */
-	uint64_t reserved[7];
+	_Atomic uint32_t racks; /* not 0: it may have magazines by the rack */
+	uint32_t reserved32;
+	uint64_t reserved[6];
 };
 _Static_assert(sizeof(struct control_session) == 192, "three cache lines");
+
+/*
+ * The rack: full magazines that change hands between members without the daemon, by cache; at index
+ * 0 the empty ones. A slot says magazine + 1, 0: none, and is no more than a hint: who takes, and who
+ * gave, is settled by the magazine's header (shm/magazine.h). A slot whose magazine is not in the
+ * rack, or carries another cache's objects, is stale, and whoever meets it clears it. A magazine in no
+ * slot, because its giver died before or a late clearing hit it, is found by the daemon.
+ */
+#define CONTROL_RACK_SLOTS 16u
+struct control_rack {
+	_Alignas(64) _Atomic uint32_t slot[CONTROL_RACK_SLOTS];
+};
+_Static_assert(sizeof(struct control_rack) == 64, "a cache line");
+
+/* The slot does not say so any more. */
+static inline void control_rack_clear(struct control_rack *r, uint32_t slot, uint32_t said)
+{
+	/* relaxed: a hint */
+	atomic_compare_exchange_strong_explicit(&r->slot[slot], &said, 0, memory_order_relaxed,
+	                                        memory_order_relaxed);
+}
+
+static inline bool control_rack_has_room(const struct control_rack *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < CONTROL_RACK_SLOTS; i++)
+		if (!atomic_load_explicit(&r->slot[i], memory_order_relaxed))
+			return true;
+	return false;
+}
+
+/* A free slot says that the magazine is there; false: there was none. */
+static inline bool control_rack_put(struct control_rack *r, uint32_t m)
+{
+	uint32_t i;
+
+	/* relaxed, here and below: a hint; the header is what publishes the magazine */
+	for (i = 0; i < CONTROL_RACK_SLOTS; i++) {
+		uint32_t none = 0;
+
+		if (!atomic_load_explicit(&r->slot[i], memory_order_relaxed) &&
+		    atomic_compare_exchange_strong_explicit(&r->slot[i], &none, m + 1,
+		                                            memory_order_relaxed,
+		                                            memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
+static inline bool control_rack_says(const struct control_rack *r, uint32_t m)
+{
+	uint32_t i;
+
+	for (i = 0; i < CONTROL_RACK_SLOTS; i++)
+		if (atomic_load_explicit(&r->slot[i], memory_order_relaxed) == m + 1)
+			return true;
+	return false;
+}
 
 /* Written by the daemon only. */
 struct control_status {
@@ -185,7 +248,7 @@ struct control_geometry {
 
 struct control_layout {
 	/* byte offsets in, size of, the first memfd; of it, up to words_dense is populated */
-	size_t words, sessions, magazines, words_dense, objects, slab_bits, words_size;
+	size_t words, sessions, magazines, words_dense, objects, slab_bits, racks, words_size;
 	size_t status, sections, descriptors, views_dense, caches, views_size;
 	uint64_t object_words;   /* how many there are */
 	size_t slab_bits_stride; /* bytes from one session's slab bits to the next's */
@@ -207,6 +270,7 @@ struct control {
 	uint64_t object_words;
 	uint8_t *slab_bits;            /* see control_slab_bits() */
 	size_t slab_bits_stride;
+	struct control_rack *rack;     /* CONTROL_CACHES_MAX of them */
 	struct control_cache *cache;   /* CONTROL_CACHES_MAX of them */
 };
 

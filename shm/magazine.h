@@ -15,16 +15,20 @@
  *   DEPOT     full, in the depot (owner 0)
  *   OFFERED   to session `owner`
  *   LOADED    by session `owner`, which fills or empties it
+ *   RACK      in the domain's rack (owner 0): any member may take it; with count 0, an empty one
  *
  *   give:  a LOADED magazine's rounds are written, the word of each is pointed at it (MAGAZINE m),
- *          then one CAS LOADED(a) -> DEPOT publishes all.
- *   take:  one CAS DEPOT or OFFERED(b) -> LOADED(b); the words that name it are rewritten to the
- *          taker; then the magazine is LOADED(b) with count 0 and may be used for a give, or is
- *          put back by LOADED(b) -> EMPTY.
+ *          then one CAS LOADED(a) -> RACK or DEPOT publishes all. DEPOT is told to the daemon.
+ *   take:  one CAS RACK or OFFERED(b) -> LOADED(b); the words that name it are rewritten to the
+ *          taker; then the magazine is LOADED(b), of use for a give, or is put back by
+ *          LOADED(b) -> RACK, count 0, or EMPTY.
+ *
+ * Where a RACK magazine is to be found, the rack's slots tell (shm/control.h): hints, the header
+ * is the truth. The daemon gets what lies there by RACK -> DEPOT, as anybody else.
  *
  * A round whose word does not name the magazine is none: it was collected or was never true. A
  * session that dies between two steps leaves either words that name it or words that name a
- * magazine LOADED by it; the sweep frees both.
+ * magazine LOADED by it (and, where it took that one, rounds that list them); the sweep frees both.
  *
  * The tag changes with every transition, so that a late CAS fails. Orders as in owner.h.
  */
@@ -36,6 +40,7 @@
 #include <stdint.h>
 
 #define MAGAZINE_ROUNDS_MAX 512u
+#define MAGAZINE_OF_OBJECTS UINT32_C(0x80000000) /* in `kind` */
 
 typedef struct {
 	uint32_t nr;
@@ -46,12 +51,13 @@ enum magazine_state {
 	MAGAZINE_DEPOT,
 	MAGAZINE_OFFERED,
 	MAGAZINE_LOADED,
+	MAGAZINE_RACK,
 	MAGAZINE_NR_STATES,
 };
 
 struct magazine {
 	_Alignas(64) _Atomic uint64_t header;
-	_Atomic uint32_t kind; /* what it carries: the cache, or the class of page blocks */
+	_Atomic uint32_t kind; /* what it carries: MAGAZINE_OF_OBJECTS | cache, or the class of blocks */
 	uint32_t reserved;
 	_Atomic uint32_t round[MAGAZINE_ROUNDS_MAX]; /* granule indices */
 	uint8_t pad[48];

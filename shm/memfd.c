@@ -52,11 +52,6 @@ const char *shm_backing_name(enum shm_backing b)
 	return (unsigned int)b < SHM_NR_BACKINGS ? backings[b].name : "unknown";
 }
 
-size_t shm_backing_page(enum shm_backing b)
-{
-	return (unsigned int)b < SHM_NR_BACKINGS ? backings[b].page : 4096;
-}
-
 static int memfd_open(const char *name, unsigned int flags)
 {
 	int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);

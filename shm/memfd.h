@@ -18,7 +18,6 @@ enum shm_backing {
 	SHM_NR_BACKINGS,
 };
 const char *shm_backing_name(enum shm_backing b); /* "hugetlb-2M" "hugetlb-1G" "thp" "4k" "auto" */
-size_t shm_backing_page(enum shm_backing b);      /* 2 MiB, 1 GiB, 4 KiB; THP: 2 MiB */
 
 /* Makes a memfd of that backing (not AUTO), sized and sealed against shrinking, growing and further
  * seals, close-on-exec, mode 0600. Reserves nothing yet but hugetlb's own reservation when mapped.

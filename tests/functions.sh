@@ -34,7 +34,7 @@ daemon_start() {
 	"$KMMD" --socket "$daemon_socket" "$@" 2>>"$daemon_log" &
 	daemon_pid=$!
 	until ctl health >/dev/null 2>&1; do
-		if ! kill -0 "$daemon_pid" 2>/dev/null || [ $((tries += 1)) -gt 1200 ]; then
+		if ! kill -0 "$daemon_pid" 2>/dev/null || [ $((tries += 1)) -gt 6000 ]; then
 			echo "the daemon does not serve:" >&2
 			cat "$daemon_log" >&2
 			exit 1

@@ -239,6 +239,24 @@ static enum kmmctl_status run_leaks(struct command_context *x)
 	return status;
 }
 
+static enum kmmctl_status run_names(struct command_context *x)
+{
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	kmm_v1_Name *name;
+	size_t n;
+
+	result = fetch_names(x->connection, x->domain, &name, &n);
+	if (result != CONNECTION_OK)
+		return failed(x, result);
+	if (x->json)
+		status = print_json(x, json_names(name, n));
+	else
+		report_names(x->out, name, n);
+	free(name);
+	return status;
+}
+
 /* ---- health, methods, fsck, caches ---- */
 
 static enum kmmctl_status run_health(struct command_context *x)
@@ -303,6 +321,16 @@ static enum kmmctl_status run_fsck(struct command_context *x)
 	return n ? KMMCTL_FAILED : status;
 }
 
+/* Sessions whose idle threads may still cache objects. */
+static void print_silent(struct command_context *x, uint32_t silent, uint32_t asked)
+{
+	if (silent)
+		fprintf(x->out,
+		        "%" PRIu32 " of %" PRIu32 " sessions did not answer: what their idle "
+		        "threads cache of objects is not among it\n",
+		        silent, asked);
+}
+
 static enum kmmctl_status run_drop_caches(struct command_context *x)
 {
 	char per_cpu[TABLE_UNIT_SIZE], depot[TABLE_UNIT_SIZE], threads[TABLE_UNIT_SIZE],
@@ -316,9 +344,10 @@ static enum kmmctl_status run_drop_caches(struct command_context *x)
 		return print_json(x, json_drop_caches(&r));
 	fprintf(x->out,
 	        "given back: %s by per-CPU lists, %s by depots, %s by clients' threads, %s by "
-	        "empty slabs\n",
+	        "slabs; %" PRIu64 " objects to their slabs\n",
 	        table_frames(per_cpu, r.per_cpu), table_frames(depot, r.depot),
-	        table_frames(threads, r.threads), table_frames(slabs, r.slabs));
+	        table_frames(threads, r.threads), table_frames(slabs, r.slabs), r.objects);
+	print_silent(x, r.silent, r.asked);
 	return KMMCTL_DONE;
 }
 
@@ -333,7 +362,9 @@ static enum kmmctl_status run_shrink(struct command_context *x)
 		return failed(x, result);
 	if (x->json)
 		return print_json(x, json_shrink(&r));
-	fprintf(x->out, "given back: %s by %s\n", table_frames(unit, r.pages), x->argument);
+	fprintf(x->out, "given back: %s by %s, %" PRIu64 " objects to its slabs\n",
+	        table_frames(unit, r.pages), x->argument, r.objects);
+	print_silent(x, r.silent, r.asked);
 	return KMMCTL_DONE;
 }
 
@@ -354,6 +385,8 @@ const struct command command_table[] = {
 	{ "session", "ID", COMMAND_SESSION, false, "one session in full", run_session },
 	{ "leaks", NULL, COMMAND_NO_ARGUMENT, false,
 	  "who holds how many objects of what, the oldest session first", run_leaks },
+	{ "names", NULL, COMMAND_NO_ARGUMENT, false,
+	  "what is published: name, thing, publisher, holders", run_names },
 	{ "health", NULL, COMMAND_NO_ARGUMENT, false,
 	  "is it serving, what backs the pool, how to get better", run_health },
 	{ "methods", "NAME", COMMAND_MAY_ARGUMENT, false,

@@ -216,6 +216,7 @@ static enum connection_result exchange(struct connection *c, kmm_v1_Method metho
 
 	if (c->fd < 0)
 		return CONNECTION_NO_DAEMON;
+	c->error[0] = '\0';
 	result = send_request(c, method, request_type, request, until_ms);
 	while (result == CONNECTION_OK) {
 		struct frame f;
@@ -381,7 +382,8 @@ struct connection *connection_close(struct connection *c)
 
 const char *connection_error(const struct connection *c)
 {
-	return c ? c->error : "out of memory";
+	/* What fails without a text of its own, between calls, lacks memory. */
+	return c && c->error[0] ? c->error : "out of memory";
 }
 
 const kmm_v1_HelloReply *connection_hello(const struct connection *c)

@@ -48,6 +48,50 @@ static enum connection_result vector_finish(struct vector *v, enum connection_re
 	return CONNECTION_OK;
 }
 
+/* ---- calls and streams ---- */
+
+/* A stream whose items are kept as they come, but for `clean`. */
+struct list {
+	struct vector v; /* first: what the stream's items are added to */
+	void (*clean)(void *item);
+};
+
+static bool each_kept(void *ctx, const void *item)
+{
+	struct list *l = ctx;
+	void *kept = vector_add(&l->v);
+
+	if (!kept)
+		return false;
+	memcpy(kept, item, l->v.size);
+	l->clean(kept);
+	return true;
+}
+
+static enum connection_result fetch_list(struct connection *c, kmm_v1_Method method,
+                                         const pb_msgdesc_t *request_type, const void *request,
+                                         const pb_msgdesc_t *item_type, size_t size,
+                                         void (*clean)(void *item), void *ret, size_t *n)
+{
+	struct list l = { .v = { .size = size }, .clean = clean };
+	void *item = calloc(1, size);
+	enum connection_result result;
+
+	if (!item)
+		return CONNECTION_FAILED;
+	result = connection_stream(c, method, request_type, request, item_type, item, each_kept,
+	                           &l);
+	free(item);
+	return vector_finish(&l.v, result, ret, n);
+}
+#define FETCH_LIST(c, method, Request, request, Item, clean, ret, n)                               \
+	fetch_list(c, kmm_v1_Method_##method, kmm_v1_##Request##Request_fields, request,           \
+	           kmm_v1_##Item##_fields, sizeof(kmm_v1_##Item), clean, ret, n)
+
+#define FETCH_CALL(c, method, Request, request, Reply, reply)                                      \
+	connection_call(c, kmm_v1_Method_##method, kmm_v1_##Request##Request_fields, request,      \
+	                kmm_v1_##Reply##_fields, reply)
+
 /* ---- texts ---- */
 
 /* Bytes of the valid UTF-8 character at s; 0: none, or a control character. */
@@ -220,8 +264,7 @@ static enum connection_result fetch_pool(struct connection *c, kmm_v1_Pool *ret)
 {
 	kmm_v1_GetPoolRequest request = kmm_v1_GetPoolRequest_init_zero;
 
-	return connection_call(c, kmm_v1_Method_INSPECTOR_GET_POOL, kmm_v1_GetPoolRequest_fields,
-	                       &request, kmm_v1_Pool_fields, ret);
+	return FETCH_CALL(c, INSPECTOR_GET_POOL, GetPool, &request, Pool, ret);
 }
 
 /* Two counters, read one after the other. */
@@ -338,8 +381,10 @@ enum connection_result fetch_meminfo(struct connection *c, const char *domain,
 
 /* ---- sessions ---- */
 
-static void clean_session(kmm_v1_Session *s)
+static void clean_session(void *item)
 {
+	kmm_v1_Session *s = item;
+
 	fetch_clean_text(s->name, false);
 	fetch_clean_text(s->state, false);
 	fetch_clean_text(s->domain, false);
@@ -348,31 +393,15 @@ static void clean_session(kmm_v1_Session *s)
 		fetch_clean_text(s->cache[i].name, false);
 }
 
-static bool each_session(void *ctx, const void *item)
-{
-	kmm_v1_Session *s = vector_add(ctx);
-
-	if (!s)
-		return false;
-	memcpy(s, item, sizeof(*s));
-	clean_session(s);
-	return true;
-}
-
 enum connection_result fetch_sessions(struct connection *c, const char *domain,
                                       kmm_v1_Session **ret, size_t *n)
 {
 	kmm_v1_ListSessionsRequest request = kmm_v1_ListSessionsRequest_init_zero;
-	struct vector v = { .size = sizeof(kmm_v1_Session) };
-	enum connection_result result;
-	kmm_v1_Session item;
 
 	if (!copy_domain(request.domain, sizeof(request.domain), domain))
 		return CONNECTION_FAILED;
-	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_SESSIONS,
-	                           kmm_v1_ListSessionsRequest_fields, &request,
-	                           kmm_v1_Session_fields, &item, each_session, &v);
-	return vector_finish(&v, result, ret, n);
+	return FETCH_LIST(c, INSPECTOR_LIST_SESSIONS, ListSessions, &request, Session,
+	                  clean_session, ret, n);
 }
 
 enum connection_result fetch_session(struct connection *c, uint32_t id, kmm_v1_Session *ret)
@@ -381,9 +410,7 @@ enum connection_result fetch_session(struct connection *c, uint32_t id, kmm_v1_S
 	enum connection_result result;
 	kmm_v1_Session s;
 
-	result = connection_call(c, kmm_v1_Method_INSPECTOR_GET_SESSION,
-	                         kmm_v1_GetSessionRequest_fields, &request, kmm_v1_Session_fields,
-	                         &s);
+	result = FETCH_CALL(c, INSPECTOR_GET_SESSION, GetSession, &request, Session, &s);
 	if (result == CONNECTION_OK) {
 		clean_session(&s);
 		*ret = s;
@@ -396,67 +423,62 @@ enum connection_result fetch_kill(struct connection *c, uint32_t id)
 	kmm_v1_KillSessionRequest request = { .session = id };
 	kmm_v1_KillSessionReply reply;
 
-	return connection_call(c, kmm_v1_Method_ADMIN_KILL_SESSION,
-	                       kmm_v1_KillSessionRequest_fields, &request,
-	                       kmm_v1_KillSessionReply_fields, &reply);
+	return FETCH_CALL(c, ADMIN_KILL_SESSION, KillSession, &request, KillSessionReply, &reply);
 }
 
 /* ---- caches of objects ---- */
 
-static bool each_cache(void *ctx, const void *item)
+static void clean_cache(void *item)
 {
-	kmm_v1_Cache *m = vector_add(ctx);
-
-	if (!m)
-		return false;
-	memcpy(m, item, sizeof(*m));
-	fetch_clean_text(m->name, false);
-	return true;
+	fetch_clean_text(((kmm_v1_Cache *)item)->name, false);
 }
 
 enum connection_result fetch_caches(struct connection *c, const char *domain, kmm_v1_Cache **ret,
                                     size_t *n)
 {
 	kmm_v1_ListCachesRequest request = kmm_v1_ListCachesRequest_init_zero;
-	struct vector v = { .size = sizeof(kmm_v1_Cache) };
-	enum connection_result result;
-	kmm_v1_Cache item;
 
 	if (!copy_domain(request.domain, sizeof(request.domain), domain))
 		return CONNECTION_FAILED;
-	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_CACHES,
-	                           kmm_v1_ListCachesRequest_fields, &request, kmm_v1_Cache_fields,
-	                           &item, each_cache, &v);
-	return vector_finish(&v, result, ret, n);
+	return FETCH_LIST(c, INSPECTOR_LIST_CACHES, ListCaches, &request, Cache, clean_cache, ret,
+	                  n);
 }
 
-static bool each_leak(void *ctx, const void *item)
+static void clean_leak(void *item)
 {
-	kmm_v1_Leak *l = vector_add(ctx);
+	kmm_v1_Leak *l = item;
 
-	if (!l)
-		return false;
-	memcpy(l, item, sizeof(*l));
 	fetch_clean_text(l->name, false);
 	fetch_clean_text(l->state, false);
 	fetch_clean_text(l->cache, false);
-	return true;
 }
 
 enum connection_result fetch_leaks(struct connection *c, const char *domain, kmm_v1_Leak **ret,
                                    size_t *n)
 {
 	kmm_v1_ListLeaksRequest request = kmm_v1_ListLeaksRequest_init_zero;
-	struct vector v = { .size = sizeof(kmm_v1_Leak) };
-	enum connection_result result;
-	kmm_v1_Leak item;
 
 	if (!copy_domain(request.domain, sizeof(request.domain), domain))
 		return CONNECTION_FAILED;
-	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_LEAKS,
-	                           kmm_v1_ListLeaksRequest_fields, &request, kmm_v1_Leak_fields,
-	                           &item, each_leak, &v);
-	return vector_finish(&v, result, ret, n);
+	return FETCH_LIST(c, INSPECTOR_LIST_LEAKS, ListLeaks, &request, Leak, clean_leak, ret, n);
+}
+
+static void clean_name(void *item)
+{
+	kmm_v1_Name *m = item;
+
+	fetch_clean_text(m->name, false);
+	fetch_clean_text(m->cache, false);
+}
+
+enum connection_result fetch_names(struct connection *c, const char *domain, kmm_v1_Name **ret,
+                                   size_t *n)
+{
+	kmm_v1_ListNamesRequest request = kmm_v1_ListNamesRequest_init_zero;
+
+	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+		return CONNECTION_FAILED;
+	return FETCH_LIST(c, INSPECTOR_LIST_NAMES, ListNames, &request, Name, clean_name, ret, n);
 }
 
 enum connection_result fetch_shrink(struct connection *c, const char *cache,
@@ -465,8 +487,7 @@ enum connection_result fetch_shrink(struct connection *c, const char *cache,
 	kmm_v1_ShrinkRequest request = kmm_v1_ShrinkRequest_init_zero;
 
 	memcpy(request.cache, cache, strnlen(cache, sizeof(request.cache) - 1));
-	return connection_call(c, kmm_v1_Method_ADMIN_SHRINK, kmm_v1_ShrinkRequest_fields, &request,
-	                       kmm_v1_ShrinkCacheReply_fields, ret);
+	return FETCH_CALL(c, ADMIN_SHRINK, Shrink, &request, ShrinkCacheReply, ret);
 }
 
 /* ---- health, methods, fsck, drop-caches ---- */
@@ -477,8 +498,7 @@ enum connection_result fetch_health(struct connection *c, kmm_v1_CheckReply *ret
 	enum connection_result result;
 	kmm_v1_CheckReply reply;
 
-	result = connection_call(c, kmm_v1_Method_HEALTH_CHECK, kmm_v1_CheckRequest_fields,
-	                         &request, kmm_v1_CheckReply_fields, &reply);
+	result = FETCH_CALL(c, HEALTH_CHECK, Check, &request, CheckReply, &reply);
 	if (result == CONNECTION_OK) {
 		fetch_clean_text(reply.text, true);
 		fetch_clean_text(reply.backing, true);
@@ -489,61 +509,40 @@ enum connection_result fetch_health(struct connection *c, kmm_v1_CheckReply *ret
 	return result;
 }
 
-static bool each_method(void *ctx, const void *item)
+static void clean_method(void *item)
 {
-	kmm_v1_MethodInfo *m = vector_add(ctx);
+	kmm_v1_MethodInfo *m = item;
 
-	if (!m)
-		return false;
-	memcpy(m, item, sizeof(*m));
 	fetch_clean_text(m->name, false);
 	fetch_clean_text(m->request, true);
 	fetch_clean_text(m->reply, true);
-	return true;
 }
 
 enum connection_result fetch_methods(struct connection *c, const char *name,
                                      kmm_v1_MethodInfo **ret, size_t *n)
 {
 	kmm_v1_ListMethodsRequest request = kmm_v1_ListMethodsRequest_init_zero;
-	struct vector v = { .size = sizeof(kmm_v1_MethodInfo) };
-	enum connection_result result;
-	kmm_v1_MethodInfo item;
 
 	copy_text(request.name, sizeof(request.name), name);
-	result = connection_stream(c, kmm_v1_Method_HEALTH_LIST_METHODS,
-	                           kmm_v1_ListMethodsRequest_fields, &request,
-	                           kmm_v1_MethodInfo_fields, &item, each_method, &v);
-	return vector_finish(&v, result, ret, n);
+	return FETCH_LIST(c, HEALTH_LIST_METHODS, ListMethods, &request, MethodInfo, clean_method,
+	                  ret, n);
 }
 
-static bool each_finding(void *ctx, const void *item)
+static void clean_finding(void *item)
 {
-	kmm_v1_Finding *f = vector_add(ctx);
-
-	if (!f)
-		return false;
-	memcpy(f, item, sizeof(*f));
-	fetch_clean_text(f->text, false);
-	return true;
+	fetch_clean_text(((kmm_v1_Finding *)item)->text, false);
 }
 
 enum connection_result fetch_findings(struct connection *c, kmm_v1_Finding **ret, size_t *n)
 {
 	kmm_v1_FsckRequest request = kmm_v1_FsckRequest_init_zero;
-	struct vector v = { .size = sizeof(kmm_v1_Finding) };
-	enum connection_result result;
-	kmm_v1_Finding item;
 
-	result = connection_stream(c, kmm_v1_Method_ADMIN_FSCK, kmm_v1_FsckRequest_fields, &request,
-	                           kmm_v1_Finding_fields, &item, each_finding, &v);
-	return vector_finish(&v, result, ret, n);
+	return FETCH_LIST(c, ADMIN_FSCK, Fsck, &request, Finding, clean_finding, ret, n);
 }
 
 enum connection_result fetch_drop_caches(struct connection *c, kmm_v1_DropCachesReply *ret)
 {
 	kmm_v1_DropCachesRequest request = kmm_v1_DropCachesRequest_init_zero;
 
-	return connection_call(c, kmm_v1_Method_ADMIN_DROP_CACHES, kmm_v1_DropCachesRequest_fields,
-	                       &request, kmm_v1_DropCachesReply_fields, ret);
+	return FETCH_CALL(c, ADMIN_DROP_CACHES, DropCaches, &request, DropCachesReply, ret);
 }

@@ -37,6 +37,9 @@ enum connection_result fetch_caches(struct connection *c, const char *domain, km
 /* The session that was opened first first. */
 enum connection_result fetch_leaks(struct connection *c, const char *domain, kmm_v1_Leak **ret,
                                    size_t *n);
+/* In the order of their bytes. */
+enum connection_result fetch_names(struct connection *c, const char *domain, kmm_v1_Name **ret,
+                                   size_t *n);
 /* cache: a name that command_check() let pass. */
 enum connection_result fetch_shrink(struct connection *c, const char *cache,
                                     kmm_v1_ShrinkCacheReply *ret);

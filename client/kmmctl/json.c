@@ -321,6 +321,29 @@ struct json_object *json_leaks(const kmm_v1_Leak leak[], size_t n)
 		add_text(o, "cache", leak[i].cache);
 		add_number(o, "objects", leak[i].objects);
 		add_number(o, "bytes", leak[i].bytes);
+		json_object_object_add(o, "flushed", json_object_new_boolean(leak[i].flushed));
+		json_object_array_add(a, o);
+	}
+	return a;
+}
+
+struct json_object *json_names(const kmm_v1_Name name[], size_t n)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *o = json_object_new_object();
+
+		add_text(o, "name", name[i].name);
+		add_text(o, "cache", name[i].cache);
+		add_number(o, "order", name[i].order);
+		add_number(o, "bytes", name[i].bytes);
+		add_number(o, "address", name[i].address);
+		add_number(o, "session", name[i].session);
+		add_number(o, "uid", name[i].uid);
+		add_number(o, "owner", name[i].owner);
+		add_number(o, "holders", name[i].holders);
+		json_object_object_add(o, "stale", json_object_new_boolean(name[i].stale));
 		json_object_array_add(a, o);
 	}
 	return a;
@@ -331,6 +354,9 @@ struct json_object *json_shrink(const kmm_v1_ShrinkCacheReply *r)
 	struct json_object *o = json_object_new_object();
 
 	add_number(o, "pages", r->pages);
+	add_number(o, "objects", r->objects);
+	add_number(o, "asked", r->asked);
+	add_number(o, "silent", r->silent);
 	return o;
 }
 
@@ -392,5 +418,8 @@ struct json_object *json_drop_caches(const kmm_v1_DropCachesReply *r)
 	add_number(o, "depot", r->depot);
 	add_number(o, "threads", r->threads);
 	add_number(o, "slabs", r->slabs);
+	add_number(o, "objects", r->objects);
+	add_number(o, "asked", r->asked);
+	add_number(o, "silent", r->silent);
 	return o;
 }

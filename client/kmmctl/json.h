@@ -26,6 +26,7 @@ struct json_object *json_drop_caches(const kmm_v1_DropCachesReply *r);
 struct json_object *json_kill(uint32_t id);
 struct json_object *json_slabinfo(const kmm_v1_Cache cache[], size_t n);
 struct json_object *json_leaks(const kmm_v1_Leak leak[], size_t n);
+struct json_object *json_names(const kmm_v1_Name name[], size_t n);
 struct json_object *json_shrink(const kmm_v1_ShrinkCacheReply *r);
 
 #endif

@@ -106,6 +106,7 @@ void report_meminfo(FILE *out, const struct report_meminfo *m);
 void report_sessions(FILE *out, const kmm_v1_Session session[], size_t n, uint64_t now);
 void report_session(FILE *out, const kmm_v1_Session *s, uint64_t now);
 void report_leaks(FILE *out, const kmm_v1_Leak leak[], size_t n, uint64_t now);
+void report_names(FILE *out, const kmm_v1_Name name[], size_t n);
 void report_health(FILE *out, const kmm_v1_CheckReply *h);
 const char *report_health_status(kmm_v1_CheckReply_Status status);
 void report_methods(FILE *out, const kmm_v1_MethodInfo method[], size_t n);

@@ -39,6 +39,15 @@ unsigned int report_slab_pages(const kmm_v1_Cache *c)
 	return c->order < REPORT_ORDERS ? 1u << c->order : 0;
 }
 
+/* An earlier line is of the same session and not exact either. */
+static bool told_before(const kmm_v1_Leak leak[], size_t i)
+{
+	for (size_t j = i; j > 0 && leak[j - 1].session == leak[i].session; j--)
+		if (!leak[j - 1].flushed)
+			return true;
+	return false;
+}
+
 void report_leaks(FILE *out, const kmm_v1_Leak leak[], size_t n, uint64_t now)
 {
 	static const struct table_column columns[] = {
@@ -70,4 +79,11 @@ void report_leaks(FILE *out, const kmm_v1_Leak leak[], size_t n, uint64_t now)
 	}
 	table_print(out, t);
 	table_free(t);
+	for (size_t i = 0; i < n; i++)
+		/* Once a session: its lines follow each other, blocks say that they are exact. */
+		if (!leak[i].flushed && !told_before(leak, i))
+			fprintf(out,
+			        "session %" PRIu32 " did not answer: objects that its idle threads "
+			        "merely cache are among these\n",
+			        leak[i].session);
 }

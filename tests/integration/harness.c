@@ -24,7 +24,7 @@
 
 #include "tests/integration/harness.h"
 
-#define PATIENCE_S 60
+#define PATIENCE_S 300
 
 void must_fail(const char *file, int line, const char *condition)
 {

@@ -14,7 +14,7 @@ import time
 
 KMMD = os.environ.get('KMMD', './kmmd')
 KMMCTL = os.environ.get('KMMCTL', './kmmctl')
-PATIENCE = 120  # seconds after which a daemon that does not serve is given up
+PATIENCE = 300  # seconds after which a daemon that does not serve is given up
 
 
 class Daemon:

@@ -18,7 +18,7 @@ import tempfile
 import time
 import unittest
 
-PATIENCE = 60
+PATIENCE = 300
 KMMD = os.environ.get("KMMD", "./kmmd")
 KMMCTL = os.environ.get("KMMCTL", "./kmmctl")
 

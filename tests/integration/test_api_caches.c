@@ -8,40 +8,12 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/integration/objects.h"
-
-static struct daemon d;
-static struct kmm *k;
-static struct peer a, b;
-static uint64_t free_at_start;
-
-static void setup(void)
-{
-	daemon_start(&d, NULL);
-	free_at_start = daemon_free_pages(&d);
-	peer_start(&a, &d);
-	peer_start(&b, &d);
-	k = session_start(&d);
-}
-
-/* Whatever the test leaves goes with its sessions: objects, slabs and, without users, caches. */
-static void teardown(void)
-{
-	if (a.pid)
-		peer_stop(&a);
-	if (b.pid)
-		peer_stop(&b);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	ck_assert_uint_eq(daemon_objects_active(&d), 0);
-	wait_until(daemon_free_pages(&d) == free_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
-}
+#include "tests/integration/fixture.h"
 
 static struct kmm_cache *cache_new(const char *name, size_t size)
 {
@@ -111,6 +83,8 @@ START_TEST(the_creation_that_differs_is_refused)
 		{ 96, 64, KMM_SLAB_RECLAIM_ACCOUNT, NULL, "align" },
 		{ 96, 0, KMM_SLAB_RECLAIM_ACCOUNT, NULL, "align" },
 		{ 96, 32, 0, NULL, "flags" },
+		{ 96, 32, KMM_SLAB_RECLAIM_ACCOUNT | KMM_SLAB_HWCACHE_ALIGN, NULL,
+		  "without SLAB_HWCACHE_ALIGN" },
 		{ 96, 32, KMM_SLAB_RECLAIM_ACCOUNT | KMM_SLAB_ACCOUNT, NULL, "flags" },
 		{ 96, 32, KMM_SLAB_RECLAIM_ACCOUNT, object_construct, "constructor" },
 	};
@@ -152,9 +126,13 @@ START_TEST(creations_that_make_no_sense)
 		{ "aligned", 64, 48, 0 },
 		{ "aligned", 64, SIZE_MAX, 0 },
 		{ "aligned", 64, 1u << 23, 0 },
+		{ "aligned", 4u << 20, 1u << 23, 0 },
 		{ "flagged", 64, 0, 0x1u },
 		{ "flagged", 64, 0, 0x80000000u },
 		{ "flagged", 64, 0, KMM_SLAB_CACHE_DMA | KMM_SLAB_CACHE_DMA32 },
+		{ "kmalloc-mine", 64, 0, 0 }, /* the pool's own */
+		{ "kmalloc-rcl-mine", 64, 0, 0 },
+		{ "dma-kmalloc-", 64, 0, 0 },
 	};
 	struct cache_row row;
 
@@ -172,6 +150,11 @@ START_TEST(creations_that_make_no_sense)
 	long_name[KMM_NAME_MAX] = 0;
 	ck_assert_ptr_nonnull(cache_new(long_name, 64));
 	ck_assert(daemon_cache_row(&d, long_name, &row));
+	/* also when it is one of the pool's; which may be opened, and names that only look alike */
+	refused(kmm_cache_create(k, "kmalloc-64", 64, 64, 0, NULL), EINVAL, "kmalloc-64");
+	ck_assert_ptr_nonnull(kmm_cache_open(k, "kmalloc-64"));
+	ck_assert_ptr_nonnull(cache_new("kmalloc", 64));
+	ck_assert_ptr_nonnull(cache_new("my-kmalloc-64", 64));
 	refused(kmm_cache_open(k, "nobody's"), ENOENT, "nobody's");
 	errno = 0;
 	ck_assert_ptr_null(kmm_cache_open(k, ""));
@@ -258,6 +241,37 @@ START_TEST(a_cache_with_objects_is_not_destroyed)
 END_TEST
 
 /* Without users a cache ends; with objects that somebody holds it ends after the last. */
+static void *destroy_at_last(void *cache)
+{
+	int r;
+
+	do
+		r = kmm_cache_destroy(cache);
+	while (r == -EBUSY);
+	ck_assert_int_eq(r, 0);
+	return NULL;
+}
+
+START_TEST(objects_are_freed_while_it_is_destroyed)
+{
+	enum { N = 3000 };
+	static void *p[N];
+	struct kmm_cache *c = cache_new("ending", 64);
+	pthread_t thread;
+	int i;
+
+	for (i = 0; i < N; i++)
+		p[i] = kmm_cache_alloc(c, KMM_GFP_KERNEL);
+	ck_assert_int_eq(pthread_create(&thread, NULL, destroy_at_last, c), 0);
+	for (i = 0; i + 3 <= N; i += 3) {
+		ck_assert_int_eq(kmm_cache_free(c, p[i]), 0);
+		ck_assert_int_eq(kmm_cache_free_bulk(c, 2, p + i + 1), 0);
+	}
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	refused(kmm_cache_open(k, "ending"), ENOENT, "ending");
+}
+END_TEST
+
 START_TEST(caches_end_after_their_users)
 {
 	struct cache_row row;
@@ -299,6 +313,7 @@ START_TEST(objects_are_aligned_and_do_not_overlap)
 		{ 100, 64, 0, 64 },       { 72, 128, 0, 128 },
 		{ 700, 0, 0, 8 },         { 1000, 512, 0, 512 },
 		{ 4096, 4096, 0, 4096 },  { 5000, 0, 0, 8 },
+		{ 100, 8192, 0, 8192 },   { 8192, 8192, 0, 8192 },
 		{ 30000, 0, 0, 8 },       { 300000, 8, 0, 8 },
 		{ 64, 0, KMM_SLAB_MEM_SPREAD | KMM_SLAB_PANIC | KMM_SLAB_ACCOUNT, 8 },
 		{ 64, 0, KMM_SLAB_RECLAIM_ACCOUNT, 8 },
@@ -559,13 +574,14 @@ int main(void)
 	Suite *s = suite_create("caches");
 	TCase *t = tcase_create("caches");
 
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, fixture_setup, fixture_teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_cache_is_the_domain_s);
 	tcase_add_test(t, the_creation_that_differs_is_refused);
 	tcase_add_test(t, creations_that_make_no_sense);
 	tcase_add_test(t, null_is_refused_not_a_crash);
 	tcase_add_test(t, a_cache_with_objects_is_not_destroyed);
+	tcase_add_test(t, objects_are_freed_while_it_is_destroyed);
 	tcase_add_test(t, caches_end_after_their_users);
 	tcase_add_test(t, objects_are_aligned_and_do_not_overlap);
 	tcase_add_test(t, the_largest_object);

@@ -12,16 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/integration/objects.h"
+#include "tests/integration/fixture.h"
 
 #define SIZE 100u
 #define ALL_FLAGS                                                                   \
 	(KMM_SLAB_CONSISTENCY_CHECKS | KMM_SLAB_RED_ZONE | KMM_SLAB_POISON | KMM_SLAB_STORE_USER)
-
-static struct daemon d;
-static struct kmm *k;
-static struct peer a;
-static uint64_t free_at_start;
 
 /* ---- events ---- */
 
@@ -54,21 +49,9 @@ static void session_begin(void)
 static void setup(void)
 {
 	daemon_start(&d, NULL);
-	free_at_start = daemon_free_pages(&d);
+	fixture_note_memory();
 	peer_start(&a, &d);
 	session_begin();
-}
-
-static void teardown(void)
-{
-	if (a.pid)
-		peer_stop(&a);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	ck_assert_uint_eq(daemon_objects_active(&d), 0);
-	wait_until(daemon_free_pages(&d) == free_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
 }
 
 /* So many of each were told since the last time, with the word in the last one's text. */
@@ -462,12 +445,12 @@ START_TEST(flags_by_configuration)
 	struct kmm_cache *plain, *c;
 	unsigned char *p;
 
-	teardown();
+	fixture_teardown();
 	daemon_prepare(&d);
 	daemon_configure(&d, "[daemon]\nslab_debug = FZPU,kmalloc-128,watched-*\n");
 	daemon_launch(&d, (const char *const[]){ "--config", d.config, "--pool-size", "64M",
 						 "--backing", "4k", "--reactors", "2", NULL });
-	free_at_start = daemon_free_pages(&d);
+	fixture_note_memory();
 	peer_start(&a, &d);
 	session_begin();
 	plain = cache_new("plain", 0);
@@ -503,9 +486,9 @@ START_TEST(a_restart_changes_nothing)
 	static unsigned char *p[N];
 	struct kmm_cache *c;
 
-	teardown();
+	fixture_teardown();
 	daemon_start_supervised(&d, NULL);
-	free_at_start = daemon_free_pages(&d);
+	fixture_note_memory();
 	peer_start(&a, &d);
 	session_begin();
 	c = cache_new("lasting", ALL_FLAGS);
@@ -535,7 +518,7 @@ int main(void)
 	Suite *s = suite_create("debug");
 	TCase *t = tcase_create("debug");
 
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, setup, fixture_teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, what_is_in_order_is_not_reported, 0, 16);
 	tcase_add_test(t, the_dead_are_not_blamed);

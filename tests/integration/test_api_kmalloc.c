@@ -11,33 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/integration/objects.h"
+#include "tests/integration/fixture.h"
 
 #define LARGEST ((size_t)4 << 20)
-
-static struct daemon d;
-static struct kmm *k;
-static struct peer a;
-static uint64_t free_at_start;
 
 static void setup(void)
 {
 	daemon_start(&d, NULL);
-	free_at_start = daemon_free_pages(&d);
+	fixture_note_memory();
 	peer_start(&a, &d);
 	k = session_start(&d);
-}
-
-static void teardown(void)
-{
-	if (a.pid)
-		peer_stop(&a);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	ck_assert_uint_eq(daemon_objects_active(&d), 0);
-	wait_until(daemon_free_pages(&d) == free_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
 }
 
 /* What kmm_ksize is to say. */
@@ -510,7 +493,7 @@ int main(void)
 	Suite *s = suite_create("kmalloc");
 	TCase *t = tcase_create("kmalloc");
 
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, setup, fixture_teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, every_size);
 	tcase_add_test(t, families_have_caches_of_their_own);

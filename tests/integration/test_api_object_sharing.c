@@ -9,23 +9,23 @@
 #include <check.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/integration/objects.h"
+#include "tests/integration/fixture.h"
 
 #define SIZE 240
 
-static struct daemon d;
-static struct kmm *k;
 static struct kmm_cache *c;
-static struct peer a, b;
-static uint64_t free_at_start;
 
-static void setup(void)
+static void setup_with(const char *config)
 {
-	daemon_start(&d, NULL);
-	free_at_start = daemon_free_pages(&d);
+	daemon_prepare(&d);
+	daemon_configure(&d, config);
+	daemon_launch(&d, (const char *const[]){ "--pool-size", "64M", "--backing", "4k",
+						 "--reactors", "2", "--config", d.config, NULL });
+	fixture_note_memory();
 	k = session_start(&d);
 	c = kmm_cache_create(k, "sharing", SIZE, 0, 0, NULL);
 	ck_assert_ptr_nonnull(c);
@@ -33,6 +33,16 @@ static void setup(void)
 	peer_start(&b, &d);
 	/* b has not opened the cache: adopting and freeing need no cache */
 	ck_assert_int_eq(peer_do_text(&a, PEER_CACHE_OPEN, "sharing", 0, 0, 0), 0);
+}
+
+static void setup(void)
+{
+	setup_with("");
+}
+
+static void setup_few_names(void)
+{
+	setup_with("[limits]\nnames_per_user = 3\n");
 }
 
 /* Each test ends with nothing that lives. */
@@ -45,11 +55,7 @@ static void teardown(void)
 	ck_assert_int_eq(kmm_flush(k), 0);
 	wait_until(daemon_count_sessions(&d) == 1);
 	ck_assert_uint_eq(daemon_objects_active(&d), 0);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	wait_until(daemon_free_pages(&d) == free_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
+	fixture_teardown();
 }
 
 static void *object_new(uint64_t seed)
@@ -517,6 +523,7 @@ START_TEST(names_of_what_stays_its_owner_s)
 	ck_assert_int_eq(kmm_publish(k, "p again", p), 0); /* a thing may have many */
 	ck_assert_int_eq(kmm_publish(k, "p", p), 0);       /* the same once more is no other */
 	ck_assert_int_eq(kmm_publish(k, "p", q), -EEXIST);
+	ck_assert_ptr_nonnull(strstr(kmm_error_text(), "an object of cache "));
 	ck_assert_int_eq(kmm_publish(k, "block", block), 0); /* blocks have names like objects */
 	ck_assert_int_eq(kmm_page_count(k, page), 2);
 	ck_assert_int_ge(peer_do_text(&a, PEER_LOOKUP, "block", 0, 0, 0), 1);
@@ -567,10 +574,39 @@ START_TEST(names_that_are_refused)
 }
 END_TEST
 
+/* All of a user's processes have their names together. */
+START_TEST(a_user_s_names_are_counted)
+{
+	int64_t place = peer_do(&a, PEER_OBJECT_ALLOC, 0, KMM_GFP_KERNEL, 0);
+	void *p = object_new(1);
+	char *text, line[80];
+
+	ck_assert_int_eq(kmm_publish(k, "one", p), 0);
+	ck_assert_int_eq(kmm_publish(k, "two", p), 0);
+	ck_assert_int_eq(peer_do_text(&a, PEER_PUBLISH, "three", (uint64_t)place, 0, 0), 0);
+	ck_assert_int_eq(peer_do_text(&a, PEER_PUBLISH, "four", (uint64_t)place, 0, 0), -EDQUOT);
+	ck_assert_int_eq(kmm_publish(k, "four", p), -EDQUOT);
+	ck_assert_msg(strstr(kmm_error_text(), "has published 3 names, and may have 3") &&
+	              strstr(kmm_error_text(), "names_per_user"), "%s", kmm_error_text());
+	ck_assert_int_eq(kmm_publish(k, "two", p), 0); /* it is there */
+	/* kmmctl tells what they are */
+	ck_assert_int_eq(daemon_ctl(&d, &text, (const char *const[]){ "names", NULL }), 0);
+	snprintf(line, sizeof(line), "three  object of sharing   %u  ", (unsigned)SIZE);
+	ck_assert_msg(strstr(text, line), "no \"%s\" in\n%s", line, text);
+	free(text);
+	ck_assert_int_eq(kmm_unpublish(k, "three"), 0);
+	ck_assert_int_eq(peer_do_text(&a, PEER_PUBLISH, "four", (uint64_t)place, 0, 0), 0);
+	ck_assert_int_eq(kmm_unpublish(k, "one"), 0);
+	ck_assert_int_eq(kmm_unpublish(k, "two"), 0);
+	ck_assert_int_eq(kmm_unpublish(k, "four"), 0);
+	ck_assert_int_eq(kmm_cache_free(c, p), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("object sharing");
-	TCase *t = tcase_create("object sharing");
+	TCase *t = tcase_create("object sharing"), *few = tcase_create("few names");
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -591,5 +627,8 @@ int main(void)
 	tcase_add_test(t, names_of_what_stays_its_owner_s);
 	tcase_add_test(t, names_that_are_refused);
 	suite_add_tcase(s, t);
+	tcase_add_checked_fixture(few, setup_few_names, teardown);
+	tcase_add_test(few, a_user_s_names_are_counted);
+	suite_add_tcase(s, few);
 	return suite_run(s);
 }

@@ -2,9 +2,6 @@
 /*
  * Objects when memory is short, through a real daemon: requests that wait and how their waiting
  * ends, what idle threads cache, and quotas.
- *
- * As in test_api_parking.c one peer takes all that there is, another asks, kmmctl tells when it is
- * parked, and then memory comes in one of the ways there are.
  */
 #include <check.h>
 #include <errno.h>
@@ -12,70 +9,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/integration/objects.h"
+#include "tests/integration/waiting.h"
 
 #define CACHE "large"
 #define SIZE 4096 /* one a slab of one frame */
 
-static struct daemon d;
-static struct kmm *k;
 static struct kmm_cache *c;
-static struct peer rich, poor;
-static uint64_t free_at_start;
 
-static void start(void)
+static void open_cache(void)
 {
-	free_at_start = daemon_free_pages(&d);
-	k = session_start(&d);
 	c = kmm_cache_create(k, CACHE, SIZE, 0, 0, NULL);
 	ck_assert_ptr_nonnull(c);
-	peer_start(&rich, &d);
-	peer_start(&poor, &d);
 	ck_assert_int_eq(peer_do_text(&rich, PEER_CACHE_OPEN, CACHE, 0, 0, 0), 0);
 	ck_assert_int_eq(peer_do_text(&poor, PEER_CACHE_OPEN, CACHE, 0, 0, 0), 0);
 }
 
 static void setup(void)
 {
-	daemon_start(&d, NULL);
-	start();
+	fixture_setup();
+	open_cache();
 }
 
-static void teardown(void)
-{
-	if (rich.pid)
-		peer_stop(&rich);
-	if (poor.pid)
-		peer_stop(&poor);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	ck_assert_uint_eq(daemon_objects_active(&d), 0);
-	wait_until(daemon_free_pages(&d) == free_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
-}
-
-/* A request that may not wait does not see what other reactors' lists hold: take and drain until
- * nothing is left, of objects and of pages. */
 static void take_all(void)
 {
-	int64_t n = 0, before;
-
-	do {
-		before = n;
-		n = peer_do(&rich, PEER_OBJECT_HOARD, 0, KMM_GFP_NOWAIT, UINT64_MAX);
-		if (n < 0)
-			n = before;
-		free(daemon_zone_frames(&d)); /* drops caches first */
-	} while (n > before);
-	ck_assert_int_gt(n, 1000);
+	ck_assert_int_gt(take_by(PEER_OBJECT_HOARD, 0, KMM_GFP_NOWAIT, UINT64_MAX), 1000);
 }
 
 static void park(struct peer *p, uint64_t cache)
 {
-	peer_begin(p, PEER_OBJECT_ALLOC, cache, KMM_GFP_KERNEL, 0);
-	wait_until(daemon_session_number(&d, p->session, "parked") == 1);
-	ck_assert(!peer_has_answered(p));
+	park_by(p, PEER_OBJECT_ALLOC, cache, KMM_GFP_KERNEL);
 }
 
 START_TEST(served_when_another_frees)
@@ -110,7 +72,7 @@ START_TEST(served_by_memory_of_another_kind)
 		peer_begin(&poor, PEER_ALLOC, KMM_GFP_KERNEL, 0, 0);
 	else
 		peer_begin(&poor, PEER_OBJECT_ALLOC, (uint64_t)other, KMM_GFP_KERNEL, 0);
-	wait_until(daemon_session_number(&d, poor.session, "parked") == 1);
+	wait_until(is_parked(&poor));
 	if (_i == 2)
 		ck_assert_int_eq(peer_do(&rich, PEER_RELEASE, 4, 0, 0), 0);
 	else
@@ -150,13 +112,15 @@ struct idle {
 	pthread_barrier_t cached, done;
 };
 
+#define IDLE 100u /* as many as a thread caches of that size */
+
 static void *idle_thread(void *arg)
 {
 	struct idle *i = arg;
-	void *p[500];
+	void *p[IDLE];
 
-	must(kmm_cache_alloc_bulk(c, KMM_GFP_KERNEL, 500, p) == 500);
-	for (int j = 0; j < 500; j++)
+	must(kmm_cache_alloc_bulk(c, KMM_GFP_KERNEL, IDLE, p) == IDLE);
+	for (unsigned j = 0; j < IDLE; j++)
 		must(kmm_cache_free(c, p[j]) == 0);
 	pthread_barrier_wait(&i->cached);
 	pthread_barrier_wait(&i->done);
@@ -167,14 +131,23 @@ START_TEST(served_from_what_idle_threads_cache)
 {
 	struct idle i;
 	pthread_t t;
+	long n = 0;
 
+	take_all(); /* drops caches, those of idle threads, too: so there are none yet */
+	ck_assert_int_eq(peer_do(&rich, PEER_OBJECT_RELEASE, 0, 2 * IDLE, 0), 0);
+	ck_assert_int_eq(peer_do(&rich, PEER_FLUSH, 0, 0, 0), 0);
 	pthread_barrier_init(&i.cached, NULL, 2);
 	pthread_barrier_init(&i.done, NULL, 2);
 	ck_assert_int_eq(pthread_create(&t, NULL, idle_thread, &i), 0);
 	pthread_barrier_wait(&i.cached);
-	ck_assert_uint_gt(daemon_cache_active(&d, CACHE), 0);
-	take_all();
-	ck_assert_ptr_nonnull(kmm_cache_alloc(c, KMM_GFP_KERNEL));
+	ck_assert_int_ge(daemon_session_number(&d, kmm_session_id(k), "objects"), IDLE / 2);
+	/* whoever waits gets all of them: what the session has then is what was had here */
+	ck_assert_int_eq(kmm_set_timeout(k, 300), 0);
+	while (kmm_cache_alloc(c, KMM_GFP_KERNEL))
+		n++;
+	ck_assert_int_eq(errno, ETIMEDOUT);
+	ck_assert_int_ge(n, IDLE);
+	ck_assert_int_eq(daemon_session_number(&d, kmm_session_id(k), "objects"), n);
 	pthread_barrier_wait(&i.done);
 	ck_assert_int_eq(pthread_join(t, NULL), 0);
 }
@@ -186,8 +159,18 @@ START_TEST(deadline_passes)
 	ck_assert_int_eq(peer_do(&poor, PEER_TIMEOUT, 40, 0, 0), 0);
 	ck_assert_int_eq(peer_do(&poor, PEER_OBJECT_ALLOC, 0, KMM_GFP_KERNEL, 0), -ETIMEDOUT);
 	ck_assert_int_eq(daemon_session_number(&d, poor.session, "parked"), 0);
+	/* the text says what was waited for, and how long */
+	ck_assert_int_eq(kmm_set_timeout(k, 40), 0);
+	errno = 0;
+	ck_assert_ptr_null(kmm_cache_alloc(c, KMM_GFP_KERNEL));
+	ck_assert_int_eq(errno, ETIMEDOUT);
+	ck_assert_msg(strstr(kmm_error_text(), " ms were waited for an object of cache " CACHE
+	                                       " (4096 bytes, in blocks of order 0)"),
+	              "%s", kmm_error_text());
+	ck_assert_int_eq(kmm_set_timeout(k, 0), 0);
 	/* nothing was granted behind it */
 	ck_assert_int_eq(daemon_session_number(&d, poor.session, "objects"), 0);
+	ck_assert_int_eq(peer_do(&poor, PEER_TIMEOUT, 0, 0, 0), 0);
 	ck_assert_int_eq(peer_do(&rich, PEER_OBJECT_RELEASE, 0, 4, 0), 0);
 	ck_assert_int_ge(peer_do(&poor, PEER_OBJECT_ALLOC, 0, KMM_GFP_KERNEL, 0), 0);
 }
@@ -216,8 +199,7 @@ START_TEST(cancelled_by_another_thread)
 	take_all();
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(pthread_create(&w[i].thread, NULL, wait_for_one, &w[i]), 0);
-	wait_until(daemon_session_number(&d, kmm_session_id(k), "parked") == 3);
-	ck_assert_int_eq(kmm_cancel(k), 0);
+	cancel_when_parked(3);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(pthread_join(w[i].thread, NULL), 0);
 		ck_assert_ptr_null(w[i].p[0]);
@@ -290,13 +272,6 @@ START_TEST(waiters_are_served_in_order_of_arrival)
 }
 END_TEST
 
-static void pressure_seen(struct kmm *session, enum kmm_event event, void *arg)
-{
-	(void)session;
-	if (event == KMM_EVENT_PRESSURE)
-		__atomic_fetch_add((int *)arg, 1, __ATOMIC_SEQ_CST);
-}
-
 START_TEST(every_session_hears_of_pressure)
 {
 	int seen = 0;
@@ -317,13 +292,8 @@ END_TEST
 
 static void setup_quota(void)
 {
-	const char *const args[] = { "--config",  d.config, "--pool-size", "64M",
-				     "--backing", "4k",     NULL };
-
-	daemon_prepare(&d);
-	daemon_configure(&d, "[pool]\ndma_size = 0\n[limits]\npages = 1024\n");
-	daemon_launch(&d, args);
-	start();
+	setup_configured("[pool]\ndma_size = 0\n[limits]\npages = 1024\n");
+	open_cache();
 }
 
 START_TEST(quota_is_a_limit_not_a_wait)
@@ -408,7 +378,7 @@ int main(void)
 	Suite *s = suite_create("objects that wait");
 	TCase *t = tcase_create("parked"), *q = tcase_create("quotas");
 
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, setup, fixture_teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, served_when_another_frees);
 	tcase_add_loop_test(t, served_by_memory_of_another_kind, 0, 3);
@@ -423,7 +393,7 @@ int main(void)
 	tcase_add_test(t, every_session_hears_of_pressure);
 	suite_add_tcase(s, t);
 
-	tcase_add_checked_fixture(q, setup_quota, teardown);
+	tcase_add_checked_fixture(q, setup_quota, fixture_teardown);
 	tcase_set_timeout(q, 120);
 	tcase_add_test(q, quota_is_a_limit_not_a_wait);
 	tcase_add_test(q, pages_and_objects_share_the_quota);

@@ -12,37 +12,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/integration/objects.h"
+#include "tests/integration/fixture.h"
 
 #define SIZE 168
 
-static struct daemon d;
-static struct kmm *k;
 static struct kmm_cache *c;
-static struct peer a;
-static uint64_t free_at_start;
 
 static void setup(void)
 {
 	daemon_start(&d, NULL);
-	free_at_start = daemon_free_pages(&d);
+	fixture_note_memory();
 	k = session_start(&d);
 	c = kmm_cache_create(k, "objects", SIZE, 0, 0, NULL);
 	ck_assert_ptr_nonnull(c);
 	peer_start(&a, &d);
 	ck_assert_int_eq(peer_do_text(&a, PEER_CACHE_CREATE, "objects", SIZE, 0, 0), 0);
-}
-
-static void teardown(void)
-{
-	if (a.pid)
-		peer_stop(&a);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	ck_assert_uint_eq(daemon_objects_active(&d), 0);
-	wait_until(daemon_free_pages(&d) == free_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
 }
 
 static void *object_new(uint64_t seed)
@@ -580,7 +564,7 @@ int main(void)
 	Suite *s = suite_create("objects");
 	TCase *t = tcase_create("objects");
 
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, setup, fixture_teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, one_at_a_time);
 	tcase_add_test(t, what_is_had_is_counted);

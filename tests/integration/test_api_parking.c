@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Requests that wait for memory, and quotas, through a real daemon.
- *
- * Each test lets one peer take all that a request may have, starts a request that has to wait,
- * looks in kmmctl until the daemon says that it is parked, and then lets memory come in one of the
- * ways there are.
  */
 #include <check.h>
 #include <errno.h>
@@ -12,54 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/integration/harness.h"
-
-static struct daemon d;
-static struct kmm *k;
-static struct peer rich, poor;
-static uint64_t free_at_start;
-
-static void setup(void)
-{
-	daemon_start(&d, NULL);
-	peer_start(&rich, &d);
-	peer_start(&poor, &d);
-	k = session_start(&d);
-	free_at_start = daemon_free_pages(&d);
-}
-
-static void teardown(void)
-{
-	if (rich.pid)
-		peer_stop(&rich);
-	if (poor.pid)
-		peer_stop(&poor);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	ck_assert_uint_eq(daemon_free_pages(&d), free_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
-}
+#include "tests/integration/waiting.h"
 
 static void park(struct peer *p, unsigned order)
 {
-	peer_begin(p, PEER_ALLOC, KMM_GFP_KERNEL, order, 0);
-	wait_until(daemon_session_number(&d, p->session, "parked") == 1);
-	ck_assert(!peer_has_answered(p));
+	park_by(p, PEER_ALLOC, KMM_GFP_KERNEL, order);
 }
 
-/* A request that may not wait does not see what other reactors' per-CPU lists hold; one that parks
- * has it drained. So drain and take until nothing is left. */
 static void take_all(unsigned order)
 {
-	int64_t n = 0, before;
-
-	do {
-		before = n;
-		n = peer_do(&rich, PEER_EXHAUST, KMM_GFP_NOWAIT, order, 0);
-		free(daemon_zone_frames(&d)); /* drops caches first */
-	} while (n > before);
-	ck_assert_int_gt(n, 0);
+	ck_assert_int_gt(take_by(PEER_EXHAUST, KMM_GFP_NOWAIT, order, 0), 0);
 }
 
 START_TEST(served_when_another_frees)
@@ -160,8 +118,7 @@ START_TEST(cancelled_by_another_thread)
 	take_all(4);
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(pthread_create(&w[i].thread, NULL, wait_for_page, &w[i]), 0);
-	wait_until(daemon_session_number(&d, kmm_session_id(k), "parked") == 3);
-	ck_assert_int_eq(kmm_cancel(k), 0);
+	cancel_when_parked(3);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(pthread_join(w[i].thread, NULL), 0);
 		ck_assert_ptr_null(w[i].page);
@@ -224,13 +181,6 @@ START_TEST(waiters_are_served_in_order_of_arrival)
 }
 END_TEST
 
-static void pressure_seen(struct kmm *session, enum kmm_event event, void *arg)
-{
-	(void)session;
-	if (event == KMM_EVENT_PRESSURE)
-		__atomic_fetch_add((int *)arg, 1, __ATOMIC_SEQ_CST);
-}
-
 START_TEST(every_session_hears_of_pressure)
 {
 	int seen = 0;
@@ -251,17 +201,7 @@ END_TEST
 
 static void setup_quota(void)
 {
-	const char *const args[] = { "--config",  d.config, "--pool-size", "64M",
-				     "--backing", "4k",     NULL };
-
-	daemon_prepare(&d);
-	daemon_configure(&d, "[pool]\ndma_size = 0\n"
-			     "[limits]\npages = 1024\nholders_per_session = 8\n");
-	daemon_launch(&d, args);
-	peer_start(&rich, &d);
-	peer_start(&poor, &d);
-	k = session_start(&d);
-	free_at_start = daemon_free_pages(&d);
+	setup_configured("[pool]\ndma_size = 0\n[limits]\npages = 1024\nholders_per_session = 8\n");
 }
 
 START_TEST(quota_is_a_limit_not_a_wait)
@@ -358,7 +298,7 @@ int main(void)
 	Suite *s = suite_create("waiting");
 	TCase *t = tcase_create("parked"), *q = tcase_create("quotas");
 
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, fixture_setup, fixture_teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, served_when_another_frees, 0, KMM_MAX_ORDER + 1);
 	tcase_add_loop_test(t, served_when_another_dies, 0, KMM_MAX_ORDER + 1);
@@ -373,7 +313,7 @@ int main(void)
 	tcase_add_test(t, every_session_hears_of_pressure);
 	suite_add_tcase(s, t);
 
-	tcase_add_checked_fixture(q, setup_quota, teardown);
+	tcase_add_checked_fixture(q, setup_quota, fixture_teardown);
 	tcase_set_timeout(q, 120);
 	tcase_add_test(q, quota_is_a_limit_not_a_wait);
 	tcase_add_test(q, what_threads_cache_does_not_eat_the_quota);

@@ -10,35 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "tests/integration/harness.h"
-
-static struct daemon d;
-static struct kmm *k;
-static struct peer a, b;
-static uint64_t free_at_start;
-
-static void setup(void)
-{
-	daemon_start(&d, NULL);
-	peer_start(&a, &d);
-	peer_start(&b, &d);
-	k = session_start(&d);
-	free_at_start = daemon_free_pages(&d);
-}
-
-/* Each test ends with nothing granted. */
-static void teardown(void)
-{
-	if (a.pid)
-		peer_stop(&a);
-	if (b.pid)
-		peer_stop(&b);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	ck_assert_uint_eq(daemon_free_pages(&d), free_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
-}
+#include "tests/integration/fixture.h"
 
 static void *block_new(unsigned order, uint64_t seed)
 {
@@ -431,7 +403,7 @@ int main(void)
 	Suite *s = suite_create("sharing");
 	TCase *t = tcase_create("sharing");
 
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, fixture_setup, fixture_teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, a_handle_names_the_block_everywhere, 0, KMM_MAX_ORDER + 1);
 	tcase_add_test(t, handles_outlive_nothing);

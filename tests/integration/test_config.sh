@@ -16,7 +16,7 @@ refuses() {
 		shift
 	done
 	shift
-	out=$(timeout 60 "$KMMD" --socket "$daemon_socket" "$@" 2>&1 </dev/null)
+	out=$(timeout 300 "$KMMD" --socket "$daemon_socket" "$@" 2>&1 </dev/null)
 	status=$?
 	printf '%s\n' "$out"
 	if [ "$status" -ne 2 ]; then

@@ -24,7 +24,7 @@ import linux_formats
 from kmmd_run import Checks, Daemon, KMMCTL
 
 REPORTS = ['zoneinfo', 'buddyinfo', 'pagetypeinfo', 'slabinfo', 'iomem', 'meminfo', 'sessions',
-           'leaks', 'health', 'methods', 'fsck', 'drop-caches']
+           'leaks', 'names', 'health', 'methods', 'fsck', 'drop-caches']
 REQUEST, REPLY, ITEM = 1, 2, 3
 HELLO, ALLOC_PAGES, LIST_SESSIONS, FSCK = 1, 3, 35, 64
 REFUSED = 7
@@ -117,7 +117,7 @@ def check_zone_reports(c, d):
 
 
 def check_memory_reports(c, d, zones, pool_bytes):
-    srcdir = os.environ.get('srcdir', '.')
+    srcdir = os.environ.get('KMM_SRCDIR', '.')
     saved = linux_formats.meminfo(open(os.path.join(srcdir, 'tests', 'data', 'meminfo')).read())
     memory = linux_formats.meminfo(d.ctl('meminfo'))
     iomem = linux_formats.iomem(d.ctl('iomem'))
@@ -432,7 +432,7 @@ def check_false_daemon(c, directory):
            done.stdout)
     shrunk = after_hello(lambda call: frame(call, 0, REPLY, number(1, 3)))
     done = FalseDaemon(directory, shrunk).run('shrink', 'message')
-    c.same('shrink', (done.returncode, done.stdout), (0, 'given back: 12K by message\n'))
+    c.same('shrink', (done.returncode, done.stdout), (0, 'given back: 12K by message, 0 objects to its slabs\n'))
     done = FalseDaemon(directory, after_hello(lambda call: frame(call, 0, ITEM) +
                                               frame(call, 0, REPLY))).run('health')
     c.same('a stream for one answer', done.returncode, 1)

@@ -106,7 +106,7 @@ in_order() {
 
 	: >"$test_dir/out.write"
 	for stage; do
-		timeout 300 "$pipeline" "$stage" --socket "$daemon_socket" --columns 2 \
+		timeout 900 "$pipeline" "$stage" --socket "$daemon_socket" --columns 2 \
 			>"$test_dir/out.$stage" <"$text" 2>>"$test_dir/err" &
 		pids+=($!)
 		await has_session "pipeline $stage" || status=1

@@ -225,7 +225,7 @@ class Protocol(unittest.TestCase):
 
     def test_unknown_methods(self):
         c = self.session()
-        for number in (0, 23, 31, 63, 95, 98, 0x7FFF, 0xFFFF):
+        for number in (0, 24, 31, 63, 95, 98, 0x7FFF, 0xFFFF):
             self.refused(c.do(number, b"whatever"), UNIMPLEMENTED)
         self.end(c)
 
@@ -322,6 +322,21 @@ class Protocol(unittest.TestCase):
 
     # ---- calls in flight ----
 
+    def test_reports_are_logged_whole(self):
+        """A client's finding is one line, whatever it says and however long."""
+        c = self.session()
+        text = "".join(f"{i:03} of a long text, " for i in range(20))[:399] + "."
+        body = field(1, 1) + field(2, 0) + field(3, 7) + field(4, 9)
+        self.assertEqual(c.do("ALLOCATOR_REPORT", body + field(5, text)).code, OK)
+        self.assertEqual(c.do("ALLOCATOR_REPORT", body + field(5, "a\nb" + "x" * 5000)).code, OK)
+        lines = [line for line in self.daemon.said().splitlines() if "overrun reported" in line]
+        lines = lines[-2:]
+        self.assertTrue(lines[0].endswith(", allocated by session 7, freed by session 9: " + text),
+                        lines[0])
+        self.assertIn(": a?bxxx", lines[1])
+        self.assertEqual(lines[1].count("x" * 397), 1)
+        self.end(c)
+
     def test_many_calls_at_once(self):
         c = self.session()
         c.send(b"".join(frame("HEALTH_CHECK", call=1000 + i) for i in range(500)))
@@ -394,6 +409,37 @@ class Protocol(unittest.TestCase):
         other = self.session()
         self.assertEqual(other.do("HEALTH_CHECK").code, OK)
         self.end(other)
+
+    def test_a_long_list_waits_for_who_reads_it(self):
+        """Longer than the daemon would ever queue; nothing of it is lost, nobody is thrown out."""
+        sessions, caches, filler = 60, 950, "x" * 50
+        holders = [self.session() for _ in range(sessions)]
+        made = [holders[0].do("ALLOCATOR_CREATE_CACHE", field(1, f"{filler}{i}") + field(2, 8)).fields
+                for i in range(caches)]
+        for c in holders:
+            asked = [frame("ALLOCATOR_ALLOC_OBJECT",
+                           field(1, f[1][0]) + field(2, f[2][0]) + field(3, 0xCC0), call=1000 + i)
+                     for i, f in enumerate(made)]
+            self.assertTrue(c.send(b"".join(asked)))
+            self.assertTrue(all(c.receive().code == OK for _ in made))
+        with Connection(self.daemon) as reader, Connection(self.daemon) as other:
+            reader.hello(f9=1)
+            reader.ask("INSPECTOR_LIST_LEAKS")
+            # the list is under way, and its reader looks elsewhere
+            other.hello(f9=1)
+            for _ in range(2000):
+                self.assertEqual(other.do("HEALTH_CHECK").code, OK)
+            items = []
+            while (r := reader.receive()) is not None and r.kind == ITEM:
+                items.append(r.fields[6][0])
+            self.assertIsNotNone(r, f"closed after {len(items)} items")
+            self.assertEqual(r.code, OK)
+            self.assertEqual(len([i for i in items if i.startswith(b"xxx")]), sessions * caches)
+            # a reader that goes away in the midst of it
+            reader.ask("INSPECTOR_LIST_LEAKS")
+            reader.receive()
+        for c in holders:
+            self.end(c)
 
     # ---- rights ----
 

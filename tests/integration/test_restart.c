@@ -15,47 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/integration/harness.h"
-
-static struct daemon d;
-static struct kmm *k;
-static struct peer a, b;
-static char *zones_at_start;
-
-static void setup(void)
-{
-	daemon_start_supervised(&d, NULL);
-	zones_at_start = daemon_zone_frames(&d);
-	peer_start(&a, &d);
-	peer_start(&b, &d);
-	k = session_start(&d);
-}
-
-static void teardown(void)
-{
-	char *zones;
-
-	if (a.pid)
-		peer_stop(&a);
-	if (b.pid)
-		peer_stop(&b);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	zones = daemon_zone_frames(&d);
-	ck_assert_str_eq(zones, zones_at_start);
-	free(zones);
-	free(zones_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
-}
-
-static void restart(void)
-{
-	pid_t old = daemon_kill(&d);
-
-	wait_until(daemon_serving_pid(&d) > 0 && daemon_serving_pid(&d) != old);
-	daemon_wait_serving(&d);
-}
+#include "tests/integration/fixture.h"
 
 static uint64_t pfn_of(const void *p)
 {
@@ -82,7 +42,7 @@ START_TEST(what_clients_hold_is_as_before)
 		theirs[order] = peer_do(&a, PEER_HANDLE, (uint64_t)pfn[order], 0, 0);
 	}
 	for (int round = 0; round < 3; round++) {
-		restart();
+		fixture_restart();
 		ck_assert(daemon_is_clean(&d));
 		for (unsigned order = 0; order < N; order++) {
 			ck_assert(block_check(p[order], order, order));
@@ -134,13 +94,13 @@ START_TEST(holds_are_as_before)
 	ck_assert_int_eq(peer_do(&a, PEER_GET, other, 0, 0), 0);
 	/* held by its holder alone */
 	ck_assert_int_eq(kmm_free_page_addr(k, q, 0), 0);
-	restart();
+	fixture_restart();
 	ck_assert_int_eq(kmm_page_count(k, page), 3);
 	ck_assert_int_eq(peer_do(&a, PEER_COUNT, other, 0, 0), 1);
 	ck_assert_int_eq(peer_do(&a, PEER_CHECK, other, 0, 9), 1);
 	ck_assert_int_eq(peer_do(&b, PEER_PUT, pfn, 0, 0), 0);
 	ck_assert_int_eq(kmm_free_pages(k, page, 4), 0);
-	restart();
+	fixture_restart();
 	ck_assert_int_eq(peer_do(&a, PEER_CHECK, pfn, 4, 8), 1);
 	ck_assert_int_eq(peer_do(&a, PEER_PUT, pfn, 0, 0), 0);
 	ck_assert_int_eq(peer_do(&a, PEER_PUT, other, 0, 0), 0);
@@ -213,7 +173,7 @@ START_TEST(parked_calls_are_parked_again)
 	ck_assert_int_gt(peer_do(&a, PEER_EXHAUST, KMM_GFP_NOWAIT, 4, 0), 0);
 	peer_begin(&b, PEER_ALLOC, KMM_GFP_KERNEL, 4, 0);
 	wait_until(daemon_session_number(&d, b.session, "parked") == 1);
-	restart();
+	fixture_restart();
 	wait_until(daemon_session_number(&d, b.session, "parked") == 1);
 	ck_assert(!peer_has_answered(&b));
 	ck_assert_int_eq(peer_do(&a, PEER_RELEASE, 1, 0, 0), 0);
@@ -267,7 +227,7 @@ START_TEST(events_from_the_library_s_thread)
 	struct seen s = { 0 };
 
 	ck_assert_int_eq(kmm_on_event(k, event_seen, &s), 0);
-	restart();
+	fixture_restart();
 	wait_until(__atomic_load_n(&s.up, __ATOMIC_SEQ_CST) == 1);
 	ck_assert_uint_eq(s.down, 1);
 	ck_assert_uint_eq(s.lost, 0);
@@ -276,7 +236,7 @@ START_TEST(events_from_the_library_s_thread)
 	ck_assert_int_eq(s.close, -EDEADLK);
 	/* removed: it runs no more */
 	ck_assert_int_eq(kmm_on_event(k, NULL, NULL), 0);
-	restart();
+	fixture_restart();
 	ck_assert_ptr_nonnull(kmm_alloc_pages(k, KMM_GFP_KERNEL, 7));
 	ck_assert_uint_eq(s.down, 1);
 	ck_assert_uint_eq(s.up, 1);
@@ -351,9 +311,9 @@ START_TEST(events_by_dispatch)
 	ck_assert_int_eq(kmm_on_event(k, event_seen, &s), 0);
 	ck_assert_int_eq(kmm_dispatch(k), 0);
 	ck_assert_int_eq(poll(&f, 1, 0), 0);
-	restart();
+	fixture_restart();
 	while (s.up == 0) {
-		ck_assert_int_eq(poll(&f, 1, 60000), 1);
+		ck_assert_int_eq(poll(&f, 1, 300000), 1);
 		ck_assert_int_eq(kmm_dispatch(k), 0);
 	}
 	ck_assert_uint_eq(s.down, 1);
@@ -420,7 +380,7 @@ START_TEST(the_supervisor_ends_the_pool)
 	ck_assert_int_eq(daemon_stop(&d), 0);
 	ck_assert_int_eq(kill(daemon, 0), -1);
 	free(zones_at_start);
-	setup();
+	fixture_setup_supervised();
 }
 END_TEST
 
@@ -429,7 +389,7 @@ int main(void)
 	Suite *s = suite_create("restart");
 	TCase *t = tcase_create("restart");
 
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, fixture_setup_supervised, fixture_teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, what_clients_hold_is_as_before);
 	tcase_add_test(t, holds_are_as_before);

@@ -12,52 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/integration/objects.h"
-
-static struct daemon d;
-static struct kmm *k;
-static struct peer a, b;
-static uint64_t free_at_start;
-
-static void setup(void)
-{
-	daemon_start_supervised(&d, NULL);
-	free_at_start = daemon_free_pages(&d);
-	peer_start(&a, &d);
-	peer_start(&b, &d);
-	k = session_start(&d);
-}
-
-static void teardown(void)
-{
-	if (a.pid)
-		peer_stop(&a);
-	if (b.pid)
-		peer_stop(&b);
-	ck_assert_int_eq(kmm_close(k), 0);
-	wait_until(daemon_count_sessions(&d) == 0);
-	ck_assert_uint_eq(daemon_objects_active(&d), 0);
-	wait_until(daemon_free_pages(&d) == free_at_start);
-	ck_assert(daemon_is_clean(&d));
-	ck_assert_int_eq(daemon_stop(&d), 0);
-}
-
-static void restart(void)
-{
-	pid_t old = daemon_kill(&d);
-
-	wait_until(daemon_serving_pid(&d) > 0 && daemon_serving_pid(&d) != old);
-	daemon_wait_serving(&d);
-	ck_assert(daemon_is_clean(&d));
-}
-
-/* Nothing of k, a and b is cached in a thread: what is active is what they hold. */
-static void flush_all(void)
-{
-	ck_assert_int_eq(kmm_flush(k), 0);
-	ck_assert_int_eq(peer_do(&a, PEER_FLUSH, 0, 0, 0), 0);
-	ck_assert_int_eq(peer_do(&b, PEER_FLUSH, 0, 0, 0), 0);
-}
+#include "tests/integration/fixture.h"
 
 static struct kmm_cache *cache_new(const char *name, size_t size, kmm_slab_flags_t flags,
 				   void (*ctor)(void *))
@@ -103,13 +58,13 @@ START_TEST(objects_are_as_before)
 		}
 	}
 	ck_assert_int_eq(peer_do(&a, PEER_OBJECT_HOARD, 0, KMM_GFP_KERNEL, THEIRS), THEIRS);
-	flush_all();
+	fixture_flush();
 	for (int i = 0; i < KINDS; i++)
 		ck_assert(daemon_cache_row(&d, kind[i].name, &before[i]));
 	ck_assert_uint_eq(before[0].active, N + THEIRS);
 	ck_assert_uint_eq(before[3].active, N / 10);
 	for (int round = 0; round < 3; round++) {
-		restart();
+		fixture_restart();
 		ck_assert_uint_eq(kmm_session_id(k), id);
 		for (int i = 0; i < KINDS; i++) {
 			unsigned n = i == 3 ? N / 10 : N;
@@ -136,7 +91,7 @@ START_TEST(objects_are_as_before)
 				ck_assert_int_eq(kmm_cache_free(c[i], q), 0);
 			}
 		}
-		flush_all();
+		fixture_flush();
 	}
 	ck_assert_uint_eq(daemon_leak(&d, a.session, "plain"), THEIRS);
 	/* the caches are the same ones for who creates, joins or opens */
@@ -156,7 +111,7 @@ START_TEST(objects_are_as_before)
 						 0);
 			}
 	ck_assert_int_eq(peer_do(&a, PEER_OBJECT_RELEASE_BULK, 0, THEIRS, 0), 0);
-	flush_all();
+	fixture_flush();
 	ck_assert_uint_eq(daemon_objects_active(&d), 0);
 	ck_assert_int_eq(kmm_cache_destroy(c[3]), 0);
 }
@@ -180,16 +135,16 @@ START_TEST(the_constructed_state_is_as_before)
 		constructed = objects_constructed;
 		ck_assert_uint_ge(constructed, N);
 		if (round == 1) /* HELD at the restart, then freed */
-			restart();
+			fixture_restart();
 		for (unsigned i = 0; i < N; i++)
 			ck_assert_int_eq(kmm_cache_free(c, p[i]), 0);
-		flush_all();
+		fixture_flush();
 		if (round != 1)
-			restart();
+			fixture_restart();
 		/* a has no constructor, so each of these is constructed */
 		ck_assert_int_eq(peer_do(&a, PEER_OBJECT_HOARD, 0, KMM_GFP_KERNEL, N), N);
 		ck_assert_int_eq(peer_do(&a, PEER_OBJECT_RELEASE, 0, N, 0), 0);
-		flush_all();
+		fixture_flush();
 		if (round > 0)
 			ck_assert_uint_eq(objects_constructed, constructed);
 	}
@@ -224,7 +179,7 @@ START_TEST(names_and_holds_are_as_before)
 	wait_until(!daemon_has_session(&d, b.session));
 	ck_assert_int_eq(kmm_flush(k), 0);
 	for (int round = 0; round < 2; round++) {
-		restart();
+		fixture_restart();
 		ck_assert_uint_eq(daemon_cache_active(&d, "named"), 3);
 		ck_assert_uint_eq(kmm_lookup(k, "first"), name);
 		ck_assert_ptr_eq(kmm_pointer(k, name), p);
@@ -310,10 +265,37 @@ START_TEST(parked_calls_are_parked_again)
 	(void)peer_do(&a, PEER_OBJECT_HOARD, 0, KMM_GFP_NOWAIT, UINT64_MAX);
 	peer_begin(&b, PEER_OBJECT_ALLOC, 0, KMM_GFP_KERNEL, 0);
 	wait_until(daemon_session_number(&d, b.session, "parked") == 1);
-	restart();
+	fixture_restart();
 	/* what lay in lists may have served it */
 	wait_until(daemon_session_number(&d, b.session, "parked") == 1 || peer_has_answered(&b));
 	ck_assert_int_eq(peer_do(&a, PEER_OBJECT_RELEASE, 0, 2, 0), 0);
+	ck_assert_int_ge(peer_end(&b), 0);
+}
+END_TEST
+
+/* Who waited is back before the others are: they hear of it when they come. */
+START_TEST(who_comes_back_late_gives_what_it_caches)
+{
+	pid_t supervisor = d.pid;
+	int64_t n = 0, before;
+
+	ck_assert_int_eq(peer_do_text(&a, PEER_CACHE_CREATE, "late", 4096, 0, 0), 0);
+	ck_assert_int_eq(peer_do_text(&b, PEER_CACHE_OPEN, "late", 0, 0, 0), 0);
+	do {
+		before = n;
+		n = peer_do(&a, PEER_OBJECT_HOARD, 0, KMM_GFP_NOWAIT, UINT64_MAX);
+		free(daemon_zone_frames(&d)); /* drops what is in lists */
+	} while (n > before);
+	ck_assert_int_eq(peer_do(&a, PEER_OBJECT_RELEASE, 0, 8, 0), 0);
+	kill(supervisor, SIGSTOP);
+	daemon_kill(&d);
+	kill(a.pid, SIGSTOP);
+	peer_begin(&b, PEER_OBJECT_ALLOC, 0, KMM_GFP_KERNEL, 0);
+	kill(supervisor, SIGCONT);
+	daemon_wait_serving(&d);
+	wait_until(daemon_session_number(&d, b.session, "parked") == 1 || peer_has_answered(&b));
+	ck_assert(!peer_has_answered(&b));
+	kill(a.pid, SIGCONT);
 	ck_assert_int_ge(peer_end(&b), 0);
 }
 END_TEST
@@ -407,7 +389,7 @@ START_TEST(threads_go_on_over_kills)
 	for (int n = 0; n < KILLS; n++) {
 		unsigned from[THREADS];
 
-		restart();
+		fixture_restart();
 		for (int i = 0; i < THREADS; i++)
 			from[i] = w[i].steps;
 		for (int i = 0; i < THREADS; i++)
@@ -426,7 +408,7 @@ int main(void)
 	Suite *s = suite_create("restart with objects");
 	TCase *t = tcase_create("restart with objects");
 
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, fixture_setup_supervised, fixture_teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, objects_are_as_before);
 	tcase_add_test(t, the_constructed_state_is_as_before);
@@ -434,6 +416,7 @@ int main(void)
 	tcase_add_test(t, magazines_work_while_the_daemon_is_away);
 	tcase_add_test(t, misses_wait_for_the_next_daemon);
 	tcase_add_test(t, parked_calls_are_parked_again);
+	tcase_add_test(t, who_comes_back_late_gives_what_it_caches);
 	tcase_add_test(t, the_dead_are_swept_after_a_restart);
 	tcase_add_test(t, threads_go_on_over_kills);
 	suite_add_tcase(s, t);

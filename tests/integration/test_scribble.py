@@ -73,7 +73,7 @@ class Peer:
 
     def __init__(self, daemon):
         ours, theirs = socket.socketpair()
-        ours.settimeout(60)
+        ours.settimeout(300)
         program = os.path.join(os.environ.get("KMM_BUILDDIR", "."), "tests/integration/peer")
 
         def descriptors():

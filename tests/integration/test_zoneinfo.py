@@ -130,7 +130,7 @@ def check_sums(checks, title, zones, frames):
 
 def main():
     checks = Checks()
-    data = os.path.join(os.environ.get('srcdir', '.'), 'tests', 'data', 'zoneinfo')
+    data = os.path.join(os.environ.get('KMM_SRCDIR', '.'), 'tests', 'data', 'zoneinfo')
     saved = linux_formats.zoneinfo(open(data).read())
 
     check_rules(checks, 'saved file', saved, 2, 67584 // 4)

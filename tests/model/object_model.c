@@ -293,23 +293,6 @@ static void step_create(struct model *m, uint32_t slot, uint32_t c)
 	m->counts[CACHES_MADE]++;
 }
 
-/* The depot's objects of a cache, or of all, went back. */
-static uint64_t drained(struct model *m, uint32_t cache)
-{
-	uint32_t c, node;
-	uint64_t n = 0;
-
-	for (c = 0; c < CACHES; c++)
-		for (node = 0; node < NODES; node++)
-			while ((cache >= CACHES || c == cache) && m->stack[c][node].n) {
-				uint32_t k = model_pop_full(m, c, node);
-
-				n += m->list[LIST_MAGAZINE(k)].n;
-				model_emptied(m, k, true);
-			}
-	return n;
-}
-
 static void step_destroy(struct model *m, uint32_t slot, uint32_t c)
 {
 	struct model_cache *x = &m->cache[c];
@@ -324,7 +307,7 @@ static void step_destroy(struct model *m, uint32_t slot, uint32_t c)
 		x->users &= ~(1u << slot);
 		return;
 	}
-	drained(m, c);
+	model_drained(m, c);
 	model_collected(m, SESSIONS, c);
 	CHECK(m, rc == (x->out ? -EBUSY : 0) && removed == !x->out, "cache %s: %d", x->name, rc);
 	if (removed)
@@ -342,7 +325,7 @@ static void step_cache_tick(struct model *m)
 
 		if (!x->live || x->builtin || x->users)
 			continue;
-		drained(m, c);
+		model_drained(m, c);
 		for (s = 0; s < SESSIONS && !o; s++) {
 			const struct list *l = &m->list[LIST_RETURNED(s)];
 			uint32_t i;
@@ -394,9 +377,20 @@ static void step_withdraw(struct model *m, uint32_t slot)
 
 static void step_trim(struct model *m)
 {
-	uint32_t c, node;
+	uint32_t c, node, k;
 
 	exchange_trim(m->t.d, MM_CPU_NONE);
+	for (k = 0; k < TD_MAGAZINES; k++) {
+		struct mag *g = &m->mag[k];
+
+		if (!model_racked(g))
+			continue;
+		CHECK(m, g->seen == !depot_is_lent(m->t.d->depot, (magazine_id_t){ k }), "%u", k);
+		if (g->seen)
+			model_fetched(m, k);
+		else
+			g->seen = true;
+	}
 	for (c = 0; c < CACHES; c++)
 		for (node = 0; node < model_nodes; node++) {
 			struct stack *s = &m->stack[c][node];
@@ -425,19 +419,19 @@ static void step_worker(struct model *m, uint32_t slot, uint32_t c)
 		if (below(m, 4))
 			break;
 		exchange_drain(m->t.d, below(m, 2));
-		drained(m, CACHES);
+		model_drained(m, CACHES);
 		break;
 	case 4:
 		if (!m->cache[c].live)
 			break;
 		n = exchange_drain_cache(m->t.d, cache_at(m, c), MM_CPU_NONE);
-		CHECK(m, n == drained(m, c), "%" PRIu64, n);
+		CHECK(m, n == model_drained(m, c), "%" PRIu64, n);
 		break;
 	case 5:
 		if (!m->cache[c].live)
 			break;
 		cache_shrink(cache_at(m, c));
-		drained(m, c);
+		model_drained(m, c);
 		model_collected(m, SESSIONS, c);
 		break;
 	case 6:
@@ -642,17 +636,18 @@ static void finish(struct model *m, uint64_t all_free)
 	for (slot = 0; slot < SESSIONS; slot++)
 		step_death(m, slot);
 	n = td_free_frames(&m->t);
-	drained(m, CACHES);
+	model_drained(m, CACHES);
 	model_compare(m);
 	CHECK(m, n == all_free && m->nr_unused == OBJECTS_MAX, "%" PRIu64 " of %" PRIu64 " frames",
 	      n, all_free);
-	printf("%u node%s: out %" PRIu64 " free %" PRIu64 " full %" PRIu64 " adopted %" PRIu64
+	printf("%u node%s: out %" PRIu64 " free %" PRIu64 " full %" PRIu64 " racked %" PRIu64
+	       " adopted %" PRIu64
 	       " restarts %" PRIu64 " deaths %" PRIu64 " caches %" PRIu64 "\n"
 	       "        no memory %" PRIu64 " no magazine %" PRIu64 " quota %" PRIu64
 	       " none constructed %" PRIu64
 	       " compared %" PRIu64 "\n",
 	       model_nodes, model_nodes > 1 ? "s" : "", m->counts[TOOK], m->counts[FREED],
-	       m->counts[FULL], m->counts[ADOPTED], m->counts[RESTARTS], m->counts[DEATHS],
+	       m->counts[FULL], m->counts[RACKED], m->counts[ADOPTED], m->counts[RESTARTS], m->counts[DEATHS],
 	       m->counts[CACHES_MADE], m->counts[ENOMEMS], m->counts[EAGAINS], m->counts[EDQUOTS],
 	       m->counts[ENOKEYS], m->counts[COMPARED]);
 	fflush(stdout);

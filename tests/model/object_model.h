@@ -69,9 +69,11 @@ struct mag {
 	enum mag_place place;
 	enum magazine_state header; /* of a lent one */
 	bool busy;                  /* a thread is at it */
-	uint32_t slot;              /* lent to */
+	uint32_t slot;              /* has it; SESSIONS: it lies in the rack */
+	uint32_t counts_for;        /* SESSIONS: nobody */
+	bool seen;                  /* it lay in the rack at the last trimming */
 	uint32_t n;                 /* rounds listed */
-	uint32_t cache, node, frames; /* of a full one */
+	uint32_t cache, node, frames; /* of a full one; in the rack: cache, CACHES: empty */
 };
 
 /* Full magazines of a cache and node, the last given on top. */
@@ -110,7 +112,7 @@ struct block {
 	uint32_t order, slot;
 };
 
-enum counts { TOOK, FREED, FULL, RESTARTS, DEATHS, ADOPTED, ENOMEMS, EAGAINS, EDQUOTS, ENOKEYS,
+enum counts { TOOK, FREED, FULL, RACKED, RESTARTS, DEATHS, ADOPTED, ENOMEMS, EAGAINS, EDQUOTS, ENOKEYS,
 	      CACHES_MADE, COMPARED, NR_COUNTS };
 
 struct model {
@@ -203,6 +205,17 @@ void model_emptied(struct model *m, uint32_t k, bool keep);
 void model_push_full(struct model *m, uint32_t k, uint32_t cache, uint32_t node, uint32_t frames);
 uint32_t model_pop_full(struct model *m, uint32_t cache, uint32_t node);
 uint32_t model_node(struct model *m, const struct object *o);
+/* Lies in the rack. */
+static inline bool model_racked(const struct mag *g)
+{
+	return g->place == MAG_LENT && g->header == MAGAZINE_RACK;
+}
+/* It was fetched for the depot, which keeps it if it has room. */
+void model_fetched(struct model *m, uint32_t k);
+/* Magazines of the rack that the daemon fetched, into the depot or not; `except` it offered since. */
+void model_sync_rack(struct model *m, uint32_t except);
+/* The depot's objects of a cache, or of all, and the rack's, went back; how many. */
+uint64_t model_drained(struct model *m, uint32_t cache);
 /* Full magazines (but `except`) that the daemon emptied for their room; how many. */
 uint32_t model_sync_magazines(struct model *m, uint32_t except);
 uint64_t model_bytes(struct model *m, uint32_t slot);

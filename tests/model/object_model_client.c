@@ -6,6 +6,8 @@
  *     IDLE --take--> CLAIM --header--> UNLOAD --a word at a time--> IDLE, an empty magazine stays
  *     IDLE --give--> LOAD --a word at a time, header--> TELL --call--> IDLE
  *
+ * By the rack both go without the daemon: LOAD ends there, and UNLOAD begins there.
+ *
  * A session that dies stands wherever it stands; a thread whose magazine was withdrawn finds that
  * its exchange fails, or that the offer is another one.
  */
@@ -117,6 +119,8 @@ static void step_alloc_one(struct model *m, uint32_t slot, uint32_t cache)
 		      "%" PRIu64 " bytes: %s", model_bytes(m, slot), why);
 	}
 	cache_leave(x);
+	model_sync_rack(m, TD_MAGAZINES);
+	model_sync_magazines(m, TD_MAGAZINES);
 	m->counts[ENOMEMS] += rc == -ENOMEM;
 	m->counts[ENOKEYS] += rc == -ENOKEY;
 	if (rc) {
@@ -142,6 +146,7 @@ static void header_change(struct model *m, uint32_t k, enum magazine_state state
 
 	CHECK(m, magazine_cas(shared(m, k), &h, magazine_next(h, state, owner, count)), "%u", k);
 	m->mag[k].header = state;
+	m->mag[k].seen = false;
 }
 
 /* An offered magazine came back from the daemon. */
@@ -152,7 +157,8 @@ static void lent(struct model *m, uint32_t slot, uint32_t k, uint32_t n)
 	CHECK(m, magazine_is(h, MAGAZINE_OFFERED, HERE->id) && magazine_count(h) == n, "%u", k);
 	CHECK(m, depot_lent_to(m->t.d->depot, (magazine_id_t){ k }) == HERE->id, "%u", k);
 	m->mag[k] = (struct mag){
-		.place = MAG_LENT, .header = MAGAZINE_OFFERED, .slot = slot, .n = n
+		.place = MAG_LENT, .header = MAGAZINE_OFFERED, .slot = slot, .counts_for = slot,
+		.n = n
 	};
 }
 
@@ -187,6 +193,7 @@ static void took_magazine(struct model *m, uint32_t slot, uint32_t cache, uint32
 	bool full = false;
 	uint32_t i;
 
+	model_sync_rack(m, k);
 	if (g->place == MAG_FULL && g->cache == cache) {
 		struct object *o = &m->object[m->list[LIST_MAGAZINE(k)].at[0]];
 
@@ -219,10 +226,75 @@ static bool none_left(struct model *m, uint32_t slot)
 	uint32_t k, all = 0, mine = 0;
 
 	for (k = 0; k < TD_MAGAZINES; k++) {
+		if (model_racked(&m->mag[k]))
+			continue; /* it is fetched */
 		all += m->mag[k].place == MAG_LENT;
-		mine += m->mag[k].place == MAG_LENT && m->mag[k].slot == slot;
+		mine += m->mag[k].place == MAG_LENT && m->mag[k].counts_for == slot;
 	}
 	return mine >= TD_MAGAZINES / 8 || all == TD_MAGAZINES;
+}
+
+/* ---- the rack ---- */
+
+/* A session with a quota has nothing to do with it. */
+static bool uses_rack(struct model *m, uint32_t slot)
+{
+	if (HERE->pages_max)
+		return false;
+	atomic_store(&session_at(m, slot)->shared->racks, 1);
+	return true;
+}
+
+/* A magazine that the session has LOADED goes there, with n rounds; now and then the session dies
+ * before it is in a slot, or there is no room. */
+static void rack_put(struct model *m, uint32_t k, uint32_t cache, uint32_t n)
+{
+	struct control_rack *rack =
+		&m->t.d->control.rack[cache < CACHES ? m->cache[cache].id : 0];
+	struct mag *g = &m->mag[k];
+
+	if (cache < CACHES)
+		atomic_store(&shared(m, k)->kind, MAGAZINE_OF_OBJECTS | m->cache[cache].id);
+	header_change(m, k, MAGAZINE_RACK, 0, n);
+	if (below(m, 16))
+		control_rack_put(rack, k);
+	g->slot = SESSIONS;
+	g->cache = cache;
+	g->n = n;
+	g->busy = false;
+	m->counts[RACKED]++;
+}
+
+/* A slot says that it is there: it is now the session's. */
+static bool rack_get(struct model *m, uint32_t slot, uint32_t cache, uint32_t *ret)
+{
+	struct control_rack *rack =
+		&m->t.d->control.rack[cache < CACHES ? m->cache[cache].id : 0];
+	uint32_t i = below(m, CONTROL_RACK_SLOTS), said = atomic_load(&rack->slot[i]);
+	struct mag *g = &m->mag[said - 1];
+
+	if (!said)
+		return false;
+	if (below(m, 16)) /* or it is late */
+		control_rack_clear(rack, i, said);
+	if (!model_racked(g) || g->cache != cache)
+		return false;
+	header_change(m, said - 1, MAGAZINE_LOADED, HERE->id, g->n);
+	g->slot = slot;
+	*ret = said - 1;
+	return true;
+}
+
+static bool take_from_rack(struct model *m, uint32_t slot, struct thread *h, uint32_t cache)
+{
+	uint32_t k;
+
+	if (!uses_rack(m, slot) || !rack_get(m, slot, cache, &k))
+		return false;
+	m->mag[k].busy = true;
+	*h = (struct thread){ .doing = UNLOAD, .mag = k, .n = m->mag[k].n, .cache = cache,
+		              .keep_returned = m->cache[cache].marked };
+	return true;
 }
 
 static void begin_take(struct model *m, uint32_t slot, struct thread *h, uint32_t cache)
@@ -236,6 +308,10 @@ static void begin_take(struct model *m, uint32_t slot, struct thread *h, uint32_
 	int rc;
 
 	CHECK(m, x, "cache %s", c->name);
+	if (below(m, 2) && take_from_rack(m, slot, h, cache)) {
+		cache_leave(x);
+		return;
+	}
 	if (m->nr_unused < rounds) {
 		cache_leave(x);
 		return;
@@ -244,6 +320,7 @@ static void begin_take(struct model *m, uint32_t slot, struct thread *h, uint32_
 	                           &why);
 	if (rc == -EDQUOT) {
 		m->counts[EDQUOTS]++;
+		model_sync_rack(m, TD_MAGAZINES);
 		model_sync_magazines(m, TD_MAGAZINES);
 		grant_recharge(m->t.d, s);
 		rc = exchange_take_objects(x, s, 0, GFP_KERNEL, constructed, rounds, &k, &n, &why);
@@ -259,6 +336,7 @@ static void begin_take(struct model *m, uint32_t slot, struct thread *h, uint32_
 		CHECK(m, rc == -EDQUOT || (rc == -EAGAIN && none_left(m, slot)) ||
 		              rc == -ENOMEM || (rc == -ENOKEY && constructed),
 		      "%d: %s", rc, why);
+		model_sync_rack(m, TD_MAGAZINES);
 		model_sync_magazines(m, TD_MAGAZINES);
 		return;
 	}
@@ -289,7 +367,10 @@ static void step_ask_empty(struct model *m, uint32_t slot)
 	struct session *s = session_at(m, slot);
 	magazine_id_t k;
 	int rc = exchange_empty(m->t.d, s, &k);
-	uint32_t emptied = model_sync_magazines(m, TD_MAGAZINES);
+	uint32_t emptied;
+
+	model_sync_rack(m, rc ? TD_MAGAZINES : k.nr);
+	emptied = model_sync_magazines(m, TD_MAGAZINES);
 
 	CHECK(m, emptied <= 1 && (rc == 0 || (rc == -EAGAIN && none_left(m, slot))), "%d", rc);
 	if (rc)
@@ -307,7 +388,8 @@ static void begin_give(struct model *m, uint32_t slot, struct thread *h)
 
 	if (!o)
 		return;
-	if (!spares(m, slot, &k)) {
+	if (!spares(m, slot, &k) &&
+	    (!uses_rack(m, slot) || !rack_get(m, slot, CACHES, &k))) {
 		step_ask_empty(m, slot);
 		return;
 	}
@@ -324,7 +406,7 @@ static void step_claim(struct model *m, uint32_t slot, struct thread *h)
 
 	/* Withdrawn; perhaps offered again, to another thread. */
 	if (!magazine_is(head, MAGAZINE_OFFERED, HERE->id) || !magazine_count(head) ||
-	    kind != (DEPOT_KIND_OBJECTS | m->cache[h->cache].id) || magazine_count(head) > h->n) {
+	    kind != (MAGAZINE_OF_OBJECTS | m->cache[h->cache].id) || magazine_count(head) > h->n) {
 		h->doing = IDLE;
 		return;
 	}
@@ -365,7 +447,9 @@ static void step_unload(struct model *m, uint32_t slot, struct thread *h)
 	}
 	g->busy = false;
 	h->doing = IDLE;
-	if (spares(m, slot, &k) > 3) {
+	if (spares(m, slot, &k) > 3 && below(m, 2) && uses_rack(m, slot)) {
+		rack_put(m, h->mag, CACHES, 0);
+	} else if (spares(m, slot, &k) > 3) {
 		header_change(m, h->mag, MAGAZINE_EMPTY, 0, 0);
 		*g = (struct mag){ .place = MAG_EMPTY };
 	}
@@ -392,6 +476,11 @@ static void step_load(struct model *m, uint32_t slot, struct thread *h)
 	h->doing = h->at ? TELL : IDLE;
 	if (!h->at)
 		return;
+	if (below(m, 2) && uses_rack(m, slot)) {
+		h->doing = IDLE;
+		rack_put(m, h->mag, h->cache, h->at);
+		return;
+	}
 	header_change(m, h->mag, MAGAZINE_DEPOT, 0, h->at);
 	g->n = h->at;
 }
@@ -424,13 +513,14 @@ void client_gave(struct model *m, uint32_t k, uint32_t accepted)
 static void step_tell(struct model *m, uint32_t slot, struct thread *h)
 {
 	struct mag *g = &m->mag[h->mag];
-	bool ours = g->place == MAG_LENT && g->slot == slot && g->header == MAGAZINE_DEPOT;
+	bool ours = g->place == MAG_LENT && g->header == MAGAZINE_DEPOT;
 	uint32_t other = below(m, SESSIONS), accepted = 1, listed = 1;
 	magazine_id_t k = { h->mag };
 
-	if (other != slot && m->member[other].alive && g->place == MAG_LENT && g->slot != other) {
+	if (other != slot && m->member[other].alive && g->place == MAG_LENT &&
+	    g->header != MAGAZINE_DEPOT) {
 		exchange_give(m->t.d, session_at(m, other), 0, k, &accepted, &listed);
-		CHECK(m, !accepted && !listed, "another's magazine %u", h->mag);
+		CHECK(m, !accepted && !listed, "magazine %u, which nobody gave", h->mag);
 	}
 	exchange_give(m->t.d, session_at(m, slot), below(m, 2), k, &accepted, &listed);
 	CHECK(m, listed == (ours ? g->n : 0), "magazine %u: %u", h->mag, listed);

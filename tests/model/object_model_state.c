@@ -173,7 +173,8 @@ uint64_t model_bytes(struct model *m, uint32_t slot)
 	uint32_t i, k, list;
 
 	for (k = 0; k < 3 + TD_MAGAZINES; k++) {
-		if (k >= 3 && (m->mag[k - 3].place != MAG_LENT || m->mag[k - 3].slot != slot))
+		if (k >= 3 && (m->mag[k - 3].place != MAG_LENT || m->mag[k - 3].slot != slot ||
+		               m->mag[k - 3].header == MAGAZINE_DEPOT))
 			continue;
 		list = k < 3 ? slot * 3 + k : LIST_MAGAZINE(k - 3);
 		for (i = 0; i < m->list[list].n; i++)
@@ -199,13 +200,13 @@ uint32_t model_entries(struct model *m, uint32_t slot)
 
 /* ---- magazines ---- */
 
+/* Of the section that it lies in: its slab may be gone, when the daemon did more than one thing. */
 uint32_t model_node(struct model *m, const struct object *o)
 {
+	pfn_t pfn = control_pfn_of_granule(m->t.d->granule_shift, o->granule);
 	struct section_info info;
-	struct thing t;
 
-	thing_find(m->t.d, o->granule, &t);
-	mm_section_get(m->t.d->mm, mm_section_of(m->t.d->mm, t.object.head), &info);
+	mm_section_get(m->t.d->mm, mm_section_of(m->t.d->mm, pfn), &info);
 	return info.node;
 }
 
@@ -234,9 +235,10 @@ uint32_t model_pop_full(struct model *m, uint32_t cache, uint32_t node)
 	return k;
 }
 
-uint32_t model_sync_magazines(struct model *m, uint32_t except)
+/* From the top of each stack; how many. */
+static uint32_t pop_emptied(struct model *m, uint32_t except)
 {
-	uint32_t c, node, k, n = 0;
+	uint32_t c, node, n = 0;
 
 	for (c = 0; c < CACHES; c++)
 		for (node = 0; node < model_nodes; node++) {
@@ -248,6 +250,54 @@ uint32_t model_sync_magazines(struct model *m, uint32_t except)
 				n++;
 			}
 		}
+	return n;
+}
+
+void model_fetched(struct model *m, uint32_t k)
+{
+	const struct list *l = &m->list[LIST_MAGAZINE(k)];
+	struct object *o = l->n ? &m->object[l->at[0]] : NULL;
+	uint32_t frames = o ? (m->cache[o->cache].stride * l->n + 4095) >> PAGE_SHIFT : 0;
+
+	if (o && m->frames + frames <= TD_FRAMES / 8) {
+		m->mag[k].n = l->n;
+		model_push_full(m, k, o->cache, model_node(m, o), frames);
+	} else {
+		model_emptied(m, k, true);
+		m->mag[k] = (struct mag){ .place = MAG_EMPTY };
+	}
+}
+
+void model_sync_rack(struct model *m, uint32_t except)
+{
+	uint32_t k, i;
+
+	for (k = 0; k < TD_MAGAZINES; k++) {
+		const struct list *l = &m->list[LIST_MAGAZINE(k)];
+		bool kept = false;
+
+		if (!model_racked(&m->mag[k]) ||
+		    (k != except && depot_is_lent(m->t.d->depot, (magazine_id_t){ k })))
+			continue;
+		pop_emptied(m, except); /* those that were tried before */
+		/* offered since: it was kept, or else what it carried is free */
+		for (i = 0; k == except && i < l->n && !kept; i++)
+			kept = owner_load(m->object[l->at[i]].word) == m->object[l->at[i]].w;
+		if (k != except)
+			kept = depot_rounds(m->t.d->depot, (magazine_id_t){ k }) > 0;
+		if (kept) {
+			model_fetched(m, k);
+		} else {
+			model_emptied(m, k, true);
+			m->mag[k] = (struct mag){ .place = MAG_EMPTY };
+		}
+	}
+}
+
+uint32_t model_sync_magazines(struct model *m, uint32_t except)
+{
+	uint32_t n = pop_emptied(m, except), k;
+
 	for (k = 0; k < TD_MAGAZINES; k++)
 		CHECK(m, m->mag[k].place != MAG_FULL || k == except ||
 		              depot_rounds(m->t.d->depot, (magazine_id_t){ k }) == m->mag[k].n,
@@ -256,6 +306,27 @@ uint32_t model_sync_magazines(struct model *m, uint32_t except)
 }
 
 /* ---- ends ---- */
+
+uint64_t model_drained(struct model *m, uint32_t cache)
+{
+	uint32_t c, node, k;
+	uint64_t n = 0;
+
+	for (k = 0; k < TD_MAGAZINES; k++)
+		if (model_racked(&m->mag[k]) && (cache >= CACHES || m->mag[k].cache == cache)) {
+			n += m->list[LIST_MAGAZINE(k)].n;
+			model_emptied(m, k, true);
+			m->mag[k] = (struct mag){ .place = MAG_EMPTY };
+		}
+	for (c = 0; c < CACHES; c++)
+		for (node = 0; node < NODES; node++)
+			while ((cache >= CACHES || c == cache) && m->stack[c][node].n) {
+				k = model_pop_full(m, c, node);
+				n += m->list[LIST_MAGAZINE(k)].n;
+				model_emptied(m, k, true);
+			}
+	return n;
+}
 
 uint64_t model_collected(struct model *m, uint32_t slot, uint32_t cache)
 {
@@ -307,10 +378,21 @@ void model_swept(struct model *m, uint32_t slot)
 			model_given_up(m, &m->object[l->at[i]], false);
 	}
 	for (k = 0; k < TD_MAGAZINES; k++) {
-		if (m->mag[k].place != MAG_LENT || m->mag[k].slot != slot)
+		struct mag *g = &m->mag[k];
+
+		if (g->place != MAG_LENT)
 			continue;
-		model_emptied(m, k, false);
-		m->mag[k] = (struct mag){ .place = MAG_EMPTY };
+		if (g->header == MAGAZINE_DEPOT || g->header == MAGAZINE_RACK) {
+			if (!depot_is_lent(m->t.d->depot, (magazine_id_t){ k }))
+				client_gave(m, k, m->list[LIST_MAGAZINE(k)].n);
+			else if (g->counts_for == slot)
+				g->counts_for = SESSIONS;
+		} else if (g->slot == slot) {
+			model_emptied(m, k, false);
+			*g = (struct mag){ .place = MAG_EMPTY };
+		} else if (g->counts_for == slot) {
+			g->counts_for = g->slot;
+		}
 	}
 	for (k = 0; k < CACHES; k++)
 		m->cache[k].users &= ~(1u << slot);
@@ -329,8 +411,10 @@ void model_restarted(struct model *m, uint32_t dying)
 	for (k = 0; k < TD_MAGAZINES; k++) {
 		struct mag *g = &m->mag[k];
 
-		if (g->place == MAG_LENT && g->header == MAGAZINE_LOADED)
+		if (g->place == MAG_LENT && g->header == MAGAZINE_LOADED) {
+			g->counts_for = g->slot;
 			continue;
+		}
 		model_emptied(m, k, true);
 		*g = (struct mag){ .place = MAG_EMPTY };
 	}
@@ -425,7 +509,8 @@ static void compare_magazines(struct model *m)
 		uint64_t h = magazine_load(&m->t.d->control.magazine[k]);
 
 		if (g->place == MAG_LENT)
-			CHECK(m, lent == m->member[g->slot].id && magazine_state(h) == g->header,
+			CHECK(m, lent == (g->counts_for < SESSIONS ? m->member[g->counts_for].id : 0) &&
+			              magazine_state(h) == g->header,
 			      "magazine %u: lent to %u, header %u", k, lent, magazine_state(h));
 		else if (g->place == MAG_EMPTY)
 			CHECK(m, magazine_is(h, MAGAZINE_EMPTY, 0) && !m->list[LIST_MAGAZINE(k)].n,

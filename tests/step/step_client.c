@@ -11,18 +11,21 @@
  *     swept: one of the two;
  *   - no object of the cache is out, and fsck has no finding.
  *
- * Calls that ask the daemon are thousands of instructions, most of them in the C library; of those
- * LONG_DEATHS are taken, shifted with the scenario, unless KMM_TEST_ALL=1.
+ * That is each instruction of allocate, free, adopt, get and put, the daemon's help included where they
+ * ask for it. Of the calls that are variations of these for other caches or for many objects, and are
+ * ten thousand instructions long, LONG_DEATHS are taken, shifted with the scenario, unless
+ * KMM_TEST_ALL=1.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/step/step.h"
 
-#define EACH_UP_TO 1500ul /* instructions */
-#define LONG_DEATHS 20ul
+#define LONG_DEATHS 200ul
+#define STRAYS 3 /* in a row, before a place is come to by counting */
 #define CACHE "stepped"
 #define CHECKED "stepped-checked"
 #define SIZE 96
@@ -46,8 +49,11 @@ struct scenario {
 	const char *name;
 	void (*prepare)(struct client *x);
 	void (*act)(struct client *x);
-	bool checked;
+	unsigned how;
 };
+#define EACH 0u       /* instruction */
+#define SOME 1u       /* of them */
+#define OF_CHECKED 2u /* of the cache that checks, not of the plain one */
 
 static void have(struct client *x)
 {
@@ -174,27 +180,71 @@ static void shared(struct client *x)
 	must(kmm_handle(x->k, x->p));
 }
 
+/* A thread's magazines, few rounds each, are in the rack when it has ended. */
+static void *come_and_go(void *arg)
+{
+	struct client *x = arg;
+	int i;
+
+	for (i = 0; i < 12; i++) {
+		x->many[i] = kmm_cache_alloc(x->c, KMM_GFP_KERNEL);
+		must(x->many[i]);
+	}
+	for (i = 0; i < 12; i++)
+		must(kmm_cache_free(x->c, x->many[i]) == 0);
+	return NULL;
+}
+
+static void racked(struct client *x)
+{
+	pthread_t thread;
+
+	must(pthread_create(&thread, NULL, come_and_go, x) == 0);
+	must(pthread_join(thread, NULL) == 0);
+}
+
+static void have_one_by_one(struct client *x)
+{
+	int i;
+
+	for (i = 0; i < 128; i++) {
+		x->many[i] = kmm_cache_alloc(x->c, KMM_GFP_KERNEL);
+		must(x->many[i]);
+	}
+}
+
+/* More than a thread keeps: some go to the rack. */
+static void free_one_by_one(struct client *x)
+{
+	int i;
+
+	for (i = 0; i < 128; i++)
+		kmm_cache_free(x->c, x->many[i]);
+}
+
 static const struct scenario scenarios[] = {
-	{ "allocate", cached, allocate, false },
-	{ "free", have, give_back, false },
-	{ "free what a handle was made of", shared, give_back, false },
-	{ "allocate 8", cached, allocate_many, false },
-	{ "free 40", have_many, free_many, false },
-	{ "allocate, checked", cached, allocate, true },
-	{ "free, checked", have, give_back, true },
-	{ "kmalloc", cached_bytes, bytes, false },
-	{ "kfree", have_bytes, free_bytes, false },
-	{ "handle", have, name_it, false },
-	{ "adopt", cached, adopt, false },
-	{ "free what was adopted", adopted, give_back, false },
-	{ "get again", got, get, false },
-	{ "put, not the last", got_twice, put, false },
-	{ "refill", flushed, allocate, false },
-	{ "refill, checked", flushed, allocate, true },
-	{ "return", cached, flush, false },
-	{ "get", look, get, false },
-	{ "get by handle", cached, get_handle, false },
-	{ "put", got, put, false },
+	{ "allocate", cached, allocate, EACH },
+	{ "free", have, give_back, EACH },
+	{ "free what a handle was made of", shared, give_back, EACH },
+	{ "allocate 8", cached, allocate_many, SOME },
+	{ "free 40", have_many, free_many, EACH },
+	{ "allocate, checked", cached, allocate, EACH | OF_CHECKED },
+	{ "free, checked", have, give_back, EACH | OF_CHECKED },
+	{ "kmalloc", cached_bytes, bytes, EACH },
+	{ "kfree", have_bytes, free_bytes, EACH },
+	{ "handle", have, name_it, EACH },
+	{ "adopt", cached, adopt, EACH },
+	{ "free what was adopted", adopted, give_back, EACH },
+	{ "get again", got, get, EACH },
+	{ "put, not the last", got_twice, put, EACH },
+	{ "refill", flushed, allocate, EACH },
+	{ "refill, checked", flushed, allocate, SOME | OF_CHECKED },
+	{ "refill from the rack", racked, allocate, SOME },
+	{ "return to the rack", have_one_by_one, free_one_by_one, SOME },
+	{ "return", cached, flush, SOME },
+	{ "get", look, get, EACH },
+	{ "get by handle", cached, get_handle, EACH },
+	{ "put", got, put, EACH },
 };
 
 static void client_body(void *arg)
@@ -203,7 +253,7 @@ static void client_body(void *arg)
 	struct client x = { .handle = r->handle };
 
 	x.k = session_start(r->d);
-	x.c = r->scenario->checked ?
+	x.c = r->scenario->how & OF_CHECKED ?
 		      kmm_cache_create(x.k, CHECKED, SIZE, 0, KMM_SLAB_CONSISTENCY_CHECKS, NULL) :
 		      kmm_cache_create(x.k, CACHE, SIZE, 0, 0, NULL);
 	must(x.c);
@@ -221,7 +271,7 @@ struct test {
 	struct kmm *k;
 	struct kmm_cache *c, *checked;
 	void *object;
-	unsigned long deaths, adopted;
+	unsigned long deaths, adopted, strayed;
 };
 
 static void show(struct test *t, struct run *r)
@@ -237,7 +287,7 @@ static void verify(struct test *t, struct run *r, unsigned long at)
 {
 	int e;
 
-	wait_until(observer_sessions(t->o) == 1);
+	observer_wait_sessions(t->o, 1);
 	e = kmm_cache_free(t->c, t->object);
 	if (e != 0 && e != -ESTALE)
 		fprintf(stderr, "%s, instruction %lu: the object is neither: %d, %s\n",
@@ -245,8 +295,7 @@ static void verify(struct test *t, struct run *r, unsigned long at)
 	must(e == 0 || e == -ESTALE);
 	t->adopted += e == -ESTALE;
 	must(kmm_flush(t->k) == 0);
-	if (observer_active(t->o, CACHE) != 0 || observer_active(t->o, CHECKED) != 0 ||
-	    observer_active(t->o, "kmalloc-64") != 0) {
+	if (observer_active_all(t->o) != 0) {
 		fprintf(stderr, "%s, instruction %lu: %ld, %ld and %ld objects are still out\n",
 			r->scenario->name, at, observer_active(t->o, CACHE),
 			observer_active(t->o, CHECKED), observer_active(t->o, "kmalloc-64"));
@@ -255,57 +304,81 @@ static void verify(struct test *t, struct run *r, unsigned long at)
 	must(observer_clean(t->o));
 }
 
-static bool kill_at(struct test *t, struct run *r, unsigned long at)
+/* One that comes to the end, step by step. */
+static void record(struct test *t, struct run *r, struct step_way *w)
 {
 	struct step_client c;
-	bool over;
+
+	step_way_clear(w);
+	show(t, r);
+	step_client_start(&c, client_body, r);
+	step_client_record(&c, w);
+	must(step_client_finish(&c) == 0);
+	verify(t, r, w->n);
+}
+
+/* Kills one that has come to the i-th instruction of the way; false: it went another way, and died
+ * elsewhere. Without a way: after i steps. */
+static bool kill_at(struct test *t, struct run *r, const struct step_way *w, unsigned long i)
+{
+	struct step_client c;
+	bool there = true;
 
 	show(t, r);
 	step_client_start(&c, client_body, r);
-	step_client_run(&c, at);
-	over = c.over;
+	if (w)
+		there = step_client_follow(&c, w, i);
+	else
+		step_client_run(&c, i);
 	step_client_kill(&c);
 	t->deaths++;
-	verify(t, r, at);
-	return !over;
+	t->strayed += !there;
+	verify(t, r, i);
+	return there;
 }
 
-static unsigned long length(struct test *t, struct run *r)
-{
-	struct step_client c;
-	unsigned long n;
-
-	show(t, r);
-	step_client_start(&c, client_body, r);
-	n = step_client_run(&c, 10000000);
-	must(c.over);
-	must(step_client_finish(&c) == 0);
-	verify(t, r, n);
-	return n;
-}
-
+/* What a client does depends on numbers that grow with each death (generations, in messages of variable
+ * length) and on what other threads do. So who strays shows a new way, and the rest is died on that. */
 static void run_scenario(struct test *t, const struct scenario *s, unsigned long shift)
 {
 	struct run r = { .d = &t->d, .scenario = s };
-	unsigned long n = length(t, &r), stride = 1, i;
+	struct step_way w = { 0 };
+	unsigned long stride = 1, i, deaths = t->deaths, before;
+	unsigned strayed = 0;
 
-	if (n > EACH_UP_TO && !step_all())
-		stride = n / LONG_DEATHS;
-	/* a run may be longer than the one that was measured */
-	for (i = stride > 1 ? shift % stride : 0; kill_at(t, &r, i) && i < 2 * n; i += stride)
-		continue;
-	printf("%-32s %6lu instructions, killed at %s%lu\n", s->name, n,
-	       stride > 1 ? "every " : "each, every ", stride);
+	record(t, &r, &w);
+	if ((s->how & SOME) && w.n > LONG_DEATHS && !step_all())
+		stride = w.n / LONG_DEATHS;
+	i = stride > 1 ? shift % stride : 0;
+	while (i < w.n) {
+		if (kill_at(t, &r, strayed < STRAYS ? &w : NULL, i)) {
+			strayed = 0;
+			i += stride;
+		} else if (++strayed < STRAYS) {
+			before = w.n;
+			record(t, &r, &w);
+			/* what came to be there before it is not passed over */
+			if (w.n > before)
+				i = i > w.n - before ? i - (w.n - before) : 0;
+		}
+	}
+	printf("%-32s %6lu instructions, one of %lu: %lu deaths\n", s->name, w.n, stride,
+	       t->deaths - deaths);
 	fflush(stdout);
+	step_way_clear(&w);
 }
 
 int main(int argc, char *argv[])
 {
-	static const char *const args[] = { "--pool-size", "16M", NULL };
 	struct test t = { 0 };
+	const char *const args[] = { "--config", t.d.config, "--pool-size", "16M", "--backing",
+				     "4k",       "--reactors", "1",         NULL };
 	unsigned i;
 
-	daemon_start(&t.d, args);
+	step_bind_now(argv);
+	daemon_prepare(&t.d);
+	daemon_configure(&t.d, STEP_SMALL_TABLES);
+	daemon_launch(&t.d, args);
 	t.o = observer_open(&t.d);
 	t.k = session_start(&t.d);
 	t.c = kmm_cache_create(t.k, CACHE, SIZE, 0, 0, NULL);
@@ -314,7 +387,8 @@ int main(int argc, char *argv[])
 	for (i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
 		if (argc < 2 || strcmp(argv[1], scenarios[i].name) == 0)
 			run_scenario(&t, &scenarios[i], i);
-	printf("%lu deaths, in %lu of them the object had been adopted\n", t.deaths, t.adopted);
+	printf("%lu deaths, in %lu of them the object had been adopted; %lu of them elsewhere\n",
+	       t.deaths, t.adopted, t.strayed);
 	must(kmm_cache_destroy(t.c) == 0 && kmm_cache_destroy(t.checked) == 0);
 	must(kmm_close(t.k) == 0);
 	observer_close(t.o);

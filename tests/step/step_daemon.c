@@ -320,29 +320,17 @@ static bool reactor_death(struct test *t, const struct phase *p, unsigned long a
 	return busy;
 }
 
-static void reactor_phase(struct test *t, const struct phase *p, unsigned long shift)
-{
-	unsigned long n, made, stride, at, deaths = t->deaths;
-
-	must(!reactor_death(t, p, STEPS_MAX, &n));
-	stride = stride_of(n);
-	for (at = shift * 7 % stride; at < n; at += stride)
-		if (!reactor_death(t, p, at, &made))
-			break;
-	printf("%-10s %7lu instructions, killed %lu times, at every %lu\n", p->name, n,
-	       t->deaths - deaths, stride);
-	fflush(stdout);
-}
-
 /* ---- sweep ---- */
 
-static bool sweep_death(struct test *t, unsigned long at, unsigned long *made)
+static bool sweep_death(struct test *t, const struct phase *p, unsigned long at,
+			unsigned long *made)
 {
 	pid_t client = client_start(t, NULL);
 	struct step_thread w;
 	uint64_t end;
 	int status;
 
+	(void)p;
 	step_thread_seize(&w, daemon_serving_pid(&t->d), "kmmd-worker");
 	must(kill(client, SIGKILL) == 0 && waitpid(client, &status, 0) == client);
 	step_thread_run_to(&w, "object_sweep");
@@ -361,30 +349,37 @@ static bool sweep_death(struct test *t, unsigned long at, unsigned long *made)
 	return true;
 }
 
-static void sweep_phase(struct test *t)
+/* ---- all over a phase ---- */
+
+typedef bool (*death_fn)(struct test *t, const struct phase *p, unsigned long at, unsigned long *made);
+
+/* Deaths that are equally far from each other. The first run may have been a long one, which looked for
+ * something to do more often: when another is over before, that is the phase's length. */
+static void spread(struct test *t, const char *name, death_fn death, const struct phase *p,
+		   unsigned long shift)
 {
 	unsigned long n, made, stride, at, deaths = t->deaths;
 
-	must(!sweep_death(t, STEPS_MAX, &n));
+	must(!death(t, p, STEPS_MAX, &n));
 	stride = stride_of(n);
-	for (at = 3 % stride; at < n; at += stride)
-		if (!sweep_death(t, at, &made))
-			break;
-	printf("%-10s %7lu instructions, killed %lu times, at every %lu\n", "sweep", n,
+	at = shift * 7 % stride;
+	while (at < n) {
+		if (death(t, p, at, &made)) {
+			at += stride;
+			continue;
+		}
+		n = made;
+		if (t->deaths - deaths < DEATHS / 2 && stride > 1) {
+			stride = stride_of(n);
+			at = stride / 2;
+		}
+	}
+	printf("%-10s %7lu instructions, killed %lu times, at every %lu\n", name, n,
 	       t->deaths - deaths, stride);
 	fflush(stdout);
 }
 
 /* ---- recovery ---- */
-
-static int wait_for(pid_t pid)
-{
-	int status;
-
-	while (waitpid(pid, &status, __WALL) < 0)
-		must(errno == EINTR);
-	return status;
-}
 
 /* The supervisor's next child, stopped right after its exec. */
 static pid_t next_daemon(pid_t supervisor)
@@ -393,7 +388,7 @@ static pid_t next_daemon(pid_t supervisor)
 	int status;
 
 	for (;;) {
-		status = wait_for(supervisor);
+		status = step_wait(supervisor);
 		must(WIFSTOPPED(status));
 		if (status >> 16 == PTRACE_EVENT_FORK || status >> 16 == PTRACE_EVENT_VFORK ||
 		    status >> 16 == PTRACE_EVENT_CLONE) {
@@ -406,7 +401,7 @@ static pid_t next_daemon(pid_t supervisor)
 	/* detached, so that it goes on by itself */
 	must(ptrace(PTRACE_DETACH, supervisor, NULL, NULL) == 0);
 	for (;;) {
-		status = wait_for((pid_t)child);
+		status = step_wait((pid_t)child);
 		must(WIFSTOPPED(status));
 		if (status >> 16 == PTRACE_EVENT_EXEC)
 			return (pid_t)child;
@@ -484,9 +479,9 @@ int main(int argc, char *argv[])
 	daemon_launch(&t.d, args);
 	for (i = 0; i < sizeof(phases) / sizeof(phases[0]); i++)
 		if (argc < 2 || strcmp(argv[1], phases[i].name) == 0)
-			reactor_phase(&t, &phases[i], i);
+			spread(&t, phases[i].name, reactor_death, &phases[i], i);
 	if (argc < 2 || strcmp(argv[1], "sweep") == 0)
-		sweep_phase(&t);
+		spread(&t, "sweep", sweep_death, NULL, 3);
 	if (argc < 2 || strcmp(argv[1], "recovery") == 0)
 		recovery_phase(&t);
 	printf("%lu deaths of the daemon\n", t.deaths);

@@ -38,6 +38,8 @@ struct fake {
 	char event[256];
 	bool no_magazines; /* exchanges are refused: one by one */
 	bool away;         /* calls fail with EAGAIN */
+	bool unmappable;   /* sections whose `mapped` a test clears stay so: ENOMEM */
+	void (*on_destroy)(void); /* runs while DestroyCache is under way */
 	pthread_mutex_t lock;
 };
 extern struct fake fake;

@@ -2,51 +2,16 @@
 /*
  * How caches begin: the kmalloc families, making and joining, what clients are shown, what a restart
  * finds; each step that can fail fails once. (How they end: test_cache_end.c.)
- *
- * fallocate() is this program's own, so that the ledger's memory can run out.
  */
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "daemon/slab_debug.h"
+#include "tests/suite.h"
 #include "tests/unit/test_cache.h"
-
-static unsigned int fail_in; /* the call that fails: 1 is the next; 0: none */
-
-int fallocate(int fd, int mode, off_t offset, off_t size)
-{
-	if (fail_in && --fail_in == 0) {
-		errno = ENOSPC;
-		return -1;
-	}
-	return (int)syscall(SYS_fallocate, fd, mode, offset, size);
-}
-
-static struct test_domain t;
-static struct session *a, *b;
-
-static void setup(void)
-{
-	td_init(&t);
-	a = td_session(&t, "parser");
-	b = td_session(&t, "writer");
-}
-
-/* The daemon dies; the sessions are the same, their structures are not. */
-static void restart(void)
-{
-	uint32_t x = a->id, y = b->id;
-
-	td_restart(&t);
-	a = session_by_id(t.kmmd.sessions, x);
-	b = session_by_id(t.kmmd.sessions, y);
-}
+#include "tests/unit/test_fallocate.h"
 
 static void teardown(void)
 {
 	fail_in = 0;
-	td_check(&t);
-	td_fini(&t);
+	tc_teardown();
 }
 
 /* ---- the kmalloc families ---- */
@@ -93,7 +58,7 @@ static void check_builtin(void)
 START_TEST(the_kmalloc_families_come_with_the_pool)
 {
 	check_builtin();
-	restart();
+	tc_restart();
 	check_builtin();
 }
 END_TEST
@@ -211,7 +176,7 @@ START_TEST(what_makes_no_sense_is_refused)
 		{ "a\tb", 64, 0, 0 },     { longname, 64, 0, 0 },
 		{ "x", 0, 0, 0 },         { "x", SLAB_SIZE_MAX + 1, 0, 0 },
 		{ "x", UINT64_MAX, 0, 0 }, { "x", 64, 3, 0 },
-		{ "x", 64, 8192, 0 },     { "x", 64, 0, 1 },
+		{ "x", 64, SLAB_SIZE_MAX * 2, 0 }, { "x", 64, 0, 1 },
 		{ "x", 64, 0, SLAB_CACHE_DMA | SLAB_CACHE_DMA32 },
 	};
 
@@ -246,7 +211,7 @@ START_TEST(all_ids_in_use)
 	ck_assert_int_eq(tc_create(&t, a, "more", 8, 0, &id, &life, &why), -EDQUOT);
 	ck_assert_msg(strstr(why, "1023") != NULL, "%s", why);
 	ck_assert_uint_eq(cache_total(t.d), n - 1);
-	restart();
+	tc_restart();
 	ck_assert_uint_eq(cache_count_of(t.d, a->id), n - 1 - CACHE_BUILTIN_MAX);
 	td_check(&t);
 	ck_assert_int_eq(tc_destroy(&t, a, 100, &removed, &why), 0);
@@ -339,7 +304,7 @@ START_TEST(views_follow_the_records)
 				                  g->objects);
 			}
 	}
-	restart();
+	tc_restart();
 	td_check(&t);
 }
 END_TEST
@@ -388,11 +353,11 @@ START_TEST(a_spoiled_view_is_found_and_mended)
 	t.d->control.cache[id].stride--;
 	atomic_store(&t.d->control.cache[id + 1].life, 77); /* a death before it was cleared */
 	ck_assert_uint_eq(cache_validate(t.d, td_silent, NULL), 1);
-	restart();
+	tc_restart();
 	ck_assert_uint_eq(t.d->control.cache[id + 1].life, 0);
 	atomic_store(&t.d->control.cache[id].life, 0); /* a death before it was written */
 	memset(t.d->control.cache[id].name, 'x', 64);
-	restart();
+	tc_restart();
 	ck_assert_str_eq(t.d->control.cache[id].name, "dentry");
 	ck_assert_uint_eq(t.d->control.cache[id].life, tc_life(&t, id));
 }
@@ -405,7 +370,7 @@ START_TEST(wrong_users_are_found)
 	atomic_fetch_or(&ledger_users(&t.pool.ledger, id)[0], UINT64_C(1) << 63);
 	/* a session that is none, and the counts of both sides are wrong */
 	ck_assert_uint_eq(cache_validate(t.d, td_silent, NULL), 3);
-	restart();
+	tc_restart();
 	ck_assert_uint_eq(cache_by_id(t.d, id)->users, 1);
 	ck_assert_uint_eq(atomic_load(&ledger_users(&t.pool.ledger, id)[0]), UINT64_C(1) << a->id);
 }
@@ -420,7 +385,7 @@ START_TEST(caches_and_users_survive_restarts)
 	const char *why;
 
 	ck_assert_int_eq(cache_open(t.d, b, "dentry", &id, &again, &why), 0);
-	restart();
+	tc_restart();
 	ck_assert_uint_eq(tc_life(&t, x), life);
 	ck_assert_uint_eq(cache_by_id(t.d, x)->users, 2);
 	ck_assert_uint_eq(cache_by_id(t.d, y)->users, 1);
@@ -510,7 +475,7 @@ START_TEST(configured_flags_are_added)
 	ck_assert_int_eq(tc_create(&t, b, "parser", 64, 0, &id, &life, &why), 0);
 	ck_assert_int_eq(tc_create(&t, b, "parser", 64, SLAB_RED_ZONE, &id, &life, &why), -EEXIST);
 	t.options.slab_debug = NULL;
-	restart();
+	tc_restart();
 	ck_assert_uint_eq(v[CACHE_BUILTIN_MAX + 1].flags,
 	                  SLAB_CONSISTENCY_CHECKS | SLAB_RED_ZONE | SLAB_STORE_USER);
 }
@@ -544,11 +509,9 @@ int main(void)
 {
 	Suite *s = suite_create("cache");
 	TCase *c = tcase_create("cache");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(c, 120);
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, tc_setup, teardown);
 	tcase_add_test(c, the_kmalloc_families_come_with_the_pool);
 	tcase_add_test(c, a_first_start_that_died_is_completed);
 	tcase_add_test(c, they_are_joined_and_never_end);
@@ -568,9 +531,5 @@ int main(void)
 	tcase_add_test(c, configured_flags_are_added);
 	tcase_add_test(c, the_notation_of_debugging_flags);
 	suite_add_tcase(s, c);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

@@ -52,4 +52,32 @@ static inline uint64_t tc_out(struct test_domain *t, uint32_t id)
 	return s.objects_out;
 }
 
+/* ---- a domain with two sessions ---- */
+
+static struct test_domain t;
+static struct session *a, *b;
+
+static inline void tc_setup(void)
+{
+	td_init(&t);
+	a = td_session(&t, "parser");
+	b = td_session(&t, "writer");
+}
+
+/* The daemon dies; the sessions are the same, their structures are not. */
+static inline void tc_restart(void)
+{
+	uint32_t x = a->id, y = b->id;
+
+	td_restart(&t);
+	a = session_by_id(t.kmmd.sessions, x);
+	b = session_by_id(t.kmmd.sessions, y);
+}
+
+static inline void tc_teardown(void)
+{
+	td_check(&t);
+	td_fini(&t);
+}
+
 #endif

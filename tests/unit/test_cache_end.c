@@ -6,32 +6,8 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "tests/suite.h"
 #include "tests/unit/test_cache.h"
-
-static struct test_domain t;
-static struct session *a, *b;
-
-static void setup(void)
-{
-	td_init(&t);
-	a = td_session(&t, "parser");
-	b = td_session(&t, "writer");
-}
-
-static void restart(void)
-{
-	uint32_t x = a->id, y = b->id;
-
-	td_restart(&t);
-	a = session_by_id(t.kmmd.sessions, x);
-	b = session_by_id(t.kmmd.sessions, y);
-}
-
-static void teardown(void)
-{
-	td_check(&t);
-	td_fini(&t);
-}
 
 static void destroy(struct session *s, uint32_t id, bool removed)
 {
@@ -165,16 +141,64 @@ START_TEST(what_is_on_its_way_is_told)
 	uint32_t id = tc_new(&t, a, "dentry", 192), n = 0, i, out[64];
 	struct cache *c = cache_by_id(t.d, id);
 	const char *why = "";
+	char text[100];
 	bool removed;
 	magazine_id_t m;
+	uint64_t w;
 
 	ck_assert_int_eq(exchange_take_objects(c, a, 0, GFP_KERNEL, false, 4, &m, &n, &why), 0);
 	ck_assert_int_eq(tc_destroy(&t, a, id, &removed, &why), -EBUSY);
-	ck_assert_msg(strstr(why, "objects are live: ") && strstr(why, " on their way"), "%s", why);
+	snprintf(text, sizeof(text), "4 objects are live: 4 of session %u (parser)", a->id);
+	ck_assert_str_eq(why, text);
 	ck_assert_uint_eq(td_take_objects(&t, a, m, out), n);
-	for (i = 0; i < n; i++)
+	for (i = 1; i < n; i++)
 		ck_assert_int_eq(td_object_free(&t, a, out[i]), 0);
+	/* a thread of the daemon has freed its word, and is about to free the object */
+	w = owner_load(td_word_of(&t, out[0]));
+	owner_store(td_word_of(&t, out[0]), owner_renewed(w, OWNER_FREE, 0));
+	busy(a, id, "1 object is live: 1 on their way");
+	owner_store(td_word_of(&t, out[0]), w);
+	ck_assert_int_eq(td_object_free(&t, a, out[0]), 0);
 	destroy(a, id, true);
+}
+END_TEST
+
+/* Another thread frees the last object at any moment of the destroying: who is told that it is busy is
+ * told by whom. */
+struct freeing {
+	struct session *s;
+	uint32_t granule;
+	_Atomic int start;
+};
+
+static void *free_one(void *arg)
+{
+	struct freeing *f = arg;
+
+	atomic_store(&f->start, 1);
+	ck_assert_int_eq(td_object_free(&t, f->s, f->granule), 0);
+	return NULL;
+}
+
+START_TEST(nobody_is_told_of_no_object)
+{
+	unsigned int i;
+
+	for (i = 0; i < 300; i++) {
+		uint32_t id = tc_new(&t, a, "dentry", 192);
+		struct freeing f = { .s = b, .granule = td_object(&t, cache_by_id(t.d, id), b) };
+		const char *why = "";
+		bool removed = false;
+		pthread_t thread;
+
+		ck_assert_int_eq(pthread_create(&thread, NULL, free_one, &f), 0);
+		while (!atomic_load(&f.start))
+			;
+		while (tc_destroy(&t, a, id, &removed, &why) == -EBUSY)
+			ck_assert_msg(strncmp(why, "1 object is live: 1 o", 21) == 0, "%s", why);
+		ck_assert(removed);
+		pthread_join(thread, NULL);
+	}
 }
 END_TEST
 
@@ -244,7 +268,7 @@ START_TEST(a_cache_that_was_only_begun_ends)
 	const char *why = "";
 
 	ck_assert_int_eq(kmem_cache_create(t.d->slabs, &q, 1, &k, &why), 0);
-	restart();
+	tc_restart();
 	ck_assert_ptr_nonnull(kmem_cache_find(t.d->slabs, "half"));
 	td_check(&t);
 	cache_tick(t.d);
@@ -260,7 +284,7 @@ START_TEST(an_end_that_was_only_begun_is_completed)
 
 	td_object_free(&t, a, td_object(&t, cache_by_id(t.d, id), a));
 	atomic_store(&ledger_users(&t.pool.ledger, id)[0], 0);
-	restart();
+	tc_restart();
 	ck_assert_uint_eq(cache_by_id(t.d, id)->users, 0);
 	cache_tick(t.d);
 	ck_assert_ptr_null(kmem_cache_find(t.d->slabs, "dentry"));
@@ -274,7 +298,7 @@ START_TEST(objects_outlive_their_users_and_the_daemon)
 
 	session_end(a);
 	a = td_session(&t, "another");
-	restart();
+	tc_restart();
 	cache_tick(t.d);
 	ck_assert_uint_eq(tc_out(&t, id), 1);
 	ck_assert_int_eq(td_object_free(&t, b, granule), 0);
@@ -324,330 +348,19 @@ START_TEST(shrinking_gives_all_back)
 }
 END_TEST
 
-/* ---- threads: two reactors make, join, use and leave; the worker ends ---- */
-
-enum { ROUNDS = 3000, NAMES = 3 };
-static _Atomic bool stop;
-
-struct actor {
-	struct session *s;
-	uint32_t cpu;
-	uint32_t made, used, gone;
-};
-
-static uint32_t claim(struct cache *c, const struct actor *me)
-{
-	const char *why = "";
-	uint32_t granule;
-
-	if (object_alloc(c, me->s, me->cpu, GFP_KERNEL, false, &granule, &why) < 0)
-		return UINT32_MAX;
-	return td_object_change(&t, granule, OWNER_OFFERED, me->s->id, OWNER_HELD, me->s->id) ?
-	               granule :
-	               UINT32_MAX;
-}
-
-static void give(struct actor *me, uint32_t granule)
-{
-	owner_word_t *word = td_word_of(&t, granule);
-	uint64_t w = owner_load(word);
-	const char *why = "";
-
-	if (owner_is(w, OWNER_HELD, me->s->id) &&
-	    owner_cas(word, &w, owner_given_back(w, OWNER_RETURNED, me->s->id)))
-		object_free(t.d, me->s, me->cpu, granule, owner_generation(w), &why);
-}
-
-static void *act(void *arg)
-{
-	static const char *const name[NAMES] = { "one", "two", "three" };
-	struct actor *me = arg;
-	unsigned int seed = me->cpu + 1, i, k;
-
-	for (i = 0; i < ROUNDS; i++) {
-		uint32_t id = 0, held[4];
-		uint64_t life = 0;
-		const char *why = "";
-		struct cache *c;
-		int r = tc_create(&t, me->s, name[rand_r(&seed) % NAMES], 64, 0, &id, &life, &why);
-
-		if (r == -EAGAIN) {
-			sched_yield();
-			continue;
-		}
-		ck_assert_int_eq(r, 0);
-		me->made++;
-		for (k = 0; k < 4; k++) {
-			held[k] = UINT32_MAX;
-			c = cache_enter(t.d, id, life);
-			if (c) {
-				held[k] = claim(c, me);
-				me->used += held[k] != UINT32_MAX;
-				cache_leave(c);
-			} else {
-				me->gone++;
-			}
-		}
-		for (k = 0; k < 4; k++)
-			if (held[k] != UINT32_MAX)
-				give(me, held[k]);
-	}
-	return NULL;
-}
-
-static void *work(void *arg)
-{
-	uint32_t *ended = arg, id;
-	const char *why;
-	bool removed;
-
-	while (!atomic_load(&stop)) {
-		for (id = CACHE_BUILTIN_MAX + 1; id < CACHE_BUILTIN_MAX + 60; id++) {
-			struct cache *c = cache_by_id(t.d, id);
-			uint64_t life = t.d->control.cache[id].life;
-
-			if (cache_state(c) == CACHE_NONE || !life)
-				continue;
-			removed = false;
-			cache_destroy(t.d, a, id, life, &removed, &why);
-			cache_destroy(t.d, b, id, life, &removed, &why);
-			*ended += removed;
-		}
-		cache_tick(t.d);
-	}
-	return NULL;
-}
-
-START_TEST(ends_and_uses_at_the_same_time)
-{
-	struct actor x = { .s = a, .cpu = 0 }, y = { .s = b, .cpu = 1 };
-	pthread_t thread[3];
-	uint32_t ended = 0, i;
-
-	atomic_store(&stop, false);
-	ck_assert_int_eq(pthread_create(&thread[0], NULL, act, &x), 0);
-	ck_assert_int_eq(pthread_create(&thread[1], NULL, act, &y), 0);
-	ck_assert_int_eq(pthread_create(&thread[2], NULL, work, &ended), 0);
-	pthread_join(thread[0], NULL);
-	pthread_join(thread[1], NULL);
-	atomic_store(&stop, true);
-	pthread_join(thread[2], NULL);
-	ck_assert(x.made && y.made && x.used && y.used && ended);
-	td_check(&t);
-	for (i = 0; i < t.pool.ledger.layout.nr_caches; i++)
-		if (i && cache_state(cache_by_id(t.d, i)) != CACHE_NONE) {
-			ck_assert_uint_eq(atomic_load(&cache_by_id(t.d, i)->inside), 0);
-			ck_assert_uint_eq(tc_out(&t, i), 0);
-		}
-	session_end(a);
-	session_end(b);
-	a = td_session(&t, "later");
-	b = td_session(&t, "later too");
-	cache_tick(t.d);
-	ck_assert_uint_eq(cache_total(t.d), CACHE_BUILTIN_MAX);
-	slab_shrink_all(t.d->slabs, 0);
-	slab_shrink_all(t.d->slabs, 1);
-	ck_assert_uint_eq(slab_frames(t.d->slabs), 0);
-}
-END_TEST
-
-/* ---- against a naive model ---- */
-
-enum { MODEL_STEPS = 20000, MODEL_NAMES = 8, MODEL_SESSIONS = 4, MODEL_OBJECTS = 200 };
-
-struct model {
-	bool there[MODEL_NAMES], user[MODEL_NAMES][MODEL_SESSIONS];
-	uint32_t id[MODEL_NAMES], objects[MODEL_NAMES];
-	struct {
-		uint32_t granule, name, session;
-	} object[MODEL_OBJECTS];
-	uint32_t n;
-	struct session *s[MODEL_SESSIONS];
-};
-
-static uint32_t model_users(const struct model *m, uint32_t x)
-{
-	uint32_t i, n = 0;
-
-	for (i = 0; i < MODEL_SESSIONS; i++)
-		n += m->user[x][i];
-	return n;
-}
-
-static void model_make(struct model *m, uint32_t x, uint32_t who, bool create)
-{
-	const char *why = "";
-	uint64_t life = 0;
-	char name[16];
-	uint32_t id;
-	int r;
-
-	snprintf(name, sizeof(name), "m%u", x);
-	r = create ? tc_create(&t, m->s[who], name, 64 + 64 * x, 0, &id, &life, &why) :
-	             cache_open(t.d, m->s[who], name, &id, &life, &why);
-	ck_assert_int_eq(r, create || m->there[x] ? 0 : -ENOENT);
-	if (r)
-		return;
-	ck_assert(!m->there[x] || m->id[x] == id);
-	m->id[x] = id;
-	m->there[x] = m->user[x][who] = true;
-}
-
-static void model_destroy(struct model *m, uint32_t x, uint32_t who)
-{
-	bool removed = false, last = m->user[x][who] && model_users(m, x) == 1;
-	const char *why = "";
-	int r;
-
-	if (!m->there[x])
-		return;
-	r = tc_destroy(&t, m->s[who], m->id[x], &removed, &why);
-	ck_assert_int_eq(r, last && m->objects[x] ? -EBUSY : 0);
-	if (r)
-		return;
-	ck_assert_int_eq(removed, last);
-	m->user[x][who] = false;
-	m->there[x] = !last;
-}
-
-static void model_tick(struct model *m)
-{
-	uint32_t x;
-
-	cache_tick(t.d);
-	for (x = 0; x < MODEL_NAMES; x++)
-		if (!m->objects[x] && !model_users(m, x))
-			m->there[x] = false;
-}
-
-static void model_object(struct model *m, uint32_t x, uint32_t who)
-{
-	if (m->n < MODEL_OBJECTS && m->there[x] && rand() % 2) {
-		m->object[m->n].granule = td_object(&t, cache_by_id(t.d, m->id[x]), m->s[who]);
-		m->object[m->n].name = x;
-		m->object[m->n++].session = who;
-		m->objects[x]++;
-	} else if (m->n) {
-		uint32_t i = (uint32_t)rand() % m->n;
-
-		ck_assert_int_eq(td_object_free(&t, m->s[m->object[i].session],
-		                                m->object[i].granule),
-		                 0);
-		m->objects[m->object[i].name]--;
-		m->object[i] = m->object[--m->n];
-	}
-}
-
-static void model_end_session(struct model *m, uint32_t who)
-{
-	uint32_t i = 0, x;
-
-	session_end(m->s[who]);
-	m->s[who] = td_session(&t, "new");
-	for (x = 0; x < MODEL_NAMES; x++)
-		m->user[x][who] = false;
-	while (i < m->n)
-		if (m->object[i].session == who) {
-			m->objects[m->object[i].name]--;
-			m->object[i] = m->object[--m->n];
-		} else {
-			i++;
-		}
-}
-
-static void model_restart(struct model *m)
-{
-	uint32_t id[MODEL_SESSIONS], i;
-
-	for (i = 0; i < MODEL_SESSIONS; i++)
-		id[i] = m->s[i]->id;
-	restart();
-	for (i = 0; i < MODEL_SESSIONS; i++)
-		m->s[i] = session_by_id(t.kmmd.sessions, id[i]);
-}
-
-static void model_compare(struct model *m)
-{
-	uint32_t x, there = 0, i;
-
-	for (x = 0; x < MODEL_NAMES; x++) {
-		there += m->there[x];
-		if (!m->there[x])
-			continue;
-		ck_assert_uint_eq(cache_by_id(t.d, m->id[x])->users, model_users(m, x));
-		ck_assert_uint_eq(tc_out(&t, m->id[x]), m->objects[x]);
-	}
-	ck_assert_uint_eq(cache_total(t.d), CACHE_BUILTIN_MAX + there);
-	for (i = 0; i < MODEL_SESSIONS; i++) {
-		uint32_t n = 0;
-
-		for (x = 0; x < MODEL_NAMES; x++)
-			n += m->user[x][i];
-		ck_assert_uint_eq(cache_count_of(t.d, m->s[i]->id), n);
-	}
-}
-
-START_TEST(random_operations)
-{
-	static struct model m;
-	uint32_t step, i;
-
-	memset(&m, 0, sizeof(m));
-	srand(11);
-	for (i = 0; i < MODEL_SESSIONS; i++)
-		m.s[i] = td_session(&t, "m");
-	for (step = 0; step < MODEL_STEPS; step++) {
-		uint32_t x = (uint32_t)rand() % MODEL_NAMES;
-		uint32_t who = (uint32_t)rand() % MODEL_SESSIONS;
-
-		switch (rand() % 16) {
-		case 0:
-		case 1:
-			model_make(&m, x, who, true);
-			break;
-		case 2:
-			model_make(&m, x, who, false);
-			break;
-		case 3:
-		case 4:
-			model_destroy(&m, x, who);
-			break;
-		case 5:
-			model_tick(&m);
-			break;
-		case 6:
-			if (rand() % 32 == 0)
-				model_end_session(&m, who);
-			break;
-		case 7:
-			if (rand() % 64 == 0)
-				model_restart(&m);
-			break;
-		default:
-			model_object(&m, x, who);
-			break;
-		}
-		model_compare(&m);
-		if (step % 64 == 0)
-			td_check(&t);
-	}
-}
-END_TEST
-
 int main(void)
 {
 	Suite *s = suite_create("cache_end");
 	TCase *c = tcase_create("cache_end");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(c, 240);
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, tc_setup, tc_teardown);
 	tcase_add_test(c, the_last_user_removes_it);
 	tcase_add_test(c, live_objects_are_told_with_their_holders);
 	tcase_add_test(c, many_holders_are_summed_up);
 	tcase_add_test(c, what_nobody_has_does_not_hinder);
 	tcase_add_test(c, what_is_on_its_way_is_told);
+	tcase_add_test(c, nobody_is_told_of_no_object);
 	tcase_add_test(c, a_cache_without_users_and_objects_ends);
 	tcase_add_test(c, returned_objects_are_looked_for);
 	tcase_add_test(c, the_dead_are_no_users);
@@ -656,12 +369,6 @@ int main(void)
 	tcase_add_test(c, objects_outlive_their_users_and_the_daemon);
 	tcase_add_test(c, who_comes_while_it_is_ending_asks_again);
 	tcase_add_test(c, shrinking_gives_all_back);
-	tcase_add_test(c, ends_and_uses_at_the_same_time);
-	tcase_add_test(c, random_operations);
 	suite_add_tcase(s, c);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

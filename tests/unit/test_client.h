@@ -34,7 +34,7 @@ static char last_text[ERROR_TEXT_MAX];
 static struct {
 	unsigned int n;
 	uint16_t method;
-	_Alignas(8) uint8_t request[256];
+	_Alignas(8) uint8_t request[512];
 	int answer;
 	bool repeated;
 	union {
@@ -254,7 +254,7 @@ static void world_setup(void)
 	k.granule_bits = FRAME_SHIFT - control_granule_shift(FRAMES);
 	k.window = world_map(k.window_size = (size_t)FRAMES << FRAME_SHIFT);
 	k.shared = world_map(k.shared_size = FRAMES / 8);
-	k.shared_objects = world_map(k.shared_objects_size = l.object_words / 8);
+	k.shared_objects = world_map(k.shared_objects_size = l.object_words);
 	for (i = 0; i < 2; i++) {
 		k.control.section[i] = CONTROL_SECTION_DIRECT;
 		k.mapped[i] = 1;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "client/internal.h"
+#include "tests/suite.h"
 
 enum method {
 	ANSWER = 1, /* at once */
@@ -88,6 +89,7 @@ static void peer_send(uint32_t call, uint8_t kind, const void *body, uint32_t si
 	static uint8_t buf[FRAME_MAX];
 	struct frame f = { .length = size, .call = call, .kind = kind, .nfds = (uint8_t)nfds };
 	struct iovec iov = { .iov_base = buf, .iov_len = FRAME_HEADER_SIZE + size };
+	ssize_t n;
 
 	frame_encode(buf, &f);
 	memcpy(buf + FRAME_HEADER_SIZE, body, size);
@@ -96,9 +98,11 @@ static void peer_send(uint32_t call, uint8_t kind, const void *body, uint32_t si
 		return;
 	}
 	/* in two pieces: frames come as bytes */
-	ck_assert_int_eq(send(peer_fd, buf, 5, MSG_NOSIGNAL), 5);
-	ck_assert_int_eq(send(peer_fd, buf + 5, iov.iov_len - 5, MSG_NOSIGNAL),
-	                 (ssize_t)iov.iov_len - 5);
+	n = send(peer_fd, buf, 5, MSG_NOSIGNAL);
+	if (n == 5)
+		n += send(peer_fd, buf + 5, iov.iov_len - 5, MSG_NOSIGNAL);
+	/* What is asked at a test's end may be answered after it. */
+	ck_assert(n == (ssize_t)iov.iov_len || errno == EPIPE || errno == ECONNRESET);
 }
 
 static void peer_answer(uint32_t call, uint64_t number)
@@ -202,7 +206,8 @@ static void *peer_main(void *arg)
 
 static void setup(void)
 {
-	later_call = nr_parked = 0;
+	later_call = nr_parked = untold = 0;
+	atomic_store(&notified, 0);
 	ck_assert_int_eq(channel_open(&channel, &k, 0, DEADLINE_NONE), 0);
 	ck_assert_int_eq(pthread_create(&peer_thread, NULL, peer_main, NULL), 0);
 }
@@ -477,8 +482,6 @@ int main(void)
 {
 	Suite *s = suite_create("client_channel");
 	TCase *t = tcase_create("channel");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -493,9 +496,5 @@ int main(void)
 	tcase_add_test(t, a_call_that_does_not_fit_the_socket_ends_at_its_deadline);
 	tcase_add_test(t, an_overdue_call_breaks_it);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

@@ -7,6 +7,7 @@
  * The object may be written anywhere at any time; a byte beside it, or any byte while it is free,
  * is found where a flag promises it; the neighbours are never touched.
  */
+#include "tests/suite.h"
 #include "tests/unit/test_client.h"
 
 #define CACHE 7u
@@ -245,8 +246,6 @@ int main(void)
 {
 	Suite *s = suite_create("client debug");
 	TCase *t = tcase_create("client debug");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, world_setup, world_teardown);
 	tcase_set_timeout(t, 60);
@@ -260,8 +259,5 @@ int main(void)
 	tcase_add_test(t, a_foreign_free_of_what_is_out_of_reach);
 	tcase_add_test(t, nothing_helps_and_nothing_breaks);
 	suite_add_tcase(s, t);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

@@ -3,6 +3,7 @@
  * kmalloc (client/kmalloc.c): which class, which order, when a resize moves. Caches and blocks are
  * supplies of this file: objects come from slabs placed in the window one after the other.
  */
+#include "tests/suite.h"
 #include "tests/unit/test_client.h"
 
 #define BLOCK_FRAME 2048u /* blocks from here on */
@@ -362,8 +363,6 @@ int main(void)
 {
 	Suite *s = suite_create("client kmalloc");
 	TCase *t = tcase_create("client kmalloc");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, world_teardown);
 	tcase_add_test(t, the_smallest_class_that_holds_it);
@@ -375,8 +374,5 @@ int main(void)
 	tcase_add_test(t, a_resize_of_what_is_out_of_reach);
 	tcase_add_test(t, a_resize_that_fails);
 	suite_add_tcase(s, t);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

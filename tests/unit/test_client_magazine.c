@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "client/internal.h"
+#include "tests/suite.h"
 
 #define FRAMES (1u << 16)
 #define ME 7u
@@ -575,8 +576,6 @@ int main(void)
 {
 	Suite *s = suite_create("client_magazine");
 	TCase *t = tcase_create("magazine");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -593,9 +592,5 @@ int main(void)
 	tcase_add_test(t, many_at_once);
 	tcase_add_loop_test(t, random_against_the_words, 0, 4);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/suite.h"
 #include "tests/unit/fake_daemon.h"
 
 #define K (&fake.k)
@@ -165,8 +166,6 @@ int main(void)
 {
 	Suite *s = suite_create("client_seize");
 	TCase *t = tcase_create("seize");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -174,9 +173,5 @@ int main(void)
 	tcase_add_test(t, busy_threads_are_drained);
 	tcase_add_test(t, a_child_has_nothing);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

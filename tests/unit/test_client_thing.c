@@ -3,6 +3,7 @@
  * Blocks and objects by address, page and handle; handles and adoption; holds; names
  * (client/thing.c, share.c, hold.c, name.c), on control memory of the test's own.
  */
+#include "tests/suite.h"
 #include "tests/unit/test_client.h"
 
 #define CACHE 7u
@@ -263,6 +264,40 @@ START_TEST(places_without_an_object)
 }
 END_TEST
 
+/* What a stale handle's text says is so: a life that ended, one that has not come, one that was never
+ * shared, and a place where nothing begins. */
+START_TEST(texts_of_stale_handles)
+{
+	static const struct {
+		uint64_t generation, flags;
+		const char *text;
+	} words[] = {
+		{ 10, OWNER_SHARED, "freed or adopted" },
+		{ 8, OWNER_SHARED, "come to that life yet" },
+		{ 9, 0, "not shared in that life" },
+		{ UINT64_C(0x100000008), OWNER_SHARED, "come to that life yet" },
+		{ UINT64_C(0x100000009), 0, "not shared in that life" },
+	};
+	uint8_t *p = slab_object(CACHE, SLAB, 2, 3);
+	unsigned int i;
+
+	for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		owner_store(object_word(3),
+		            word_of(words[i].generation, OWNER_HELD, OTHER, words[i].flags));
+		ck_assert_ptr_null(kmm_adopt(&k, handle_for(p, 9)));
+		ck_assert_int_eq(errno, ESTALE);
+		ck_assert_msg(strstr(last_text, words[i].text) != NULL, "%u: %s", i, last_text);
+		if (words[i].flags) {
+			ck_assert_ptr_null(kmm_pointer(&k, handle_for(p, 9)));
+			ck_assert_ptr_nonnull(strstr(last_text, words[i].text));
+		}
+	}
+	ck_assert_ptr_null(kmm_pointer(&k, handle_for(p, 9) + 1));
+	ck_assert_int_eq(errno, ESTALE);
+	ck_assert_ptr_nonnull(strstr(last_text, "nothing begins"));
+}
+END_TEST
+
 START_TEST(a_bulk_tries_all)
 {
 	enum { N = 100 };
@@ -441,8 +476,6 @@ int main(void)
 {
 	Suite *s = suite_create("client thing");
 	TCase *t = tcase_create("client thing");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, world_teardown);
 	tcase_add_loop_test(t, every_address_of_a_slab, 0, sizeof(shapes) / sizeof(shapes[0]));
@@ -452,6 +485,7 @@ int main(void)
 	tcase_add_test(t, adopting_asks_the_word);
 	tcase_add_test(t, a_slab_that_ends_under_an_adoption);
 	tcase_add_test(t, places_without_an_object);
+	tcase_add_test(t, texts_of_stale_handles);
 	tcase_add_test(t, a_bulk_tries_all);
 	tcase_add_test(t, what_is_not_mine);
 	tcase_add_test(t, sending_names_the_granule);
@@ -459,8 +493,5 @@ int main(void)
 	tcase_add_test(t, a_hold_on_everything);
 	tcase_add_test(t, names);
 	suite_add_tcase(s, t);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The layout of control memory, granules, and the classes of cached blocks. */
 #include "shm/control.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -34,7 +35,8 @@ START_TEST(parts_follow_each_other_on_page_borders)
 		ck_assert_uint_eq(l.slab_bits, l.objects + l.object_words * 8);
 		ck_assert_uint_ge(l.slab_bits_stride * 8, g.frames);
 		ck_assert_uint_lt(l.slab_bits_stride * 8, g.frames + 8 * 4096);
-		ck_assert_uint_eq(l.words_size, l.slab_bits + g.sessions * l.slab_bits_stride);
+		ck_assert_uint_eq(l.racks, l.slab_bits + g.sessions * l.slab_bits_stride);
+		ck_assert_uint_eq(l.words_size, l.racks + CONTROL_CACHES_MAX * 64);
 		ck_assert_uint_eq(l.status, 0);
 		ck_assert_uint_eq(l.sections, 4096);
 		ck_assert_uint_eq(l.descriptors, 8192);
@@ -42,7 +44,8 @@ START_TEST(parts_follow_each_other_on_page_borders)
 		ck_assert_uint_eq(l.caches, l.views_dense);
 		ck_assert_uint_eq(l.views_size, l.caches + CONTROL_CACHES_MAX * 128);
 		ck_assert_uint_eq((l.sessions | l.magazines | l.words_size | l.views_size |
-		                   l.objects | l.slab_bits | l.slab_bits_stride | l.caches) %
+		                   l.objects | l.slab_bits | l.slab_bits_stride | l.racks |
+		                   l.caches) %
 		                          4096,
 		                  0);
 	}
@@ -96,7 +99,7 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	control_attach(&c, &sane, words, views);
 	atomic_store(&c.word[sane.frames - 1], 1);
 	atomic_store(&c.session[0].section[0], 2);
-	c.session[sane.sessions - 1].reserved[6] = 3;
+	c.session[sane.sessions - 1].reserved[5] = 3;
 	atomic_store(&c.magazine[0].header, 4);
 	c.magazine[sane.magazines - 1].pad[47] = 5;
 	c.status->version = 6;
@@ -107,11 +110,17 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	atomic_store(&control_slab_bits(&c, 0)[0], 11);
 	atomic_store(&control_slab_bits(&c, sane.sessions - 1)[sane.frames / 64 - 1], 12);
 	atomic_store(&c.cache[0].life, 13);
+	atomic_store(&c.rack[0].slot[0], 15);
+	atomic_store(&c.rack[CONTROL_CACHES_MAX - 1].slot[CONTROL_RACK_SLOTS - 1], 16);
 	c.cache[CONTROL_CACHES_MAX - 1].name[63] = 14;
 	ck_assert_uint_eq(atomic_load(&c.object[0]), 9);
 	ck_assert_uint_eq(atomic_load(&c.object[c.object_words - 1]), 10);
 	ck_assert_uint_eq(atomic_load(&control_slab_bits(&c, 0)[0]), 11);
+	ck_assert_uint_eq(atomic_load(&control_slab_bits(&c, sane.sessions - 1)[sane.frames / 64 - 1]),
+	                  12);
 	ck_assert_uint_eq(atomic_load(&c.cache[0].life), 13);
+	ck_assert_uint_eq(atomic_load(&c.rack[0].slot[0]), 15);
+	ck_assert_uint_eq((uintptr_t)&c.rack[CONTROL_CACHES_MAX] - (uintptr_t)words, l.words_size);
 	ck_assert_uint_lt((uintptr_t)&control_slab_bits(&c, sane.sessions - 1)[sane.frames / 64 - 1] -
 	                          (uintptr_t)words,
 	                  l.words_size);
@@ -119,7 +128,7 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	                  l.views_size);
 	ck_assert_uint_eq(atomic_load(&c.word[sane.frames - 1]), 1);
 	ck_assert_uint_eq(atomic_load(&c.session[0].section[0]), 2);
-	ck_assert_uint_eq(c.session[sane.sessions - 1].reserved[6], 3);
+	ck_assert_uint_eq(c.session[sane.sessions - 1].reserved[5], 3);
 	ck_assert_uint_eq(atomic_load(&c.magazine[0].header), 4);
 	ck_assert_uint_eq(c.status->version, 6);
 	ck_assert_uint_eq(atomic_load(&c.section[15]), 7);
@@ -128,6 +137,28 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	ck_assert_uint_lt((uintptr_t)&c.desc[sane.frames - 1] - (uintptr_t)views, l.views_size);
 	free(words_at);
 	free(views_at);
+}
+END_TEST
+
+START_TEST(racks_say_what_was_put)
+{
+	struct control_rack r = { 0 };
+	uint32_t i;
+
+	for (i = 0; i < CONTROL_RACK_SLOTS; i++) {
+		ck_assert(control_rack_has_room(&r));
+		ck_assert(!control_rack_says(&r, i));
+		ck_assert(control_rack_put(&r, i));
+		ck_assert(control_rack_says(&r, i));
+	}
+	ck_assert(!control_rack_has_room(&r));
+	ck_assert(!control_rack_put(&r, 99));
+	control_rack_clear(&r, 3, 3); /* it says 4 */
+	ck_assert(control_rack_says(&r, 3));
+	control_rack_clear(&r, 3, 4);
+	ck_assert(!control_rack_says(&r, 3));
+	ck_assert(control_rack_put(&r, 99));
+	ck_assert_uint_eq(atomic_load(&r.slot[3]), 100);
 }
 END_TEST
 
@@ -269,12 +300,11 @@ int main(void)
 {
 	Suite *s = suite_create("control");
 	TCase *t = tcase_create("control");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, parts_follow_each_other_on_page_borders);
 	tcase_add_test(t, impossible_geometries_are_refused);
 	tcase_add_test(t, attached_parts_lie_inside_and_apart);
+	tcase_add_test(t, racks_say_what_was_put);
 	tcase_add_test(t, granules_cover_the_pool_in_32_bits);
 	tcase_add_test(t, classes_of_cached_blocks);
 	tcase_add_test(t, slots_are_found_without_division);
@@ -282,9 +312,5 @@ int main(void)
 	tcase_add_test(t, generations_and_handles_are_never_zero);
 	tcase_add_test(t, magazine_headers_are_bounded);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

@@ -4,6 +4,7 @@
  * the test plays the clients' half.
  */
 #include "daemon/depot.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -159,7 +160,7 @@ START_TEST(classes_of_objects)
 		ck_assert(depot_take_empty(d, &m[i]));
 		ck_assert(depot_put_full(d, m[i], class[i], 100 + i, 1));
 		ck_assert_uint_eq(atomic_load(&control.magazine[m[i].nr].kind),
-		                  DEPOT_KIND_OBJECTS | cache[i / 2]);
+		                  MAGAZINE_OF_OBJECTS | cache[i / 2]);
 		check();
 	}
 	ck_assert_uint_gt(depot_classes(d), class[5]);
@@ -391,8 +392,6 @@ int main(void)
 {
 	Suite *suite = suite_create("depot");
 	TCase *c = tcase_create("depot");
-	SRunner *r = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_set_timeout(c, 120);
@@ -407,8 +406,5 @@ int main(void)
 	tcase_add_test(c, lent_ones_stay_over_a_restart);
 	tcase_add_test(c, many_threads);
 	suite_add_tcase(suite, c);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

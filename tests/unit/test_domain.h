@@ -148,6 +148,7 @@ static inline void td_init(struct test_domain *t)
 	log_init(TD_LOG_LEVEL);
 	t->options.holders_max = TD_HOLDERS;
 	t->options.holders_session_max = TD_HOLDERS - 1;
+	t->options.names_user_max = LEDGER_NAMES_MAX;
 	ck_assert_int_eq(control_layout_compute(&l, &g), 0);
 	ck_assert_int_eq(ledger_layout_compute(&y, &g), 0);
 	t->words_size = l.words_size;
@@ -372,7 +373,7 @@ static inline uint32_t td_take_objects(struct test_domain *t, struct session *s,
 	uint32_t i, n = magazine_count(h), got = 0;
 
 	ck_assert(magazine_is(h, MAGAZINE_OFFERED, s->id));
-	ck_assert(atomic_load(&mag->kind) & DEPOT_KIND_OBJECTS);
+	ck_assert(atomic_load(&mag->kind) & MAGAZINE_OF_OBJECTS);
 	ck_assert(magazine_cas(mag, &h, magazine_next(h, MAGAZINE_LOADED, s->id, n)));
 	for (i = 0; i < n; i++) {
 		uint32_t granule = atomic_load(&mag->round[i]);

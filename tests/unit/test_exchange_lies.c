@@ -4,6 +4,7 @@
  * another kind; words and headers written over at any time. What the daemon knows by itself stays
  * whole, and what honest sessions hold stays theirs.
  */
+#include "tests/suite.h"
 #include "tests/unit/test_exchange.h"
 
 /* ---- lies ---- */
@@ -100,7 +101,7 @@ START_TEST(kind_is_not_believed)
 	td_load(&t, a, m, block, 2);
 	td_object_change(&t, mine, OWNER_HELD, a->id, OWNER_MAGAZINE, m.nr);
 	atomic_store(&mag->round[2], mine);
-	atomic_store(&mag->kind, DEPOT_KIND_OBJECTS | 3);
+	atomic_store(&mag->kind, MAGAZINE_OF_OBJECTS | 3);
 	h = magazine_load(mag);
 	ck_assert(magazine_cas(mag, &h, magazine_next(h, MAGAZINE_DEPOT, 0, 3)));
 	ck_assert_uint_eq(give(a, m, &listed), 3);
@@ -231,8 +232,6 @@ int main(void)
 {
 	Suite *suite = suite_create("exchange with liars");
 	TCase *k = tcase_create("exchange");
-	SRunner *r = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(k, setup, teardown);
 	tcase_set_timeout(k, 120);
@@ -248,8 +247,5 @@ int main(void)
 	tcase_add_test(k, scribbled_in_the_depot);
 	tcase_add_test(k, random_magazines);
 	suite_add_tcase(suite, k);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

@@ -4,6 +4,7 @@
  * control memory in ordinary memory. The test plays the clients. All validators run after each step.
  * Clients that lie: test_exchange_lies.c.
  */
+#include "tests/suite.h"
 #include "tests/unit/test_exchange.h"
 
 /* ---- there and back ---- */
@@ -425,8 +426,6 @@ int main(void)
 {
 	Suite *suite = suite_create("exchange of objects");
 	TCase *k = tcase_create("exchange");
-	SRunner *r = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(k, setup, teardown);
 	tcase_set_timeout(k, 120);
@@ -446,8 +445,5 @@ int main(void)
 	tcase_add_test(k, death_while_giving);
 	tcase_add_test(k, death_of_the_next_taker);
 	suite_add_tcase(suite, k);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
+#include "tests/suite.h"
 #include "tests/unit/test_child.h"
 #include "tests/unit/test_manager.h"
 
@@ -258,8 +259,6 @@ int main(void)
 {
 	Suite *s = suite_create("fdstore");
 	TCase *t = tcase_create("fdstore");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
@@ -271,9 +270,5 @@ int main(void)
 	tcase_add_test(t, a_manager_that_is_gone_is_an_error);
 	tcase_add_test(t, the_store_is_bounded_and_checks_names);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

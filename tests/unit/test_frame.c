@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "proto/frame.h"
+#include "tests/suite.h"
 
 static const struct frame sample = {
         .length = 0x1234,
@@ -163,8 +164,6 @@ int main(void)
 {
 	Suite *suite = suite_create("frame");
 	TCase *tcase = tcase_create("frame");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tcase, layout_is_little_endian_at_fixed_places);
 	tcase_add_test(tcase, decode_gives_back_what_was_encoded);
@@ -175,9 +174,5 @@ int main(void)
 	tcase_add_test(tcase, body_length_is_bounded);
 	tcase_add_test(tcase, statuses_have_grpc_names);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

@@ -4,6 +4,7 @@
  * ordinary memory. The test plays the clients: it changes words and headers as they may. All
  * validators run after each step. Sessions that end and daemons that start again: test_sweep.c.
  */
+#include "tests/suite.h"
 #include "tests/unit/test_domain.h"
 
 #include <errno.h>
@@ -464,8 +465,6 @@ int main(void)
 {
 	Suite *suite = suite_create("grant");
 	TCase *c = tcase_create("grant");
-	SRunner *r = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_set_timeout(c, 120);
@@ -484,8 +483,5 @@ int main(void)
 	tcase_add_test(c, frees_serve_who_waits);
 	tcase_add_test(c, random_operations);
 	suite_add_tcase(suite, c);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

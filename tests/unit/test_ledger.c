@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The ledger and the sparse parts of control memory: where things lie, that memory comes and goes
- * page by page, what is refused at a restart. fallocate() is this program's own, so that it can fail
- * at every call.
+ * page by page, what is refused at a restart; fallocate() fails at every call.
  *
  *     a pool of 16 MiB in memfds, without sections; for restarts one of 64 MiB under a manager
  */
@@ -11,29 +10,16 @@
 #include <check.h>
 #include <errno.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "daemon/fdstore.h"
 #include "daemon/options.h"
 #include "daemon/pool_private.h"
+#include "tests/suite.h"
 #include "tests/unit/test_child.h"
+#include "tests/unit/test_fallocate.h"
 #include "tests/unit/test_manager.h"
 
 #define MIB ((uint64_t)1 << 20)
-
-/* ---- fallocate, which fails when it is told to ---- */
-
-static unsigned int fail_in; /* the call that fails: 1 is the next; 0: none */
-static int fail_with = ENOSPC;
-
-int fallocate(int fd, int mode, off_t offset, off_t size)
-{
-	if (fail_in && --fail_in == 0) {
-		errno = fail_with;
-		return -1;
-	}
-	return (int)syscall(SYS_fallocate, fd, mode, offset, size);
-}
 
 /* ---- a pool's memfds ---- */
 
@@ -446,8 +432,6 @@ int main(void)
 {
 	Suite *s = suite_create("ledger");
 	TCase *t = tcase_create("ledger"), *m = tcase_create("restarts");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -468,9 +452,5 @@ int main(void)
 	tcase_add_test(m, a_wrong_descriptor_is_refused);
 	tcase_add_test(m, a_pool_of_the_version_before_is_refused);
 	suite_add_tcase(s, m);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

@@ -5,6 +5,7 @@
 
 #include "mm/buddy.h"
 #include "mm/watermark.h"
+#include "tests/suite.h"
 #include "tests/unit/test_mm.h"
 
 static struct test_pool pool;
@@ -494,8 +495,6 @@ int main(void)
 {
 	Suite *s = suite_create("mm_buddy");
 	TCase *t = tcase_create("buddy");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, split_gives_lower_half_and_merge_undoes_it);
@@ -516,9 +515,5 @@ int main(void)
 	tcase_add_test(t, bulk_is_complete_and_stops_where_single_does);
 	tcase_add_test(t, tags_change_in_place);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

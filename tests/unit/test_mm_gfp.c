@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "mm/mm.h"
+#include "tests/suite.h"
 
 START_TEST(values_are_linux_ones)
 {
@@ -83,17 +84,11 @@ int main(void)
 {
 	Suite *s = suite_create("mm_gfp");
 	TCase *t = tcase_create("gfp");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, values_are_linux_ones);
 	tcase_add_test(t, zone_of_each_combination);
 	tcase_add_test(t, migratetype_of_mobility_bits);
 	tcase_add_test(t, requests_are_refused_with_a_reason);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

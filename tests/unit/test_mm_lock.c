@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "mm/lock.h"
+#include "tests/suite.h"
 
 static struct lock lock = LOCK_INITIALIZER(LOCK_RANK_ZONE);
 static uint64_t counter;
@@ -112,23 +113,17 @@ int main(void)
 {
 	Suite *s = suite_create("mm_lock");
 	TCase *t = tcase_create("lock");
-	SRunner *r = NULL;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, one_holder_at_a_time);
 	tcase_add_test(t, scopes_release_however_they_are_left);
 	tcase_add_test(t, ranks_may_rise);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
 	/* a violation ends the process: only where each test has its own */
-	if (srunner_fork_status(r) == CK_FORK) {
+	if (suite_forks()) {
 		tcase_add_test_raise_signal(t, ranks_may_not_fall, SIGABRT);
 		tcase_add_test_raise_signal(t, ranks_may_not_repeat, SIGABRT);
 		tcase_add_test_raise_signal(t, only_holders_release, SIGABRT);
 	}
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

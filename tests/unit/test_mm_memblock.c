@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "mm/memblock.h"
+#include "tests/suite.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -121,8 +122,6 @@ int main(void)
 {
 	Suite *s = suite_create("mm_memblock");
 	TCase *t = tcase_create("memblock");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_add_test(t, memory_of_one_node_merges);
@@ -132,9 +131,5 @@ int main(void)
 	tcase_add_test(t, alloc_takes_the_highest_that_fits);
 	tcase_add_test(t, free_ranges_are_memory_minus_reserved);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

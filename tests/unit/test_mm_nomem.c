@@ -9,6 +9,7 @@
  */
 #include <check.h>
 
+#include "tests/suite.h"
 #include "tests/unit/test_mm.h"
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -187,17 +188,11 @@ int main(void)
 {
 	Suite *s = suite_create("mm_nomem");
 	TCase *t = tcase_create("nomem");
-	SRunner *r;
-	int nr;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, constructors_give_back_what_they_had);
 	tcase_add_test(t, lists_that_cannot_grow_pass_blocks_on);
 	tcase_add_test(t, the_validator_says_that_it_could_not);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	nr = srunner_ntests_failed(r);
-	srunner_free(r);
-	return nr ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

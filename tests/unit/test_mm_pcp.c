@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "mm/pcp.h"
+#include "tests/suite.h"
 #include "tests/unit/test_mm.h"
 
 static struct test_pool pool;
@@ -279,8 +280,6 @@ int main(void)
 {
 	Suite *s = suite_create("mm_pcp");
 	TCase *t = tcase_create("pcp");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, batch_follows_the_zone);
@@ -293,9 +292,5 @@ int main(void)
 	tcase_add_test(t, the_last_frames_are_taken_from_the_own_lists);
 	tcase_add_test(t, two_threads_lose_nothing);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

@@ -6,6 +6,7 @@
 #include <check.h>
 
 #include "mm/pcp.h"
+#include "tests/suite.h"
 #include "tests/unit/test_mm.h"
 
 static struct test_pool pool;
@@ -324,8 +325,6 @@ int main(void)
 {
 	Suite *s = suite_create("mm_recover");
 	TCase *t = tcase_create("recover");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, what_is_kept_stays_the_rest_is_free);
@@ -338,9 +337,5 @@ int main(void)
 	tcase_add_test(t, the_high_atomic_reserve_survives);
 	tcase_add_loop_test(t, the_validator_sees_each_damage, 0, NR_DAMAGES);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

@@ -5,6 +5,7 @@
  */
 #include <check.h>
 
+#include "tests/suite.h"
 #include "tests/unit/test_mm_slab.h"
 
 static struct test_slab t;
@@ -67,6 +68,10 @@ START_TEST(the_same_again_is_that_cache_and_others_are_told_apart)
 		{ 101, 0, SLAB_RECLAIM_ACCOUNT, false, "objects of 100 bytes, not 101" },
 		{ 100, 64, SLAB_RECLAIM_ACCOUNT, false, "alignment 8, not 64" },
 		{ 100, 0, SLAB_PANIC, false, "flags 0x20000, not 0x40000" },
+		/* it changes the alignment, too: what the caller wrote is named */
+		{ 100, 0, SLAB_RECLAIM_ACCOUNT | SLAB_HWCACHE_ALIGN, false,
+		  "flags 0x20000, not 0x22000: without SLAB_HWCACHE_ALIGN" },
+		{ 100, 0, SLAB_PANIC, false, "with SLAB_RECLAIM_ACCOUNT, without SLAB_PANIC" },
 		{ 100, 0, SLAB_RECLAIM_ACCOUNT, true, "without a constructor" },
 	};
 	struct kmem_cache *a;
@@ -514,8 +519,6 @@ int main(void)
 {
 	Suite *s = suite_create("mm_slab_cache");
 	TCase *c = tcase_create("cache");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(c, 60);
 	tcase_add_test(c, what_was_created_is_found);
@@ -533,9 +536,5 @@ int main(void)
 	tcase_add_test(c, reserved_runs_must_be_runs_and_apart);
 	tcase_add_test(c, small_runs_are_reserved_beside_large_ones);
 	suite_add_tcase(s, c);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

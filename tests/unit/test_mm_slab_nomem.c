@@ -9,6 +9,7 @@
  */
 #include <check.h>
 
+#include "tests/suite.h"
 #include "tests/unit/test_mm_slab.h"
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -349,8 +350,6 @@ int main(void)
 {
 	Suite *s = suite_create("mm_slab_nomem");
 	TCase *c = tcase_create("nomem");
-	SRunner *r;
-	int nr;
 
 	tcase_set_timeout(c, 60);
 	tcase_add_loop_test(c, a_space_that_cannot_be_is_not, 0, 2);
@@ -363,9 +362,5 @@ int main(void)
 	tcase_add_loop_test(c, a_recovery_that_cannot_be_can_be_done_again, 0, 2);
 	tcase_add_test(c, the_validator_says_that_it_could_not);
 	suite_add_tcase(s, c);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	nr = srunner_ntests_failed(r);
-	srunner_free(r);
-	return nr ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

@@ -5,6 +5,7 @@
  */
 #include <check.h>
 
+#include "tests/suite.h"
 #include "tests/unit/test_mm_slab.h"
 
 static struct test_slab t;
@@ -198,6 +199,31 @@ START_TEST(empty_slabs_beyond_the_bound_go_later)
 	ck_assert_uint_gt(slab_shrink_all(t.space, MM_CPU_NONE), 0);
 	ck_assert_uint_eq(slab_frames(t.space), 0);
 	ck_assert_uint_eq(test_pool_free_frames(&t.pool), 16384);
+	ck_assert_uint_eq(test_slab_findings(&t), 0);
+	test_slab_close(&t);
+}
+END_TEST
+
+/* Whoever gives the first object back does not pay for all of them. */
+START_TEST(what_recovery_left_empty_goes_bit_by_bit)
+{
+	struct mm_request r = { .gfp = GFP_KERNEL, .cpu = MM_CPU_NONE, .node = MM_NODE(1) };
+	struct slab_object o;
+	uint64_t reaped = 0;
+	int error;
+
+	open_space();
+	ck_assert_int_eq(test_slab_restart(&t, nobody, test_report), 0);
+	caches_again();
+	ck_assert_uint_gt(stats(e).slabs_empty, 40);
+	for (uint32_t i = 0; stats(e).objects > e->free_limit; i++) {
+		ck_assert_uint_lt(i, 40);
+		ck_assert_uint_eq(slab_alloc_bulk(e, &r, 1, &o, &error), 1);
+		ck_assert(slab_free(&o, MM_CPU_NONE, i % 2));
+		ck_assert_uint_gt(stats(e).reaped, reaped);
+		ck_assert_uint_le(stats(e).reaped, reaped + 2 + e->free_limit / 6);
+		reaped = stats(e).reaped;
+	}
 	ck_assert_uint_eq(test_slab_findings(&t), 0);
 	test_slab_close(&t);
 }
@@ -494,14 +520,13 @@ int main(void)
 {
 	Suite *s = suite_create("mm_slab_recover");
 	TCase *k = tcase_create("recover"), *v = tcase_create("damage");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(k, 60);
 	tcase_add_test(k, everything_is_as_before);
 	tcase_add_test(k, lives_grow_over_restarts);
 	tcase_add_test(k, the_judge_decides);
 	tcase_add_test(k, empty_slabs_beyond_the_bound_go_later);
+	tcase_add_test(k, what_recovery_left_empty_goes_bit_by_bit);
 	tcase_add_test(k, half_made_things_are_none);
 	tcase_add_loop_test(k, interrupted_anywhere_it_is_done_again, 0, 40);
 	tcase_add_loop_test(k, damaged_tables_are_refused, 0, NR_TABLE_DAMAGES);
@@ -509,9 +534,5 @@ int main(void)
 	tcase_set_timeout(v, 60);
 	tcase_add_loop_test(v, the_validator_sees_each_damage, 0, NR_DERIVED_DAMAGES);
 	suite_add_tcase(s, v);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

@@ -10,6 +10,7 @@
 #include <check.h>
 
 #include "mm/zone.h"
+#include "tests/suite.h"
 #include "tests/unit/test_mm.h"
 
 static struct test_pool pool;
@@ -354,8 +355,6 @@ int main(void)
 {
 	Suite *s = suite_create("mm_zone");
 	TCase *t = tcase_create("zone");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, limits_agree_with_the_rules, 0,
@@ -369,9 +368,5 @@ int main(void)
 	tcase_add_test(t, requests_go_to_their_node_and_zone);
 	tcase_add_test(t, possible_is_what_an_empty_pool_could_hold);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(s);
 }

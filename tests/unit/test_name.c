@@ -2,27 +2,12 @@
 /*
  * Published names: who may, what they keep, what they lead to, and what deaths leave of them. Things
  * are blocks and objects of test_domain.h's domain.
- *
- * fallocate() is this program's own, so that the ledger's memory can run out.
  */
-#include <sys/syscall.h>
-#include <unistd.h>
-
+#include "daemon/name_private.h"
+#include "tests/suite.h"
 #include "tests/unit/test_cache.h"
+#include "tests/unit/test_fallocate.h"
 
-static unsigned int fail_in; /* the call that fails: 1 is the next; 0: none */
-
-int fallocate(int fd, int mode, off_t offset, off_t size)
-{
-	if (fail_in && --fail_in == 0) {
-		errno = ENOSPC;
-		return -1;
-	}
-	return (int)syscall(SYS_fallocate, fd, mode, offset, size);
-}
-
-static struct test_domain t;
-static struct session *a, *b;
 static struct cache *c;
 
 static void find_cache(void)
@@ -32,28 +17,43 @@ static void find_cache(void)
 
 static void setup(void)
 {
-	td_init(&t);
-	a = td_session(&t, "parser");
-	b = td_session(&t, "writer");
+	tc_setup();
 	tc_new(&t, a, "dentry", 192);
 	find_cache();
 }
 
 static void restart(void)
 {
-	uint32_t x = a->id, y = b->id;
-
-	td_restart(&t);
-	a = session_by_id(t.kmmd.sessions, x);
-	b = session_by_id(t.kmmd.sessions, y);
+	tc_restart();
 	find_cache();
 }
 
 static void teardown(void)
 {
 	fail_in = 0;
-	td_check(&t);
-	td_fini(&t);
+	tc_teardown();
+}
+
+struct holds {
+	uint32_t session, n;
+};
+
+static void count_hold(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
+{
+	struct holds *h = ctx;
+
+	(void)granule;
+	(void)generation;
+	h->n += session == h->session;
+}
+
+/* Entries of that session in the holder table. */
+static uint32_t holds_of(struct holder_table *table, uint32_t session)
+{
+	struct holds h = { .session = session };
+
+	holder_for_each(table, count_hold, &h);
+	return h.n;
 }
 
 /* ---- things: blocks (even) and objects (odd) ---- */
@@ -172,7 +172,7 @@ START_TEST(several_names_are_one_holder)
 
 	ck_assert_int_eq(publish(a, "one", granule), 0);
 	ck_assert_int_eq(publish(a, "two", granule), 0);
-	ck_assert_uint_eq(name_count(t.d->names, granule, g), 2);
+	ck_assert(name_has(t.d->names, granule, g));
 	ck_assert_uint_eq(holder_count(t.d->holders, granule, g), 1);
 	ck_assert_uint_eq(name_total(t.d->names), 2);
 	ck_assert_uint_eq(name_count_of_user(t.d->names, 0), 2);
@@ -257,7 +257,11 @@ START_TEST(what_is_refused)
 	ck_assert(!(owner_load(td_word_of(&t, granule)) & OWNER_KEPT));
 	longname[63] = '\0'; /* the longest */
 	ck_assert_int_eq(publish(a, longname, granule), 0);
-	ck_assert_int_eq(publish(a, longname, other), -EEXIST);
+	ck_assert_int_eq(name_publish(t.d->names, a, longname, other, generation(other), &why),
+	                 -EEXIST);
+	ck_assert_msg(strstr(why, _i % 2 ? "an object of cache dentry" : "a page") &&
+	                      strstr(why, "which session 1 has"),
+	              "%s", why);
 	b->uid = 7;
 	ck_assert_int_eq(publish(b, longname, other), -EPERM);
 	ck_assert_int_eq(unpublish(b, longname), -EPERM);
@@ -280,13 +284,13 @@ START_TEST(a_name_that_leads_nowhere_gives_way)
 	ck_assert_uint_eq(lookup("config"), granule); /* a stale handle */
 	ck_assert_int_eq(publish(a, "config", other), 0);
 	ck_assert_uint_eq(lookup("config"), other);
-	ck_assert_uint_eq(holder_count_of(t.d->holders, 0), 1);
+	ck_assert_uint_eq(holds_of(t.d->holders, 0), 1);
 	td_check(&t);
 	word = td_word_of(&t, other);
 	owner_store(word, owner_load(word) & ~OWNER_KEPT);
 	thing_free(a, other);
 	ck_assert_int_eq(unpublish(a, "config"), 0);
-	ck_assert_uint_eq(holder_count_of(t.d->holders, 0), 0);
+	ck_assert_uint_eq(holds_of(t.d->holders, 0), 0);
 }
 END_TEST
 
@@ -304,7 +308,7 @@ START_TEST(an_entry_without_a_name_goes)
 	                 0);
 	ck_assert_uint_eq(name_validate(t.d->names, td_silent, NULL), 1);
 	restart();
-	ck_assert_uint_eq(holder_count_of(t.d->holders, 0), 0);
+	ck_assert_uint_eq(holds_of(t.d->holders, 0), 0);
 	ck_assert(!(owner_load(td_word_of(&t, granule)) & OWNER_KEPT));
 	td_check(&t);
 	thing_free(a, granule);
@@ -323,7 +327,7 @@ START_TEST(a_record_that_went_first)
 	atomic_store(&t.pool.ledger.name[0].word, 0);
 	restart();
 	ck_assert(!lives(granule, g));
-	ck_assert_uint_eq(holder_count_of(t.d->holders, 0), 0);
+	ck_assert_uint_eq(holds_of(t.d->holders, 0), 0);
 	ck_assert_uint_eq(name_total(t.d->names), 0);
 }
 END_TEST
@@ -355,7 +359,7 @@ START_TEST(names_of_what_is_gone_are_dropped)
 	memset(r[1].name, 'x', sizeof(r[1].name)); /* no end */
 	restart();
 	ck_assert_uint_eq(name_total(t.d->names), 0);
-	ck_assert_uint_eq(holder_count_of(t.d->holders, 0), 0);
+	ck_assert_uint_eq(holds_of(t.d->holders, 0), 0);
 	ck_assert_uint_eq(atomic_load(&r[0].word) | atomic_load(&r[1].word), 0);
 }
 END_TEST
@@ -434,6 +438,92 @@ START_TEST(all_names_in_use)
 	ck_assert_uint_eq(name_total(t.d->names), LEDGER_NAMES_MAX);
 	ck_assert_uint_eq(lookup("one more"), granule);
 	ck_assert_uint_eq(lookup("n65535"), granule);
+}
+END_TEST
+
+START_TEST(a_user_has_a_quota)
+{
+	uint32_t granule = thing_new(a, (unsigned int)_i);
+	const char *why = "";
+	uint64_t g = generation(granule);
+
+	t.options.names_user_max = 2;
+	b->uid = 1000;
+	ck_assert_int_eq(publish(a, "one", granule), 0);
+	ck_assert_int_eq(publish(a, "two", granule), 0);
+	ck_assert_int_eq(publish(a, "two", granule), 0); /* it is there */
+	ck_assert_int_eq(name_publish(t.d->names, a, "three", granule, g, &why), -EDQUOT);
+	ck_assert_str_eq(why, "user 0 has published 2 names, and may have 2: unpublish some, or raise "
+	                      "names_per_user in [limits] of the configuration");
+	ck_assert_uint_eq(name_total(t.d->names), 2);
+	/* another user's are another matter */
+	ck_assert_int_eq(publish(b, "three", thing_new(b, (unsigned int)_i)), 0);
+	ck_assert_int_eq(unpublish(a, "one"), 0);
+	ck_assert_int_eq(publish(a, "four", granule), 0);
+	/* after a start with less, what is there stays */
+	t.options.names_user_max = 1;
+	restart();
+	ck_assert_uint_eq(name_count_of_user(t.d->names, 0), 2);
+	ck_assert_int_eq(publish(a, "five", granule), -EDQUOT);
+	ck_assert_int_eq(unpublish(a, "four"), 0);
+	ck_assert_int_eq(publish(a, "five", granule), -EDQUOT);
+	ck_assert_int_eq(unpublish(a, "two"), 0);
+	ck_assert_int_eq(publish(a, "five", granule), 0);
+}
+END_TEST
+
+/* ---- listing ---- */
+
+static uint32_t publisher_of(const char *name)
+{
+	struct name_about n;
+	uint32_t cursor = 0, seen = 0, found = UINT32_MAX;
+
+	while (name_next(t.d->names, &cursor, &n)) {
+		seen++;
+		if (strcmp(n.name, name) == 0)
+			found = n.publisher;
+	}
+	ck_assert_uint_eq(seen, name_total(t.d->names));
+	return found;
+}
+
+START_TEST(the_publisher_is_known_while_it_lives)
+{
+	uint32_t granule = thing_new(a, (unsigned int)_i), id = a->id;
+
+	ck_assert_int_eq(publish(a, "one", granule), 0);
+	ck_assert_int_eq(publish(b, "two", thing_new(b, (unsigned int)_i)), 0);
+	ck_assert_int_eq(publish(a, "three", granule), 0);
+	ck_assert_uint_eq(publisher_of("one"), a->id);
+	ck_assert_uint_eq(publisher_of("two"), b->id);
+	ck_assert_uint_eq(publisher_of("four"), UINT32_MAX);
+	restart();
+	ck_assert_uint_eq(publisher_of("three"), id);
+	td_check(&t);
+	session_end(a);
+	ck_assert_uint_eq(publisher_of("one"), 0);
+	ck_assert_uint_eq(publisher_of("three"), 0);
+	ck_assert_uint_eq(publisher_of("two"), b->id);
+	td_check(&t);
+	/* a record that an older daemon left, of a session that is none */
+	t.pool.ledger.name[0].publisher = 77;
+	restart();
+	ck_assert_uint_eq(publisher_of("one"), 0);
+	a = td_session(&t, "later");
+	ck_assert_int_eq(unpublish(a, "one"), 0);
+	ck_assert_int_eq(unpublish(a, "three"), 0);
+}
+END_TEST
+
+/* Which chain a name or a thing falls into nobody can tell beforehand. */
+START_TEST(chains_are_others_after_each_start)
+{
+	struct hash_key names = t.d->names->key;
+
+	restart();
+	ck_assert(memcmp(&names, &t.d->names->key, sizeof(names)) != 0);
+	ck_assert(names.k[0] || names.k[1]);
 }
 END_TEST
 
@@ -540,8 +630,6 @@ int main(void)
 {
 	Suite *s = suite_create("name");
 	TCase *n = tcase_create("name");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(n, 240);
 	tcase_add_checked_fixture(n, setup, teardown);
@@ -560,11 +648,10 @@ int main(void)
 	tcase_add_loop_test(n, the_holders_table_is_full, 0, 2);
 	tcase_add_loop_test(n, without_memory_there_is_no_name, 0, 2);
 	tcase_add_loop_test(n, all_names_in_use, 0, 1);
+	tcase_add_loop_test(n, a_user_has_a_quota, 0, 2);
+	tcase_add_loop_test(n, the_publisher_is_known_while_it_lives, 0, 2);
+	tcase_add_test(n, chains_are_others_after_each_start);
 	tcase_add_test(n, random_operations);
 	suite_add_tcase(s, n);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

@@ -5,6 +5,7 @@
  * validators run after each step. Magazines: test_exchange_object.c. Restarts:
  * test_object_recover.c.
  */
+#include "tests/suite.h"
 #include "tests/unit/test_domain.h"
 
 #include <errno.h>
@@ -658,8 +659,6 @@ int main(void)
 {
 	Suite *suite = suite_create("object");
 	TCase *k = tcase_create("object");
-	SRunner *r = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(k, setup, teardown);
 	tcase_set_timeout(k, 120);
@@ -690,8 +689,5 @@ int main(void)
 	tcase_add_test(k, freed_twice_by_scribbling);
 	tcase_add_test(k, random_words);
 	suite_add_tcase(suite, k);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

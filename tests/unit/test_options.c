@@ -14,6 +14,7 @@
 
 #include "daemon/options.h"
 #include "daemon/setting.h"
+#include "tests/suite.h"
 
 static char config_path[64];
 static char said[8192];
@@ -113,7 +114,7 @@ START_TEST(the_file_sets_everything)
 	                                  "slab_debug = FZ,pars*,dentry;P\n"
 	                                  "[limits]\nsessions = 10\nchannels = 2\ncalls = 20\n"
 	                                  "pages = 1000\nholders = 300\nholders_per_session = 30\n"
-	                                  "thread_cache = 1M\n"
+	                                  "names_per_user = 40\nthread_cache = 1M\n"
 	                                  "[access]\nadmins = root, 12345\n"),
 	                 0);
 	ck_assert_str_eq(said, "");
@@ -135,6 +136,7 @@ START_TEST(the_file_sets_everything)
 	ck_assert_uint_eq(o->pages_max, 1000);
 	ck_assert_uint_eq(o->holders_max, 300);
 	ck_assert_uint_eq(o->holders_session_max, 30);
+	ck_assert_uint_eq(o->names_user_max, 40);
 	ck_assert_uint_eq(o->thread_cache, 1 << 20);
 	ck_assert_str_eq(o->admin_users[0], "root");
 	ck_assert_str_eq(o->admin_users[1], "12345");
@@ -354,8 +356,6 @@ int main(void)
 {
 	Suite *suite = suite_create("options");
 	TCase *tcase = tcase_create("options");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tcase, NULL, cleanup);
 	tcase_add_test(tcase, defaults_are_the_documented_ones);
@@ -370,9 +370,5 @@ int main(void)
 	tcase_add_test(tcase, flags);
 	tcase_add_test(tcase, settings_compare);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

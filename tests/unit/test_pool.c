@@ -17,6 +17,7 @@
 #include "daemon/fdstore.h"
 #include "daemon/options.h"
 #include "daemon/pool_private.h"
+#include "tests/suite.h"
 #include "tests/unit/test_child.h"
 #include "tests/unit/test_manager.h"
 
@@ -663,8 +664,6 @@ int main(void)
 {
 	Suite *s = suite_create("pool");
 	TCase *t = tcase_create("pool");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_checked_fixture(t, setup, teardown);
@@ -691,9 +690,5 @@ int main(void)
 	tcase_add_test(t, what_is_asked_for_by_name_is_given_or_refused);
 	tcase_add_test(t, backings_are_described);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

@@ -18,6 +18,7 @@
 #include "daemon/options.h"
 #include "daemon/reactor.h"
 #include "daemon/worker.h"
+#include "tests/suite.h"
 
 #define REACTORS 3u
 #define ITEMS 2000u
@@ -317,8 +318,6 @@ int main(void)
 {
 	Suite *suite = suite_create("reactor");
 	TCase *tcase = tcase_create("reactor");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, items_of_one_sender_run_in_order_and_none_is_lost);
@@ -328,9 +327,5 @@ int main(void)
 	tcase_add_test(tcase, broadcast_runs_on_each_and_then_ends);
 	tcase_add_test(tcase, all_stand_still_at_a_rendezvous);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

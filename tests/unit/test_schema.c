@@ -12,6 +12,7 @@
 #include "daemon/rpc.h"
 #include "daemon/schema.h"
 #include "proto/kmm.pb-c.h"
+#include "tests/suite.h"
 
 /* kmm.options */
 #define REQUEST_MAX 2000u
@@ -35,9 +36,10 @@ START_TEST(schema_includes_what_a_message_uses_once)
 	char text[REPLY_MAX + 1], *at;
 
 	schema_text(text, sizeof(text), &kmm__v1__event__descriptor);
-	ck_assert_str_eq(text, "message Event {\n  Kind kind = 1;\n  string text = 2;\n}\n"
+	ck_assert_str_eq(text, "message Event {\n  Kind kind = 1;\n  string text = 2;\n"
+	                       "  uint64 flush = 3;\n  uint32 cache = 4;\n}\n"
 	                       "enum Kind {\n  KIND_UNSPECIFIED = 0;\n  PRESSURE = 1;\n"
-	                       "  BAD_FREE = 5;\n}\n");
+	                       "  BAD_FREE = 5;\n  FLUSH = 7;\n}\n");
 	schema_text(text, sizeof(text), &kmm__v1__zone__descriptor);
 	ck_assert_ptr_nonnull(strstr(text, "  repeated PerCpu per_cpu = 23;\n"));
 	at = strstr(text, "message PerCpu {\n");
@@ -151,8 +153,6 @@ int main(void)
 {
 	Suite *suite = suite_create("schema");
 	TCase *tcase = tcase_create("schema");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tcase, schema_is_proto3);
 	tcase_add_test(tcase, schema_includes_what_a_message_uses_once);
@@ -162,9 +162,5 @@ int main(void)
 	tcase_add_test(tcase, arena_is_aligned_bounded_and_reusable);
 	tcase_add_test(tcase, arena_caps_what_a_request_may_take);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

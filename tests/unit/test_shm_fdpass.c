@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "tests/suite.h"
 #include "tests/unit/test_child.h"
 
 static int pair[2];
@@ -127,8 +128,6 @@ int main(void)
 {
 	Suite *s = suite_create("shm_fdpass");
 	TCase *t = tcase_create("fdpass");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, the_most_that_a_message_carries_arrives);
@@ -137,9 +136,5 @@ int main(void)
 	tcase_add_test(t, messages_without_descriptors_pass);
 	tcase_add_test(t, full_and_closed_sockets_are_errors_not_signals);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "tests/suite.h"
 #include "tests/unit/test_child.h"
 
 #define PAGE 4096u
@@ -234,8 +235,6 @@ int main(void)
 {
 	Suite *s = suite_create("shm_guard");
 	TCase *t = tcase_create("guard");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, faults_in_a_range_read_zeroes_and_mark_it);
 	tcase_add_test(t, huge_pages_are_patched_whole);
@@ -245,9 +244,5 @@ int main(void)
 	tcase_add_test(t, the_table_of_ranges_is_bounded);
 	tcase_add_test(t, copies_fail_instead_of_faulting);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

@@ -15,6 +15,7 @@
 
 #include "daemon/fdstore.h"
 #include "daemon/log.h"
+#include "tests/suite.h"
 #include "tests/unit/test_child.h"
 #include "tests/unit/test_manager.h"
 
@@ -272,8 +273,6 @@ int main(int argc, char *argv[])
 {
 	Suite *s;
 	TCase *t;
-	SRunner *r;
-	int failed;
 
 	if (argc == 3 && strcmp(argv[1], "play") == 0)
 		return play(argv[2]);
@@ -289,9 +288,5 @@ int main(int argc, char *argv[])
 	tcase_add_test(t, many_kills_lose_nothing);
 	tcase_add_test(t, readiness_reaches_the_supervisors_own_manager);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_status(s);
 }

@@ -5,6 +5,7 @@
  * clients: it changes words and headers as they may, and as they may not. All validators run after
  * each step.
  */
+#include "tests/suite.h"
 #include "tests/unit/test_domain.h"
 
 #include <errno.h>
@@ -505,8 +506,6 @@ int main(void)
 {
 	Suite *suite = suite_create("sweep");
 	TCase *c = tcase_create("sweep");
-	SRunner *r = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_set_timeout(c, 120);
@@ -532,8 +531,5 @@ int main(void)
 	tcase_add_test(c, scribbled_magazines_do_no_harm);
 	tcase_add_test(c, restart_reports_words_of_nobody);
 	suite_add_tcase(suite, c);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_status(suite);
 }

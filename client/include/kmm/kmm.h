@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libkmm: pages of kmmd's pool for programs.
+ * libkmm: objects and pages of kmmd's pool for programs.
  *
  * kmmd owns a pool of shared memory and manages it as the kernel manages physical memory. A program
- * opens a session, is granted blocks of 4 KiB frames, and reads and writes them directly: the pool
- * appears in a window of the program's address space, no byte passes through the daemon. Blocks
- * travel between the processes of a domain by 64-bit handles. When a process ends, however it ends,
- * all that only it held is free again; when the daemon restarts, nothing is lost and sessions come
- * back by themselves.
+ * opens a session, is granted objects and blocks of 4 KiB frames, and reads and writes them directly:
+ * the pool appears in a window of the program's address space, no byte passes through the daemon.
+ * What it is granted travels between the processes of a domain by 64-bit handles. When a process
+ * ends, however it ends, all that only it held is free again; when the daemon restarts, nothing is
+ * lost and sessions come back by themselves.
  *
  *	struct kmm *k;
  *	int r = kmm_open(&k, NULL);
  *	if (r < 0)
  *		errx(1, "%s: %s", strerror(-r), kmm_error_text());
- *	struct kmm_page *page = kmm_alloc_pages(k, KMM_GFP_KERNEL, 0);
- *	char *bytes = kmm_page_address(k, page);
+ *	struct kmm_cache *c = kmm_cache_create(k, "message", sizeof(struct message), 0, 0, NULL);
+ *	struct message *m = kmm_cache_alloc(c, KMM_GFP_KERNEL);
+ *	kmm_handle_t handle = kmm_handle(k, m);	(for another process, which calls kmm_adopt)
  *	...
- *	kmm_free_pages(k, page, 0);
  *	kmm_close(k);
+ *
+ * Domains. A domain is the set of processes that see each other's memory: they share its caches,
+ * handles and names, and are protected from each other as little as threads are. There is one,
+ * "default", of all who may connect to the daemon's socket; who is not to share memory with others
+ * runs a daemon of his own.
  *
  * Rules for all functions
  *
@@ -33,20 +38,28 @@
  *  2^order frames, pfns count frames of the pool from 0. Strings passed in are copied; strings
  *  returned belong to the library.
  *
- *  Blocks. A block is one grant of 2^order frames. It is named by its first byte or by its head
- *  page; an address inside it is EINVAL where a block is freed, handed on or held.
+ *  Blocks, objects. A block is one grant of 2^order frames. It is named by its first byte or by its
+ *  head page, an object by its first byte; an address inside is EINVAL where one is freed, handed on
+ *  or held.
  *
  *  Errors that any call may give:
- *    EINVAL           an argument, order or flag makes no sense, or an address lies inside a block
+ *    EINVAL           an argument, size, order or flag makes no sense, or an address lies inside a
+ *                     block or object
  *    EPERM            not owned by this session, or outside its domain
- *    ENOENT           nothing live there: a second free of the same block
+ *    ENOENT           nothing live there: a second free of the same block; no such cache or name
  *    ENOMEM           no memory now, and the request may not wait or can never be met; also when the
  *                     library itself gets no memory from the system
  *    ETIMEDOUT        the deadline passed while the call waited for memory
  *    ECANCELED        kmm_cancel, or kmm_close by another thread
  *    EDQUOT           a quota or limit of the session
  *    ESTALE           the handle of, or the former owner's claim to, something freed or adopted
- *    EBUSY            others hold it
+ *    EBUSY            others hold it; of a cache: objects are live
+ *    EEXIST           a cache or a name exists, and is another than is asked for
+ *    ENOKEY           no constructed object of a cache that was opened without its constructor
+ *    EFAULT           freed, but its red zone had been written over
+ *    ESRCH            kmm_send: no such session
+ *    ENOTSUP          high memory, or what is not mapped for another reason, has no address
+ *    EDEADLK          not allowed in an event callback
  *    EAGAIN           the daemon stayed away beyond the timeout; nothing happened, try again
  *    EINPROGRESS      the daemon went away with the call; whether it was done shows after reconnect
  *    ENOTRECOVERABLE  the pool that the session lived in is gone; only kmm_close is left
@@ -105,8 +118,8 @@ typedef uint32_t kmm_session_id_t; /* as kmmctl prints it; 20 bits are used; 0: 
 #define KMM_GFP_MOVABLE        ((kmm_gfp_t)0x00000008u) /* grouped with what may move */
 #define KMM_GFP_RECLAIMABLE    ((kmm_gfp_t)0x00000010u) /* grouped with what can be reclaimed */
 #define KMM_GFP_HIGH           ((kmm_gfp_t)0x00000020u) /* may use half of the reserve */
-#define KMM_GFP_IO             ((kmm_gfp_t)0x00000040u) /* reclaim may write to the spill file */
-#define KMM_GFP_FS             ((kmm_gfp_t)0x00000080u) /* reclaim may call clients back */
+#define KMM_GFP_IO             ((kmm_gfp_t)0x00000040u) /* accepted, without effect */
+#define KMM_GFP_FS             ((kmm_gfp_t)0x00000080u) /* accepted, without effect */
 #define KMM_GFP_ZERO           ((kmm_gfp_t)0x00000100u) /* zeroed, by the calling thread */
 #define KMM_GFP_DIRECT_RECLAIM ((kmm_gfp_t)0x00000400u) /* the call may wait for memory */
 #define KMM_GFP_KSWAPD_RECLAIM ((kmm_gfp_t)0x00000800u) /* may wake background reclaim */
@@ -144,7 +157,7 @@ typedef uint32_t kmm_session_id_t; /* as kmmctl prints it; 20 bits are used; 0: 
  */
 typedef uint32_t kmm_slab_flags_t;
 #define KMM_SLAB_CONSISTENCY_CHECKS ((kmm_slab_flags_t)0x00000100u) /* a double free is refused at
-                                                                       once */
+                                                                       once, and told as an event */
 #define KMM_SLAB_RED_ZONE           ((kmm_slab_flags_t)0x00000400u) /* an overrun shows at free */
 #define KMM_SLAB_POISON             ((kmm_slab_flags_t)0x00000800u) /* a use after free shows at the
                                                                        next allocation; not with a
@@ -174,7 +187,7 @@ struct kmm_options {
 	                        structure that the library knows must be zero */
 	const char *address; /* the daemon's socket. NULL: $KMM_ADDRESS, else /run/kmmd/kmmd.sock,
 	                        else $XDG_RUNTIME_DIR/kmmd/kmmd.sock */
-	const char *domain;  /* trust domain by name; NULL: the caller's default */
+	const char *domain;  /* by name; NULL: the caller's default, at present the only one */
 	const char *name;    /* at most KMM_NAME_MAX bytes, shown by kmmctl; NULL: the program's */
 	uint32_t timeout_ms; /* of kmm_open and of every call; 0: 30000; UINT32_MAX: no limit */
 	uint32_t flags;      /* none exist: 0, else EINVAL */
@@ -183,9 +196,9 @@ struct kmm_options {
 /*
  * Opens a session with the daemon; opts NULL: all defaults. *ret is the caller's until kmm_close
  * and is untouched on failure. A process may have several sessions. -ENOENT, -ECONNREFUSED: no
- * daemon there (at once; only an open session waits for its daemon). -EINVAL options. -EACCES the
- * daemon refuses this user. -EDQUOT too many sessions. -EPROTO no common protocol version.
- * -ETIMEDOUT no answer in time. -ENOMEM, -EMFILE from the system.
+ * daemon there (at once; only an open session waits for its daemon), or for ENOENT no domain of that
+ * name. -EINVAL options. -EACCES the daemon refuses this user. -EDQUOT too many sessions. -EPROTO
+ * no common protocol version. -ETIMEDOUT no answer in time. -ENOMEM, -EMFILE from the system.
  */
 int kmm_open(struct kmm **ret, const struct kmm_options *opts);
 
@@ -307,8 +320,9 @@ int kmm_free_pages_bulk(struct kmm *k, unsigned int order, size_t n,
  *
  * kmalloc: memory of any size up to 4 MiB from the caches kmalloc-8 to kmalloc-8k (with 96 and
  * 192), above that from page blocks of whole orders. RECLAIMABLE takes the kmalloc-rcl- caches, DMA
- * the dma-kmalloc- ones, DMA32 page blocks of any size. A power of two is aligned to itself, 96 and
- * 192 to 32 and 64, blocks to pages. Objects cross between processes by handle as blocks do.
+ * the dma-kmalloc- ones, DMA32 page blocks of any size. A power of two is aligned to itself (at most
+ * to a page), 96 and 192 to 32 and 64, blocks to pages. Objects cross between processes by handle as
+ * blocks do.
  */
 
 /*
@@ -354,9 +368,10 @@ size_t kmm_ksize(struct kmm *k, const void *p);
 /*
  * Creates the cache, or joins the one of that name: NULL with EEXIST when that has another size,
  * align, flags or presence of a constructor (the text names the difference). name: 1 to
- * KMM_NAME_MAX bytes without spaces or control characters. size 1 to 4 MiB. align: 0 for the
- * default (8), or a power of two up to the page size. EINVAL with the reason. EDQUOT: too many
- * caches.
+ * KMM_NAME_MAX bytes without spaces or control characters, and not one of the pool's own
+ * (kmalloc-..., dma-kmalloc-...: EINVAL; they may be opened). size 1 to 4 MiB. align: 0 for the
+ * default (8), or a power of two up to 4 MiB, in steps of which objects then lie; with
+ * KMM_SLAB_RED_ZONE up to 32 KiB. EINVAL with the reason. EDQUOT: too many caches.
  *
  * ctor: runs in the allocating thread, once for each object and the life of its slab; an object is
  * to be freed in its constructed state, and comes back so. (After the death of a process, what it
@@ -374,8 +389,9 @@ struct kmm_cache *kmm_cache_open(struct kmm *k, const char *name);
 
 /*
  * Drops one reference. The last of all sessions removes the cache: -EBUSY while objects are live,
- * with how many and whose in the text, and the reference stays. NULL: 0. A cache whose users all
- * died goes by itself once its last object is free.
+ * with how many and whose in the text, and the reference stays. Other threads may free meanwhile;
+ * what they allocate is EINVAL. NULL: 0. A cache whose users all died goes by itself once its last
+ * object is free.
  */
 int kmm_cache_destroy(struct kmm_cache *c);
 
@@ -394,7 +410,8 @@ size_t kmm_cache_alloc_bulk(struct kmm_cache *c, kmm_gfp_t gfp, size_t n, void *
  * A pointer given twice in one call is a double free as any other. */
 int kmm_cache_free_bulk(struct kmm_cache *c, size_t n, void *const p[]);
 
-/* Gives back what this process's threads, the depot and empty slabs keep of the cache. */
+/* Gives back what idle threads, of this process and of others, the depot and empty slabs keep of the
+ * cache. Others have a second to do so. */
 int kmm_cache_shrink(struct kmm_cache *c);
 
 /* The size that was asked for at creation. NULL: 0 with EINVAL. */
@@ -418,8 +435,9 @@ kmm_handle_t kmm_handle(struct kmm *k, const void *p);
 
 /*
  * Where the handle's block is in this process. It does not keep the block: who cannot be sure that
- * somebody holds it meanwhile uses kmm_get_handle. ESTALE: freed or adopted. ENOENT: no such place.
- * EINVAL: handle 0.
+ * somebody holds it meanwhile uses kmm_get_handle. ESTALE: freed or adopted, or a number that
+ * kmm_handle never gave (the text says which, where it can be told). ENOENT: beyond the domain's
+ * memory. EINVAL: handle 0.
  */
 void *kmm_pointer(struct kmm *k, kmm_handle_t handle);
 
@@ -460,7 +478,8 @@ int kmm_put(struct kmm *k, const void *p);
 
 /*
  * Gives the thing a name in the domain, which holds it: it lives until the name is gone, also after
- * this process. The owner or a holder may (-EPERM). -EEXIST the name is taken by something else.
+ * this process. The owner or a holder may (-EPERM). -EEXIST the name is taken by something else; the
+ * text says what, and whose.
  * -EINVAL empty or longer than KMM_NAME_MAX. -EDQUOT too many names. -ENOENT not live.
  */
 int kmm_publish(struct kmm *k, const char *name, const void *p);
@@ -478,7 +497,8 @@ enum kmm_event {
 	KMM_EVENT_DOWN = 2,     /* the daemon is away; memory in hand stays usable */
 	KMM_EVENT_UP = 3,       /* it is back, with everything as before */
 	KMM_EVENT_LOST = 4,     /* the pool is gone; every later call gives ENOTRECOVERABLE */
-	KMM_EVENT_BAD_FREE = 5, /* a double free found when a magazine left its thread */
+	KMM_EVENT_BAD_FREE = 5, /* a double free found when a magazine left its thread; in caches with
+	                           debug flags each free that is refused: double, or not the owner's */
 	KMM_EVENT_CORRUPT = 6   /* an overrun or use after free found in a cache with debug flags */
 };
 typedef void (*kmm_event_fn)(struct kmm *k, enum kmm_event event, void *arg);
