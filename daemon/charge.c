@@ -21,6 +21,8 @@
  * before a refusal grant_recharge() counts the session's objects by their words and sets the sum.
  * When that is less than the estimate, somebody else has the difference: those that are met on the
  * way are refused once, so that theirs is counted too.
+ * It counts in the slabs that the session marked. Of a magazine from the rack that is not emptied
+ * yet these may be too few, but who uses the rack has no quota (rack.c).
  * Blocks and objects count to the one limit, pages_max.
  */
 #include "daemon/object.h"

@@ -133,7 +133,7 @@ typedef void (*object_count_fn)(void *ctx, uint32_t session, struct cache *c,
                                 const struct object_count *n);
 int object_census(struct domain *d, struct session *only, struct cache *cache, object_count_fn fn,
                   void *ctx);
-/* Sets the session's object_bytes to what its words say. Worker. */
+/* Sets the session's object_bytes to what its words say, in the slabs that it marked. Worker. */
 void object_recount(struct domain *d, struct session *s);
 
 /* ---- charge.c ---- */

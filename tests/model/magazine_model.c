@@ -353,7 +353,7 @@ static void step_many(struct kind *x)
 	}
 	for (i = 0; i < n && x->nr[HELD]; i++)
 		r[i] = held_becomes_cached(x);
-	if (i > 0 && class_of(x)->size)
+	if (i > 0 && local_size(class_of(x)))
 		local_keep_many(&k, tc, class_of(x), r, i);
 	else if (i > 0)
 		supply_give(x, r, i);
@@ -364,11 +364,12 @@ static void step_seize(struct kind *x)
 {
 	struct local_class *lc = class_of(x);
 
-	if (lc->loaded_n)
-		supply_give(x, lc->loaded, lc->loaded_n);
+	if (local_loaded(lc))
+		supply_give(x, lc->loaded, local_loaded(lc));
 	if (lc->previous_n)
 		supply_give(x, lc->previous, lc->previous_n);
-	lc->loaded_n = lc->previous_n = 0;
+	lc->top = lc->loaded;
+	lc->previous_n = 0;
 }
 
 static void step_collect(struct kind *x)
@@ -387,7 +388,7 @@ static void one_step(struct kind *x, bool filling)
 	uint32_t what = below(1000);
 
 	now_ns += below(16) ? 2000 : (uint64_t)below(100) * 1000000;
-	if (x->objects && class_of(x)->size == 0 && below(2))
+	if (x->objects && local_size(class_of(x)) == 0 && below(2))
 		local_class_start(&k, tc, class_of(x));
 	if (what < 2)
 		local_flush_class(&k, tc, class_of(x), below(2));
@@ -419,14 +420,16 @@ static void check_counts(void)
 	for (c = 0; c < CLASSES; c++) {
 		const struct kind *x = &kinds[c];
 		const struct local_class *lc = class_of(&kinds[c]);
-		uint32_t n = lc->loaded_n + lc->previous_n;
+		uint32_t n = local_loaded(lc) + lc->previous_n;
 
-		CHECK(lc->size <= MAGAZINE_ROUNDS_MAX && lc->loaded_n <= lc->size &&
-		      lc->previous_n <= lc->size);
+		CHECK(local_size(lc) <= MAGAZINE_ROUNDS_MAX && lc->top <= lc->end &&
+		      lc->previous_n <= local_size(lc));
+		/* what stops the fast paths */
+		CHECK(!lc->loaded || (lc->loaded[-1] == 0 && lc->previous[-1] == 0));
 		/* what was collected leaves its round behind, no more */
 		CHECK(x->objects && !x->marked ? x->nr[CACHED] == n : x->nr[CACHED] <= n);
 		if (x->objects)
-			whole += 2 * (int64_t)lc->size * lc->bytes;
+			whole += 2 * (int64_t)local_size(lc) * lc->bytes;
 		else
 			bytes += (int64_t)n * lc->bytes;
 	}
@@ -459,7 +462,7 @@ static void check_rounds(void)
 		const struct local_class *lc = class_of(x);
 
 		cached = 0;
-		check_magazine(x, lc->loaded, lc->loaded_n, &cached);
+		check_magazine(x, lc->loaded, local_loaded(lc), &cached);
 		check_magazine(x, lc->previous, lc->previous_n, &cached);
 		CHECK(cached == x->nr[CACHED]);
 		CHECK(!lc->loaded || lc->loaded != lc->previous);

@@ -448,7 +448,7 @@ static void step_worker(struct model *m, uint32_t slot, uint32_t c)
 	default:
 		grant_recharge(m->t.d, session_at(m, slot));
 		CHECK(m, (uint64_t)atomic_load(&session_at(m, slot)->object_bytes) ==
-		              model_bytes(m, slot), "session %u", HERE->id);
+		              model_bytes_marked(m, slot), "session %u", HERE->id);
 		break;
 	}
 }

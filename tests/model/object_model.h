@@ -69,6 +69,7 @@ struct mag {
 	enum mag_place place;
 	enum magazine_state header; /* of a lent one */
 	bool busy;                  /* a thread is at it */
+	bool from_rack;             /* and takes what others put there */
 	uint32_t slot;              /* has it; SESSIONS: it lies in the rack */
 	uint32_t counts_for;        /* SESSIONS: nobody */
 	bool seen;                  /* it lay in the rack at the last trimming */
@@ -219,6 +220,9 @@ uint64_t model_drained(struct model *m, uint32_t cache);
 /* Full magazines (but `except`) that the daemon emptied for their room; how many. */
 uint32_t model_sync_magazines(struct model *m, uint32_t except);
 uint64_t model_bytes(struct model *m, uint32_t slot);
+/* What a walk of the slabs that it marked finds. Who takes a magazine from the rack marks a slab
+ * after the header, before its first word there: until then the rounds there are missed. */
+uint64_t model_bytes_marked(struct model *m, uint32_t slot);
 uint32_t model_entries(struct model *m, uint32_t slot); /* SESSIONS: all, names included */
 /* The session is gone; the daemon has swept. */
 void model_swept(struct model *m, uint32_t slot);

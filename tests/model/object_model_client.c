@@ -271,10 +271,11 @@ static bool rack_get(struct model *m, uint32_t slot, uint32_t cache, uint32_t *r
 	struct control_rack *rack =
 		&m->t.d->control.rack[cache < CACHES ? m->cache[cache].id : 0];
 	uint32_t i = below(m, CONTROL_RACK_SLOTS), said = atomic_load(&rack->slot[i]);
-	struct mag *g = &m->mag[said - 1];
+	struct mag *g;
 
 	if (!said)
 		return false;
+	g = &m->mag[said - 1];
 	if (below(m, 16)) /* or it is late */
 		control_rack_clear(rack, i, said);
 	if (!model_racked(g) || g->cache != cache)
@@ -291,7 +292,7 @@ static bool take_from_rack(struct model *m, uint32_t slot, struct thread *h, uin
 
 	if (!uses_rack(m, slot) || !rack_get(m, slot, cache, &k))
 		return false;
-	m->mag[k].busy = true;
+	m->mag[k].busy = m->mag[k].from_rack = true;
 	*h = (struct thread){ .doing = UNLOAD, .mag = k, .n = m->mag[k].n, .cache = cache,
 		              .keep_returned = m->cache[cache].marked };
 	return true;
@@ -445,7 +446,7 @@ static void step_unload(struct model *m, uint32_t slot, struct thread *h)
 		g->n = h->n;
 		return;
 	}
-	g->busy = false;
+	g->busy = g->from_rack = false;
 	h->doing = IDLE;
 	if (spares(m, slot, &k) > 3 && below(m, 2) && uses_rack(m, slot)) {
 		rack_put(m, h->mag, CACHES, 0);

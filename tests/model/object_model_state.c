@@ -167,6 +167,33 @@ void model_emptied(struct model *m, uint32_t k, bool keep)
 		model_freed(m, &m->object[l->at[0]], keep);
 }
 
+static bool is_marked(struct model *m, uint32_t slot, const struct object *o)
+{
+	struct thing t;
+
+	CHECK(m, thing_find(m->t.d, o->granule, &t) && t.is_object, "granule %u", o->granule);
+	return atomic_load(&control_slab_bits(&m->t.d->control, m->member[slot].id)[t.pfn / 64]) >>
+	               t.pfn % 64 & 1;
+}
+
+uint64_t model_bytes_marked(struct model *m, uint32_t slot)
+{
+	uint64_t sum = model_bytes(m, slot);
+	uint32_t i, k;
+
+	for (k = 0; k < TD_MAGAZINES; k++) {
+		const struct list *l = &m->list[LIST_MAGAZINE(k)];
+
+		if (!m->mag[k].from_rack || m->mag[k].slot != slot ||
+		    m->mag[k].header != MAGAZINE_LOADED)
+			continue;
+		for (i = 0; i < l->n; i++)
+			if (!is_marked(m, slot, &m->object[l->at[i]]))
+				sum -= m->cache[m->object[l->at[i]].cache].stride;
+	}
+	return sum;
+}
+
 uint64_t model_bytes(struct model *m, uint32_t slot)
 {
 	uint64_t sum = 0;
