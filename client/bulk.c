@@ -131,7 +131,7 @@ static int marks_get(struct thread_cache *tc)
 	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 	         -1, 0);
 	if (p == MAP_FAILED)
-		return error_set(ENOMEM, "no memory to check %u frames", tc->frames);
+		return error_set(ENOMEM, "no memory to check %zu frames", tc->frames);
 	madvise(p, size, MADV_DONTFORK);
 	tc->marks = p;
 	tc->marks_size = size;
@@ -270,7 +270,7 @@ int kmm_free_pages_bulk(struct kmm *k, unsigned int order, size_t n,
 		return r;
 	b.class = page_class(order, 0);
 	many = b.class >= 0 && session_state(k) == SESSION_UP &&
-	       (!b.tc || n > 2 * (size_t)b.tc->class[b.class].size);
+	       (!b.tc || n > 2 * (size_t)local_size(&b.tc->class[b.class]));
 	for (i = 0; i < n; i += MAGAZINE_ROUNDS_MAX) {
 		size_t some = n - i < MAGAZINE_ROUNDS_MAX ? n - i : MAGAZINE_ROUNDS_MAX;
 

@@ -54,8 +54,7 @@ struct kmm_cache *cache_entry(struct kmm *k, uint32_t id)
 		if (c) {
 			c->k = k;
 			c->id = id;
-			c->place = (uint32_t)(offsetof(struct thread_cache, object) +
-			                      id * sizeof(struct local_objects));
+			c->place = (uint32_t)(id * sizeof(struct local_objects));
 			c->view = &k->control.cache[id];
 			atomic_store_explicit(&k->caches[id], c, memory_order_release);
 		}
@@ -284,7 +283,7 @@ static void cache_flush(struct kmm *k, struct kmm_cache *c)
 	struct local_objects *o = tc ? local_of(tc, c) : NULL;
 
 	if (o && o->class.kind) {
-		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
+		local_close(&o->class);
 		local_flush_class(k, tc, &o->class, true);
 	}
 	seize_patiently(k, c);

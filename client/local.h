@@ -45,34 +45,80 @@ struct local_kind {
 	bool whole;
 };
 
-/* Two magazines of one class. The first line of what fast paths touch. */
+/* Two magazines of one class; first what fast paths touch. */
 struct local_class {
-	_Alignas(64) _Atomic(struct kmm_cache *) gate; /* objects: fast paths may pass; seize.c */
-	uint64_t *loaded;
-	uint32_t loaded_n, size; /* rounds that a magazine holds now */
-	uint64_t *previous;
-	uint32_t previous_n, bytes; /* of one thing */
+	/* Objects: whom fast paths let pass, see seize.c; NULL: nobody. gate_even: of objects whose
+	 * stride is a power of two, and which fill their slabs. */
+	_Atomic(struct kmm_cache *) gate_cache, gate_even;
+	_Atomic(struct kmm *) gate_session;
+	/* Rounds [loaded, top) of the loaded magazine; [top, end) is free. A 0 stands before it. */
+	uint64_t *top, *end;
+	/* Of objects that begin at the first byte of their slab: an offset in a frame is a multiple of
+	 * the stride when offset * unit < unit. 0: the slot has to be computed. */
+	uint64_t unit;
+	uint64_t *loaded, *previous;
+	/* Not on the fast paths from here. */
 	const struct local_kind *kind;
 	struct kmm_cache *cache; /* NULL: page blocks */
 	uint32_t window;         /* when misses began to count: a clock of milliseconds */
 	uint16_t misses;
-	uint8_t order;    /* of page blocks */
+	uint16_t previous_n;
+	uint32_t bytes;   /* of one thing */
+	uint8_t order;    /* of page blocks, or of a slab */
 	uint8_t capacity; /* row of the table that the arrays have place for */
 };
-_Static_assert(sizeof(struct local_class) == 64, "one cache line");
+_Static_assert(offsetof(struct local_class, kind) == 64, "one cache line");
 
-/* The objects of a cache, and what their frees are checked with, from struct control_cache. */
+/* How many rounds are loaded, and how many a magazine holds now. */
+static inline uint32_t local_loaded(const struct local_class *lc)
+{
+	return (uint32_t)(lc->top - lc->loaded);
+}
+static inline uint32_t local_size(const struct local_class *lc)
+{
+	return (uint32_t)(lc->end - lc->loaded);
+}
+/* For another thread than the owner, which may mark the class by the highest byte at any time. */
+static inline uint64_t *local_top(struct local_class *lc)
+{
+	uint64_t top = (uint64_t)(uintptr_t)__atomic_load_n(&lc->top, __ATOMIC_RELAXED);
+
+	return (uint64_t *)(uintptr_t)(top << 8 >> 8);
+}
+static inline void local_set_top(struct local_class *lc, uint64_t *top)
+{
+	/* relaxed: the owner looks when the gate is open again, which it opens itself */
+	__atomic_store_n(&lc->top, top, __ATOMIC_RELAXED);
+}
+static inline bool local_is_marked(struct local_class *lc)
+{
+	/* acquire: pairs with the release of kmm_leave_1() and kmm_leave_at_1() */
+	return (uintptr_t)__atomic_load_n(&lc->top, __ATOMIC_ACQUIRE) >> 56 != 0;
+}
+static inline void local_swap(struct local_class *lc)
+{
+	uint32_t n = local_loaded(lc), size = local_size(lc);
+	uint64_t *rounds = lc->loaded;
+
+	lc->loaded = lc->previous;
+	lc->top = lc->loaded + lc->previous_n;
+	lc->end = lc->loaded + size;
+	lc->previous = rounds;
+	lc->previous_n = (uint16_t)n;
+}
+
+/* Its objects are a power of two, and fill their slabs. */
+static inline bool local_is_even(const struct local_class *lc)
+{
+	return lc->unit && (lc->unit & (lc->unit - 1)) == 0;
+}
+
+/* The objects of a cache; what the slot is computed of is from struct control_cache. */
 struct local_objects {
-	struct local_class class;
-	uint64_t tag;   /* what descriptors of its slabs have in the bits below the first word,
-	                   shifted to the top */
-	size_t low;     /* bits of an address that are clear in an object's; all where the slot has
-	                   to be computed: objects that do not fill a slab from its first byte on */
-	uint32_t slab_mask; /* bytes of a slab - 1 */
-	uint32_t inverse, objects, colour_off;
+	_Alignas(64) struct local_class class;
+	uint32_t inverse, objects, id;
 	uint16_t offset;
-	uint8_t shift, twos;
-	uint32_t id;
+	uint8_t twos, colour_shift;
 	uint64_t life;
 	struct local_objects *next; /* of the thread: all that it ever used */
 };
@@ -96,18 +142,18 @@ struct thread_cache {
 	/* What <kmm/inline.h> knows: struct kmm_thread_1. */
 	/* NULL: forked; a mark of thread.c: closed or lost, set by others. */
 	_Atomic(struct kmm *) session;
-	/* Not 0: the owner is in its magazines. Written by the owner only; see seize.c. */
+	/* Not 0: the owner is in its magazines, by other paths than those of inline.h, which mark
+	 * the class. Written by the owner only; see seize.c. */
 	_Atomic uint32_t busy;
 	uint32_t id;
 	uint64_t held; /* what an owner word says of who: HELD by this session */
 	uint8_t *window;
-	size_t window_size;
+	size_t frames; /* of the window */
 	page_desc_t *desc;
 	owner_word_t *object_word;
 	owner_word_t *word;
-	uint8_t kmalloc_id[KMM_KMALLOC_1 / 8 + 1]; /* of (size + 7) / 8 */
+	uint16_t kmalloc_place[KMM_KMALLOC_1 / 8 + 1]; /* by (size + 7) / 8; as kmm_cache.place */
 
-	uint32_t frames;
 	struct control_status *status;
 	int64_t room; /* bytes that may still be cached */
 	int64_t cap;
@@ -132,30 +178,31 @@ struct thread_cache {
 /* What programs have compiled in. */
 #define SAME_PLACE(inner, a, outer, b)                                                             \
 	_Static_assert(offsetof(inner, a) == offsetof(outer, b), "layout of inline.h: " #a)
-SAME_PLACE(struct thread_cache, session, struct kmm_thread_1, session);
-SAME_PLACE(struct thread_cache, busy, struct kmm_thread_1, busy);
 SAME_PLACE(struct thread_cache, held, struct kmm_thread_1, held);
 SAME_PLACE(struct thread_cache, window, struct kmm_thread_1, window);
-SAME_PLACE(struct thread_cache, window_size, struct kmm_thread_1, window_size);
+SAME_PLACE(struct thread_cache, frames, struct kmm_thread_1, frames);
 SAME_PLACE(struct thread_cache, desc, struct kmm_thread_1, desc);
 SAME_PLACE(struct thread_cache, object_word, struct kmm_thread_1, word);
-SAME_PLACE(struct thread_cache, kmalloc_id, struct kmm_thread_1, kmalloc_id);
-SAME_PLACE(struct local_objects, class.gate, struct kmm_class_1, gate);
+SAME_PLACE(struct thread_cache, kmalloc_place, struct kmm_thread_1, kmalloc_place);
+SAME_PLACE(struct local_objects, class.gate_cache, struct kmm_class_1, gate_cache);
+SAME_PLACE(struct local_objects, class.gate_session, struct kmm_class_1, gate_session);
+SAME_PLACE(struct local_objects, class.top, struct kmm_class_1, top);
+SAME_PLACE(struct local_objects, class.end, struct kmm_class_1, end);
+SAME_PLACE(struct local_objects, class.unit, struct kmm_class_1, unit);
 SAME_PLACE(struct local_objects, class.loaded, struct kmm_class_1, loaded);
-SAME_PLACE(struct local_objects, class.loaded_n, struct kmm_class_1, loaded_n);
-SAME_PLACE(struct local_objects, class.size, struct kmm_class_1, size);
-SAME_PLACE(struct local_objects, tag, struct kmm_class_1, tag);
-SAME_PLACE(struct local_objects, low, struct kmm_class_1, low);
-SAME_PLACE(struct local_objects, slab_mask, struct kmm_class_1, slab_mask);
+SAME_PLACE(struct local_objects, class.gate_even, struct kmm_class_1, gate_even);
+SAME_PLACE(struct local_objects, class.order, struct kmm_class_1, order);
+SAME_PLACE(struct local_objects, offset, struct kmm_class_1, offset);
+SAME_PLACE(struct local_objects, twos, struct kmm_class_1, twos);
 SAME_PLACE(struct local_objects, inverse, struct kmm_class_1, inverse);
 SAME_PLACE(struct local_objects, objects, struct kmm_class_1, objects);
-SAME_PLACE(struct local_objects, colour_off, struct kmm_class_1, colour_off);
-SAME_PLACE(struct local_objects, offset, struct kmm_class_1, offset);
-SAME_PLACE(struct local_objects, shift, struct kmm_class_1, shift);
-SAME_PLACE(struct local_objects, twos, struct kmm_class_1, twos);
+SAME_PLACE(struct local_objects, colour_shift, struct kmm_class_1, colour_shift);
 _Static_assert(sizeof(struct local_objects) == sizeof(struct kmm_class_1), "layout of inline.h");
 _Static_assert(offsetof(struct thread_cache, object) == KMM_CLASSES_1, "layout of inline.h");
-_Static_assert(CONTROL_CACHES_MAX == KMM_CLASS_IDS_1, "layout of inline.h");
+_Static_assert((CONTROL_CACHES_MAX - 1) * sizeof(struct local_objects) == KMM_CLASS_MASK_1 &&
+               1u << PAGE_DESC_CACHE_SHIFT == sizeof(struct local_objects) &&
+               PAGE_DESC_WORD_SHIFT == 32,
+               "layout of inline.h");
 _Static_assert(KMM_WORD_MASK_1 == (OWNER_WHO_MASK | OWNER_SHARED | OWNER_KEPT),
                "layout of inline.h");
 
@@ -247,6 +294,20 @@ static inline void local_leave(struct thread_cache *tc)
 {
 	/* release: what was changed is seen by who sees that it is not busy */
 	atomic_store_explicit(&tc->busy, 0, memory_order_release);
+}
+static inline void local_open(struct local_class *lc, struct kmm *k, struct kmm_cache *c)
+{
+	/* relaxed: only the owner's fast paths read them */
+	atomic_store_explicit(&lc->gate_cache, c, memory_order_relaxed);
+	atomic_store_explicit(&lc->gate_even, local_is_even(lc) ? c : NULL, memory_order_relaxed);
+	atomic_store_explicit(&lc->gate_session, k, memory_order_relaxed);
+}
+static inline void local_close(struct local_class *lc)
+{
+	/* relaxed: ordered by the barrier of who seizes, see seize.c */
+	atomic_store_explicit(&lc->gate_cache, NULL, memory_order_relaxed);
+	atomic_store_explicit(&lc->gate_even, NULL, memory_order_relaxed);
+	atomic_store_explicit(&lc->gate_session, NULL, memory_order_relaxed);
 }
 /* The same for who looks at the gate afterwards. */
 static inline void local_busy(struct thread_cache *tc)

@@ -96,8 +96,12 @@ static uint64_t *array_get(struct thread_cache *tc, unsigned int row)
 {
 	uint64_t *a = tc->spare_array[row];
 
-	if (!a)
-		return thread_cache_memory(tc, magazine_table[row].rounds * sizeof(*a));
+	if (!a) {
+		/* The 0 before it stops the fast paths, which look at nothing else; the other word
+		 * keeps it aligned to 16. */
+		a = thread_cache_memory(tc, (2 + magazine_table[row].rounds) * sizeof(*a));
+		return a ? a + 2 : NULL;
+	}
 	tc->spare_array[row] = (uint64_t *)(uintptr_t)a[0];
 	return a;
 }
@@ -112,13 +116,13 @@ static void array_put(struct thread_cache *tc, unsigned int row, uint64_t *a)
 
 static void class_set_size(struct thread_cache *tc, struct local_class *lc, uint32_t size)
 {
-	int64_t more = 2 * ((int64_t)size - lc->size) * lc->bytes;
+	int64_t more = 2 * ((int64_t)size - local_size(lc)) * lc->bytes;
 
 	if (lc->kind->whole) {
 		tc->room -= more;
 		tc->whole += more;
 	}
-	lc->size = size;
+	lc->end = lc->loaded + size;
 }
 
 /* Larger magazines, when there are memory and room for them. What is in them stays. */
@@ -126,8 +130,9 @@ static bool class_grow(struct thread_cache *tc, struct local_class *lc, uint32_t
 {
 	unsigned int row = size_row(size);
 	uint64_t *loaded, *previous;
+	uint32_t n, had;
 
-	if (lc->kind->whole && 2 * ((int64_t)size - lc->size) * lc->bytes > tc->room)
+	if (lc->kind->whole && 2 * ((int64_t)size - local_size(lc)) * lc->bytes > tc->room)
 		return false;
 	if (!lc->loaded || row > lc->capacity) {
 		loaded = array_get(tc, row);
@@ -137,13 +142,17 @@ static bool class_grow(struct thread_cache *tc, struct local_class *lc, uint32_t
 			array_put(tc, row, previous);
 			return false;
 		}
+		n = local_loaded(lc);
+		had = local_size(lc);
 		if (lc->loaded) {
-			memcpy(loaded, lc->loaded, lc->loaded_n * sizeof(*loaded));
+			memcpy(loaded, lc->loaded, n * sizeof(*loaded));
 			memcpy(previous, lc->previous, lc->previous_n * sizeof(*previous));
 		}
 		array_put(tc, lc->capacity, lc->loaded);
 		array_put(tc, lc->capacity, lc->previous);
 		lc->loaded = loaded;
+		lc->top = loaded + n;
+		lc->end = loaded + had;
 		lc->previous = previous;
 		lc->capacity = (uint8_t)row;
 	}
@@ -154,23 +163,11 @@ static bool class_grow(struct thread_cache *tc, struct local_class *lc, uint32_t
 /* An empty class of objects gives up its magazines. */
 static void class_stop(struct thread_cache *tc, struct local_class *lc)
 {
-	/* relaxed: the owner's fast paths, this thread's, are the only readers */
-	atomic_store_explicit(&lc->gate, NULL, memory_order_relaxed);
+	local_close(lc);
 	class_set_size(tc, lc, 0);
 	array_put(tc, lc->capacity, lc->loaded);
 	array_put(tc, lc->capacity, lc->previous);
-	lc->loaded = lc->previous = NULL;
-}
-
-static void class_swap(struct local_class *lc)
-{
-	uint64_t *r = lc->loaded;
-	uint32_t n = lc->loaded_n;
-
-	lc->loaded = lc->previous;
-	lc->loaded_n = lc->previous_n;
-	lc->previous = r;
-	lc->previous_n = n;
+	lc->loaded = lc->previous = lc->top = lc->end = NULL;
 }
 
 void thread_cache_report(struct kmm *k, struct thread_cache *tc)
@@ -194,9 +191,9 @@ static uint32_t class_empty(struct thread_cache *tc, struct local_class *lc,
 	if (n > 0) {
 		memcpy(out, lc->previous, n * sizeof(out[0]));
 		lc->previous_n = 0;
-	} else if ((n = lc->loaded_n) > 0) {
+	} else if ((n = local_loaded(lc)) > 0) {
 		memcpy(out, lc->loaded, n * sizeof(out[0]));
-		lc->loaded_n = 0;
+		lc->top = lc->loaded;
 	}
 	if (!lc->kind->whole)
 		tc->room += (int64_t)n * lc->bytes;
@@ -220,7 +217,7 @@ static struct local_class *room_victim(struct thread_cache *tc, const struct loc
 	unsigned int c;
 
 	for (c = 0; c < PAGE_CLASSES; c++) {
-		has = (uint64_t)(tc->class[c].loaded_n + tc->class[c].previous_n) *
+		has = (uint64_t)(local_loaded(&tc->class[c]) + tc->class[c].previous_n) *
 		      tc->class[c].bytes;
 		if (has > max && (!lc->kind->whole || class_idle(&tc->class[c], now))) {
 			max = has;
@@ -229,7 +226,7 @@ static struct local_class *room_victim(struct thread_cache *tc, const struct loc
 	}
 	/* relaxed: the thread's own list */
 	for (o = atomic_load_explicit(&tc->objects, memory_order_relaxed); o; o = o->next) {
-		has = (uint64_t)2 * o->class.size * o->class.bytes;
+		has = (uint64_t)2 * local_size(&o->class) * o->class.bytes;
 		if (has > max && &o->class != lc && class_idle(&o->class, now)) {
 			max = has;
 			most = &o->class;
@@ -264,21 +261,21 @@ static bool make_room(struct kmm *k, struct thread_cache *tc, const struct local
 /* An exchange was needed: three in short time, and the magazines are too small. */
 static void class_missed(struct kmm *k, struct thread_cache *tc, struct local_class *lc)
 {
-	uint32_t now = clock_ms(), bound = size_bound(tc, lc), size;
+	uint32_t now = clock_ms(), bound = size_bound(tc, lc), size, had = local_size(lc);
 	unsigned int row;
 
 	if (now - lc->window > MISS_WINDOW_MS) {
 		lc->window = now;
 		lc->misses = 0;
 	}
-	if (++lc->misses < MISSES_TO_GROW || lc->size >= bound)
+	if (++lc->misses < MISSES_TO_GROW || had >= bound)
 		return;
 	lc->misses = 0;
-	for (row = 0; row < MAGAZINE_ROWS - 1 && magazine_table[row].rounds <= lc->size; row++)
+	for (row = 0; row < MAGAZINE_ROWS - 1 && magazine_table[row].rounds <= had; row++)
 		;
 	size = magazine_table[row].rounds < bound ? magazine_table[row].rounds : bound;
 	if (lc->kind->whole)
-		make_room(k, tc, lc, 2 * (int64_t)(size - lc->size) * lc->bytes);
+		make_room(k, tc, lc, 2 * (int64_t)(size - had) * lc->bytes);
 	local_enter(tc);
 	class_grow(tc, lc, size);
 	local_leave(tc);
@@ -286,17 +283,17 @@ static void class_missed(struct kmm *k, struct thread_cache *tc, struct local_cl
 
 void local_class_want(struct kmm *k, struct thread_cache *tc, struct local_class *lc, size_t n)
 {
-	uint32_t bound = size_bound(tc, lc), size;
+	uint32_t bound = size_bound(tc, lc), size, had = local_size(lc);
 
 	if (n > bound)
 		n = bound;
-	if (lc->size == 0 || lc->size >= n)
+	if (had == 0 || had >= n)
 		return;
 	size = magazine_table[size_row((uint32_t)n)].rounds;
 	if (size > bound)
 		size = bound;
 	if (lc->kind->whole)
-		make_room(k, tc, lc, 2 * (int64_t)(size - lc->size) * lc->bytes);
+		make_room(k, tc, lc, 2 * (int64_t)(size - had) * lc->bytes);
 	local_enter(tc);
 	class_grow(tc, lc, size);
 	local_leave(tc);
@@ -320,7 +317,7 @@ void local_class_start(struct kmm *k, struct thread_cache *tc, struct local_clas
 void local_class_stop(struct thread_cache *tc, struct local_class *lc)
 {
 	local_enter(tc);
-	if (lc->size > 0 && lc->loaded_n + lc->previous_n == 0)
+	if (local_size(lc) > 0 && local_loaded(lc) + lc->previous_n == 0)
 		class_stop(tc, lc);
 	local_leave(tc);
 }
@@ -350,12 +347,12 @@ uint32_t local_take_many(struct thread_cache *tc, struct local_class *lc, uint64
 	while (got < n) {
 		uint64_t r;
 
-		if (lc->loaded_n == 0) {
+		if (lc->top == lc->loaded) {
 			if (lc->previous_n == 0)
 				break;
-			class_swap(lc);
+			local_swap(lc);
 		}
-		r = lc->loaded[--lc->loaded_n];
+		r = *--lc->top;
 		if (!lc->kind->whole)
 			tc->room += lc->bytes;
 		if (!lc->kind->claim || lc->kind->claim(tc, lc, r))
@@ -376,23 +373,23 @@ static uint32_t class_fill(struct thread_cache *tc, struct local_class *lc, cons
 {
 	local_enter(tc);
 	while (n > 0) {
-		uint32_t some = lc->size > lc->loaded_n ? lc->size - lc->loaded_n : 0;
+		uint32_t some = (uint32_t)(lc->end - lc->top);
 
 		if (some > n)
 			some = n;
 		if (!lc->kind->whole && (int64_t)some * lc->bytes > tc->room)
 			some = (uint32_t)(tc->room / lc->bytes);
 		if (some == 0) {
-			if (lc->previous_n >= lc->loaded_n)
+			if (lc->previous_n >= local_loaded(lc))
 				break;
-			class_swap(lc);
-			if (lc->loaded_n >= lc->size)
+			local_swap(lc);
+			if (lc->top == lc->end)
 				break;
 			continue;
 		}
 		n -= some;
-		memcpy(lc->loaded + lc->loaded_n, r + n, some * sizeof(r[0]));
-		lc->loaded_n += some;
+		memcpy(lc->top, r + n, some * sizeof(r[0]));
+		lc->top += some;
 		if (!lc->kind->whole)
 			tc->room -= (int64_t)some * lc->bytes;
 	}
@@ -410,7 +407,7 @@ int local_refill(struct kmm *k, struct thread_cache *tc, struct local_class *lc,
 	int r = 0;
 
 	class_missed(k, tc, lc);
-	want = lc->size;
+	want = local_size(lc);
 	x = class_exchange(lc);
 	x.room = 2 * want < MAGAZINE_ROUNDS_MAX ? 2 * want : MAGAZINE_ROUNDS_MAX;
 	if (!lc->kind->whole && (int64_t)want * lc->bytes > tc->room)
@@ -452,7 +449,7 @@ static void class_overflow(struct kmm *k, struct thread_cache *tc, struct local_
 	local_enter(tc);
 	if (lc->previous_n > 0)
 		n = class_empty(tc, lc, r);
-	class_swap(lc);
+	local_swap(lc);
 	local_leave(tc);
 	if (n > 0)
 		lc->kind->give(k, class_exchange(lc), r, n, false);
@@ -462,10 +459,10 @@ bool local_keep(struct kmm *k, struct thread_cache *tc, struct local_class *lc, 
 {
 	bool kept, full;
 
-	if (lc->size == 0)
+	if (lc->end == lc->loaded)
 		return false;
 	local_enter(tc);
-	full = lc->loaded_n >= lc->size;
+	full = lc->top == lc->end;
 	local_leave(tc);
 	if (full)
 		class_overflow(k, tc, lc);
@@ -473,9 +470,9 @@ bool local_keep(struct kmm *k, struct thread_cache *tc, struct local_class *lc, 
 	    !make_room(k, tc, lc, lc->bytes))
 		return false;
 	local_enter(tc);
-	kept = lc->loaded_n < lc->size;
+	kept = lc->top != lc->end;
 	if (kept) {
-		lc->loaded[lc->loaded_n++] = round;
+		*lc->top++ = round;
 		if (!lc->kind->whole)
 			tc->room -= lc->bytes;
 	}
@@ -490,7 +487,7 @@ void local_keep_many(struct kmm *k, struct thread_cache *tc, struct local_class 
 	n = class_fill(tc, lc, r, n);
 	if (n == 0)
 		return;
-	if (n <= lc->size) /* a whole magazine goes, not these few */
+	if (n <= local_size(lc)) /* a whole magazine goes, not these few */
 		class_overflow(k, tc, lc);
 	else
 		class_missed(k, tc, lc);
@@ -540,8 +537,10 @@ void local_forget(struct thread_cache *tc)
 {
 	unsigned int c;
 
-	for (c = 0; c < PAGE_CLASSES; c++)
-		tc->class[c].loaded_n = tc->class[c].previous_n = 0;
+	for (c = 0; c < PAGE_CLASSES; c++) {
+		tc->class[c].top = tc->class[c].loaded;
+		tc->class[c].previous_n = 0;
+	}
 	tc->room = tc->cap - tc->whole;
 }
 

@@ -18,9 +18,6 @@
 
 #pragma GCC visibility push(hidden)
 
-/* What comes before the first word in a descriptor, kind and cache, to the top. */
-#define LOCAL_TAG_SHIFT (64 - PAGE_DESC_WORD_SHIFT)
-
 /* ---- thing.c ---- */
 
 /* What has an owner word: a page block, or an object. */
@@ -125,7 +122,7 @@ static inline bool object_locate(const struct control *c, const uint8_t *window,
 
 	if (control_cache_slot(v, offset, page_desc_colour(desc)) >= v->objects)
 		return false;
-	*word_index = page_desc_first_word(desc) + (offset >> v->shift);
+	*word_index = page_desc_word(desc, at);
 	return true;
 }
 
@@ -148,6 +145,12 @@ static inline uint64_t desc_load(struct kmm *k, uint32_t pfn)
 	return atomic_load_explicit(&k->control.desc[pfn], memory_order_acquire);
 }
 
+/* The bytes of a slab - 1. */
+static inline uint32_t slab_mask(const struct local_objects *o)
+{
+	return ((uint32_t)KMM_PAGE_SIZE << o->class.order) - 1;
+}
+
 /* Where the owner word of an object of the class is, by the thread's copy of its cache's geometry;
  * false: p is no such object's first byte. at: p's offset in the window, below its size. */
 static inline bool local_locate(const struct thread_cache *tc, const struct local_objects *o,
@@ -155,14 +158,16 @@ static inline bool local_locate(const struct thread_cache *tc, const struct loca
 {
 	/* relaxed: who holds an object has seen its descriptor by the exchange that made it so */
 	uint64_t d = atomic_load_explicit(&tc->desc[at >> FRAME_SHIFT], memory_order_relaxed);
-	uint32_t offset = (uint32_t)at & o->slab_mask, slot;
+	uint64_t unit = o->class.unit;
+	uint32_t slot;
 
-	if (unlikely(d << LOCAL_TAG_SHIFT != o->tag))
+	if (unlikely(page_desc_cache(d) != o->id))
 		return false;
-	*index = page_desc_first_word(d) + (offset >> o->shift);
-	if (likely((at & o->low) == 0))
+	*index = page_desc_word(d, at);
+	if (likely((at & (KMM_PAGE_SIZE - 1)) * unit < unit))
 		return true;
-	slot = (offset - page_desc_colour(d) * o->colour_off - o->offset) * o->inverse;
+	slot = (((uint32_t)at & slab_mask(o)) - (page_desc_colour(d) << o->colour_shift) -
+	        o->offset) * o->inverse;
 	return (slot >> o->twos | slot << (-o->twos & 31)) < o->objects;
 }
 
@@ -171,7 +176,7 @@ static inline bool local_locate(const struct thread_cache *tc, const struct loca
 
 /* One an id and session, made when the id is first met, freed with the session. */
 struct kmm_cache {
-	uint32_t place;                   /* of its class in a thread_cache, in bytes: inline.h */
+	uint32_t place;                   /* of its class in thread_cache.object, in bytes: inline.h */
 	uint32_t id;
 	struct kmm *k;
 	uint64_t life;                    /* of the cache that has the id; 0: not open */
@@ -189,7 +194,7 @@ SAME_PLACE(struct kmm_cache, place, struct kmm_cache_1, place);
 
 static inline struct local_objects *local_of(struct thread_cache *tc, const struct kmm_cache *c)
 {
-	return (struct local_objects *)((char *)tc + c->place);
+	return (struct local_objects *)((char *)tc->object + c->place);
 }
 
 /* The session's entry for an id, made when there is none; NULL: no memory, or no such id. */
@@ -216,6 +221,12 @@ void cache_free_all(struct kmm *k);
 #define KMALLOC_MAX ((size_t)8192) /* above: page blocks */
 unsigned int kmalloc_class(size_t size);
 extern const uint16_t kmalloc_size[KMALLOC_CLASSES];
+
+/* ---- object.c ---- */
+
+/* The two magazines change places when the loaded one cannot pop (freeing: take) n rounds, and the
+ * other one can. */
+bool cache_turn(struct thread_cache *tc, const struct kmm_cache *c, size_t n, bool freeing);
 
 /* ---- object_slow.c ---- */
 

@@ -32,9 +32,9 @@ static void gate_open(struct kmm *k, struct thread_cache *tc, struct local_objec
 #endif
 	local_enter(tc);
 	/* Looked at inside: whoever seizes for one of these changes it before. */
-	if (o->class.size > 0 && o->class.kind == &local_held && !c->debug && !pressure(k) &&
+	if (local_size(&o->class) > 0 && o->class.kind == &local_held && !c->debug && !pressure(k) &&
 	    atomic_load_explicit(&c->references, memory_order_acquire) > 0 && o->life == c->life)
-		atomic_store_explicit(&o->class.gate, c, memory_order_relaxed);
+		local_open(&o->class, k, c);
 	/* seq_cst: the gate is stored before `seized` and the state are read; who seizes, or ends
 	 * the session, stores those before he closes the gate: one of the two sees the other's. */
 	atomic_thread_fence(memory_order_seq_cst);
@@ -44,7 +44,7 @@ static void gate_open(struct kmm *k, struct thread_cache *tc, struct local_objec
 	if (atomic_load_explicit(&tc->seized, memory_order_acquire) ||
 	    atomic_load_explicit(&tc->drain, memory_order_relaxed) || state == SESSION_LOST ||
 	    state == SESSION_CLOSING)
-		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
+		local_close(&o->class);
 	local_leave(tc);
 }
 
@@ -53,19 +53,20 @@ static void objects_copy(struct local_objects *o, struct kmm_cache *c, uint64_t 
 	const struct control_cache *v = c->view;
 
 	o->life = life;
-	o->tag = page_desc_slab(c->id, 0, 0) << LOCAL_TAG_SHIFT;
-	o->slab_mask = (uint32_t)((UINT64_C(4096) << v->order) - 1);
+	o->class.order = v->order;
 	o->inverse = v->inverse;
 	o->objects = v->objects;
-	o->colour_off = v->colour_off;
+	o->colour_shift = (uint8_t)__builtin_ctz(v->colour_off);
 	o->offset = v->offset;
-	o->shift = v->shift;
 	o->twos = v->twos;
 	o->class.bytes = v->stride;
-	o->low = SIZE_MAX;
-	if ((v->stride & (v->stride - 1)) == 0 && v->offset == 0 &&
-	    (uint64_t)v->objects * v->stride == UINT64_C(4096) << v->order)
-		o->low = v->stride - 1;
+	/* Lemire, Kaser and Kurz 2019, "Faster remainder by direct computation": exact below 2^32.
+	 * In a slab of one frame; in larger ones as long as frames are multiples of the stride.
+	 * Behind the last object there may be one more multiple, but its owner word is FREE. */
+	o->class.unit = 0;
+	if (v->offset == 0 && v->colours == 1 &&
+	    (v->order == 0 || KMM_PAGE_SIZE % v->stride == 0))
+		o->class.unit = UINT64_MAX / v->stride + 1;
 }
 
 /* The thread's first use of a cache. */
@@ -93,7 +94,7 @@ static struct local_objects *objects_get(struct kmm *k, struct thread_cache *tc,
 	if (unlikely(!o->class.kind))
 		objects_begin(tc, o, c);
 	if (unlikely(o->life != life || o->class.kind != kind)) {
-		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
+		local_close(&o->class);
 		local_flush_class(k, tc, &o->class, false);
 		local_class_stop(tc, &o->class);
 		local_enter(tc);
@@ -101,7 +102,7 @@ static struct local_objects *objects_get(struct kmm *k, struct thread_cache *tc,
 		objects_copy(o, c, life);
 		local_leave(tc);
 	}
-	if (unlikely(o->class.size == 0))
+	if (unlikely(local_size(&o->class) == 0))
 		local_class_start(k, tc, &o->class);
 	gate_open(k, tc, o, c);
 	return o;
@@ -359,7 +360,7 @@ static int object_take(struct kmm *k, struct thread_cache *tc, struct kmm_cache 
 	if (!(gfp & KMM_GFP_DIRECT_RECLAIM))
 		how->flags |= CALL_NOWAIT;
 	/* What is short, or comes from the reserves, is not taken in advance. */
-	if (o && o->class.size > 0 && !pressure(k) && !(gfp & KMM_GFP_HIGH)) {
+	if (o && local_size(&o->class) > 0 && !pressure(k) && !(gfp & KMM_GFP_HIGH)) {
 		error_text_copy(text);
 		r = local_refill(k, tc, &o->class, ask, how, &round);
 		if (r == -EAGAIN)
@@ -448,7 +449,7 @@ static int bulk_some(struct kmm *k, struct thread_cache *tc, struct kmm_cache *c
 	if (o && !(gfp & KMM_GFP_THISNODE)) {
 		local_class_want(k, tc, &o->class, 2 * n); /* the next time they are at hand */
 		*got = local_take_many(tc, &o->class, (uint64_t *)(void *)p, want);
-		if (*got == 0 && want > 2 * o->class.size && !pressure(k) &&
+		if (*got == 0 && want > 2 * local_size(&o->class) && !pressure(k) &&
 		    !(gfp & (KMM_GFP_HIGH | KMM_GFP_LOCAL)))
 			r = held_take(k, x, gfp_asked(gfp), how, want, (uint64_t *)(void *)p, got);
 		for (i = 0; (gfp & KMM_GFP_ZERO) && i < *got; i++)
@@ -570,7 +571,7 @@ int object_free(struct kmm *k, struct kmm_cache *c, const struct thing *t)
 	}
 	if (tc && entry && !pressure(k))
 		o = objects_get(k, tc, entry);
-	if (o && o->class.size == 0)
+	if (o && local_size(&o->class) == 0)
 		o = NULL;
 	held = o && o->class.kind == &local_held;
 	if (!(debug && (w & OWNER_KEPT)) && !object_let_go(k, t, held, &w))

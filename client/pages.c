@@ -235,9 +235,9 @@ struct kmm_page *kmm_alloc_pages(struct kmm *k, kmm_gfp_t gfp, unsigned int orde
 	           order <= KMM_MAX_ORDER && !(gfp & (GFP_UNCACHED | KMM_GFP_ZERO)))) {
 		int c = class_table[order][gfp >> 3 & 3];
 
-		if (likely(c >= 0 && tc->class[c].loaded_n > 0)) {
+		if (likely(c >= 0 && tc->class[c].top != tc->class[c].loaded)) {
 			struct local_class *lc = &tc->class[c];
-			uint64_t round = lc->loaded[--lc->loaded_n];
+			uint64_t round = *--lc->top;
 
 			tc->room += lc->bytes;
 			if (likely(round_claim_block(tc, round)))
@@ -364,7 +364,7 @@ static int free_slow(struct kmm *k, const struct kmm_page *page, unsigned int or
 	return r < 0 ? r : page_free(k, pfn, order);
 }
 
-#define DESC_MASK (UINT64_C(0xff) | PAGE_DESC_CACHEABLE)
+#define DESC_MASK (UINT64_C(0x7f) | PAGE_DESC_CACHEABLE) /* kind and order */
 
 int kmm_free_pages(struct kmm *k, struct kmm_page *page, unsigned int order)
 {
@@ -380,7 +380,7 @@ int kmm_free_pages(struct kmm *k, struct kmm_page *page, unsigned int order)
 		uint64_t w = owner_load(&tc->word[pfn]);
 
 		if (likely((d & DESC_MASK) ==
-		                   (PAGE_BLOCK | (uint64_t)order << PAGE_DESC_ORDER_SHIFT |
+		                   (order | PAGE_BLOCK << PAGE_DESC_KIND_SHIFT |
 		                    PAGE_DESC_CACHEABLE) &&
 		           owner_is(w, OWNER_HELD, tc->id) && !(w & (OWNER_KEPT | OWNER_SHARED)))) {
 			struct local_class *lc =
@@ -388,11 +388,11 @@ int kmm_free_pages(struct kmm *k, struct kmm_page *page, unsigned int order)
 			uint64_t back = owner_moved(w, OWNER_RETURNED, tc->id);
 
 			/* relaxed: a wish of the daemon */
-			if (likely(lc->loaded_n < lc->size && tc->room >= (int64_t)lc->bytes &&
+			if (likely(lc->top != lc->end && tc->room >= (int64_t)lc->bytes &&
 			           atomic_load_explicit(&tc->status->pressure,
 			                                memory_order_relaxed) == 0 &&
 			           owner_cas(&tc->word[pfn], &w, back))) {
-				lc->loaded[lc->loaded_n++] = round_of_block((uint32_t)pfn, back);
+				*lc->top++ = round_of_block((uint32_t)pfn, back);
 				tc->room -= lc->bytes;
 				return 0;
 			}

@@ -30,7 +30,7 @@ struct run {
 	struct kmm *k;
 	const struct kmm_cache *c;
 	size_t mask; /* bytes of a slab - 1 */
-	size_t low;  /* as struct local_objects has it */
+	size_t low;  /* an offset with none of these bits is an object's; of all others, computed */
 	uint32_t inverse, objects, colour_off, offset;
 	uint8_t shift, twos;
 	bool marks;  /* slabs are marked in the session's record when a run begins */
@@ -70,7 +70,7 @@ static __attribute__((noinline)) bool run_begin(struct run *r, size_t slab)
 	r->slab = SIZE_MAX;
 	if (page_desc_kind(d) != PAGE_SLAB || page_desc_cache(d) != r->c->id)
 		return false;
-	r->first = page_desc_first_word(d);
+	r->first = page_desc_frame_word(d); /* its first frame's is the slab's */
 	r->colour = page_desc_colour(d);
 	if (r->marks) {
 		object_mark(r->k, r->c->view, pfn);

@@ -6,20 +6,27 @@
  *
  *     owner                               who seizes
  *     -----                               ----------
- *     busy = 1                            seized = 1, then gate = NULL
+ *     mark the class                      seized = 1, then all three gates = NULL
  *     gate open? pop or push              membarrier
- *     busy = 0                            wait until busy is 0; the magazines are ours
+ *     store top, without the mark         wait for no mark and no busy; the magazines are ours
  *                                         seized = 0
  *
- * The membarrier makes every running thread of the process pass a full barrier: either the owner's
- * busy was stored before it, then it is seen and waited for, or the owner looks at the gate after
- * it and finds it closed. A closed gate leads to the slow path, which takes the magazines by
- * local_enter: busy, a full barrier, and then it waits as long as `seized` is set. Gates are opened
- * again only by the owner, in its slow path, after it has looked at why they may have been closed;
- * then it looks at `seized` once more, because the gate may have been closed in between.
+ * The mark is the highest byte of the class's top, 0 in every address: the store of the new top,
+ * which a path has to make anyway, takes it away. The owner's other paths set the thread's `busy`
+ * instead: by local_busy() where they look at a gate as above, else by local_enter().
  *
- * An owner that is busy for long (it was preempted), or a kernel without membarrier: the thread is
- * asked to give its objects back at its next call, which the closed gates lead to the slow path.
+ * The membarrier makes every running thread of the process pass a full barrier: either the owner's
+ * mark was stored before it, then it is seen and waited for, or the owner looks at the gate after
+ * it and finds it closed. Then it takes the mark away again, byte by byte as it set it, so that a
+ * top that was stored meanwhile stays. A closed gate leads to the slow path, which takes the
+ * magazines by local_enter: busy, a full barrier, and then it waits as long as `seized` is set.
+ * Gates are opened again only by the owner, in its slow path, after it has looked at why they may
+ * have been closed; then it looks at `seized` once more, because the gate may have been closed in
+ * between.
+ *
+ * An owner that is marked or busy for long (it was preempted), or a kernel without membarrier: the
+ * thread is asked to give its objects back at its next call, which the closed gates lead to the
+ * slow path.
  *
  * A cache that is seized is not unmapped by its thread until `seized` is 0. What was taken out is
  * given to the daemon afterwards, without a lock.
@@ -108,8 +115,7 @@ static void seize_begin(struct thread_cache *tc, void *arg)
 			atomic_thread_fence(memory_order_seq_cst);
 		}
 		any = true;
-		/* relaxed: ordered by the barrier */
-		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
+		local_close(&o->class);
 	}
 	if (!any)
 		return;
@@ -117,13 +123,26 @@ static void seize_begin(struct thread_cache *tc, void *arg)
 	s->first = tc;
 }
 
-static bool seize_wait(struct thread_cache *tc)
+/* A path that passed the gates before they were closed is still at it. */
+static bool thread_is_busy(const struct seizing *s, struct thread_cache *tc)
+{
+	struct local_objects *o;
+
+	/* acquire, here and in local_is_marked(): pairs with local_leave and the fast paths' last store */
+	if (atomic_load_explicit(&tc->busy, memory_order_acquire))
+		return true;
+	for (o = atomic_load_explicit(&tc->objects, memory_order_acquire); o; o = o->next)
+		if ((!s->only || o->id == s->only->id) && local_is_marked(&o->class))
+			return true;
+	return false;
+}
+
+static bool seize_wait(const struct seizing *s, struct thread_cache *tc)
 {
 	uint64_t end = 0;
 	unsigned int i;
 
-	/* acquire: pairs with local_leave and the fast paths' last store */
-	for (i = 0; atomic_load_explicit(&tc->busy, memory_order_acquire); i++) {
+	for (i = 0; thread_is_busy(s, tc); i++) {
 		if (i < SPINS)
 			continue;
 		if (!end)
@@ -138,7 +157,8 @@ static bool seize_wait(struct thread_cache *tc)
 /* Takes out what a class holds; false: no memory to carry it. */
 static bool seize_class(struct seizing *s, struct local_class *lc)
 {
-	uint32_t n = lc->loaded_n + lc->previous_n;
+	/* The owner may be marking and unmarking it, in vain. */
+	uint32_t loaded = (uint32_t)(local_top(lc) - lc->loaded), n = loaded + lc->previous_n;
 	struct seized *t;
 
 	if (n == 0)
@@ -149,9 +169,10 @@ static bool seize_class(struct seizing *s, struct local_class *lc)
 	t->x = (struct exchange){ .cache = lc->cache, .marked = lc->kind == &local_marked };
 	t->kind = lc->kind;
 	t->n = n;
-	memcpy(t->round, lc->loaded, lc->loaded_n * sizeof(t->round[0]));
-	memcpy(t->round + lc->loaded_n, lc->previous, lc->previous_n * sizeof(t->round[0]));
-	lc->loaded_n = lc->previous_n = 0;
+	memcpy(t->round, lc->loaded, loaded * sizeof(t->round[0]));
+	memcpy(t->round + loaded, lc->previous, lc->previous_n * sizeof(t->round[0]));
+	local_set_top(lc, lc->loaded);
+	lc->previous_n = 0;
 	t->next = s->taken;
 	s->taken = t;
 	return true;
@@ -159,7 +180,7 @@ static bool seize_class(struct seizing *s, struct local_class *lc)
 
 static void seize_one(struct seizing *s, struct thread_cache *tc, bool barrier)
 {
-	bool done = barrier && seize_wait(tc);
+	bool done = barrier && seize_wait(s, tc);
 	struct local_objects *o;
 
 	for (o = atomic_load_explicit(&tc->objects, memory_order_acquire); done && o; o = o->next)

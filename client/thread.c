@@ -26,7 +26,7 @@
 
 #define SEIZED_NAP_NS 10000000u
 
-static struct thread_cache no_cache; /* all zeroes, but for `busy` */
+static struct thread_cache no_cache; /* all zeroes, but for `busy` and marks */
 /* The session of a cache whose session was closed or lost: equal to none, and to no NULL that a
  * program passes by mistake. */
 #define DETACHED ((struct kmm *)(void *)&no_cache)
@@ -35,12 +35,13 @@ static __thread struct thread *self;
 
 static struct thread *threads; /* process_lock */
 
-/* By (size + 7) / 8: the id of the kmalloc cache. */
-static const uint8_t kmalloc_id[KMM_KMALLOC_1 / 8 + 1] = {
-	[0 ... 1] = 1,     [2] = 2,           [3 ... 4] = 3,      [5 ... 8] = 4,
-	[9 ... 12] = 5,    [13 ... 16] = 6,   [17 ... 24] = 7,    [25 ... 32] = 8,
-	[33 ... 64] = 9,   [65 ... 128] = 10, [129 ... 256] = 11, [257 ... 512] = 12,
-	[513 ... 1024] = 13,
+/* By (size + 7) / 8: the place of the kmalloc cache's class, by its id. */
+#define PLACE(id) ((id) * sizeof(struct local_objects))
+static const uint16_t kmalloc_place[KMM_KMALLOC_1 / 8 + 1] = {
+	[0 ... 1] = PLACE(1),    [2] = PLACE(2),           [3 ... 4] = PLACE(3),
+	[5 ... 8] = PLACE(4),    [9 ... 12] = PLACE(5),    [13 ... 16] = PLACE(6),
+	[17 ... 24] = PLACE(7),  [25 ... 32] = PLACE(8),   [33 ... 64] = PLACE(9),
+	[65 ... 128] = PLACE(10), [129 ... 256] = PLACE(11), [257 ... 512] = PLACE(12),
 };
 
 static void current_set(struct thread_cache *tc)
@@ -234,10 +235,9 @@ static struct thread_cache *cache_new(struct kmm *k)
 	tc->held = owner_who(OWNER_HELD, k->id);
 	tc->frames = k->frames;
 	tc->window = k->window;
-	tc->window_size = k->window_size;
 	tc->word = k->control.word;
 	tc->object_word = k->control.object;
-	memcpy(tc->kmalloc_id, kmalloc_id, sizeof(kmalloc_id));
+	memcpy(tc->kmalloc_place, kmalloc_place, sizeof(kmalloc_place));
 	tc->desc = k->control.desc;
 	tc->status = k->control.status;
 	tc->cap = (int64_t)k->cache_bytes;
@@ -320,7 +320,7 @@ static void cache_detach(struct thread_cache *tc, void *arg)
 	atomic_store_explicit(&tc->session, DETACHED, memory_order_relaxed);
 	/* acquire: pairs with the release that put them on the list */
 	for (o = atomic_load_explicit(&tc->objects, memory_order_acquire); o; o = o->next)
-		atomic_store_explicit(&o->class.gate, NULL, memory_order_relaxed);
+		local_close(&o->class);
 }
 
 void thread_cache_detach(struct kmm *k)

@@ -101,6 +101,7 @@ static void view_fill(struct control_cache *v, const struct cache_record *r)
 	v->offset = g->offset;
 	v->order = g->order;
 	v->shift = g->shift;
+	v->colours = (uint16_t)g->colours;
 	v->twos = (uint8_t)twos;
 	v->ctor = r->ctor != 0;
 	memcpy(v->name, r->name, sizeof(v->name));

@@ -44,6 +44,6 @@ void recovery_correct_kept(const struct recovery *r, uint32_t granule, owner_wor
 bool object_judge(void *ctx, const struct slab_object *o, bool was_out);
 /* The descriptors of the slab's frames are what they ought to be. */
 void object_correct_slab(struct domain *d, const struct slab_about *s);
-uint64_t object_slab_descriptor(const struct slab_about *s);
+uint64_t object_slab_descriptor(const struct slab_about *s, uint32_t frame);
 
 #endif

@@ -162,12 +162,12 @@ static void check_free(struct check *c, pfn_t pfn)
 
 static void check_slab_frames(struct check *c, const struct slab_about *s)
 {
-	uint64_t ours = object_slab_descriptor(s);
 	uint32_t i, n = 1u << kmem_cache_geometry(s->cache)->order;
 
 	for (i = 0; i < n; i++) {
 		pfn_t pfn = s->head + i;
 		uint64_t w = owner_load(&c->d->control.word[pfn]);
+		uint64_t ours = object_slab_descriptor(s, i);
 		uint64_t desc = atomic_load_explicit(&c->d->control.desc[pfn],
 		                                     memory_order_acquire);
 

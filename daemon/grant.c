@@ -156,7 +156,7 @@ int grant_check(const struct mm_request *r, const char **why)
 
 uint64_t grant_descriptor(const struct mm_block *b, bool cacheable)
 {
-	return (uint64_t)PAGE_BLOCK | (uint64_t)b->order << PAGE_DESC_ORDER_SHIFT |
+	return b->order | (uint64_t)PAGE_BLOCK << PAGE_DESC_KIND_SHIFT |
 	       (uint64_t)b->zone << PAGE_DESC_ZONE_SHIFT |
 	       (uint64_t)b->migratetype << PAGE_DESC_TYPE_SHIFT |
 	       (uint64_t)b->node << PAGE_DESC_NODE_SHIFT | (cacheable ? PAGE_DESC_CACHEABLE : 0);

@@ -22,6 +22,7 @@
  */
 #include <errno.h>
 
+#include "daemon/domain_private.h"
 #include "daemon/object.h"
 #include "daemon/pool.h"
 
@@ -84,13 +85,15 @@ static void words_begin(struct domain *d, const struct slab_about *s,
 }
 
 static void descriptors_set(struct domain *d, const struct slab_about *s,
-                            const struct slab_geometry *g, uint64_t desc)
+                            const struct slab_geometry *g, bool born)
 {
 	uint32_t i;
 
 	/* release: pairs with the acquire loads of clients that look at a frame */
 	for (i = 0; i < 1u << g->order; i++)
-		atomic_store_explicit(&d->control.desc[s->head + i], desc, memory_order_release);
+		atomic_store_explicit(&d->control.desc[s->head + i],
+		                      born ? object_slab_descriptor(s, i) : 0,
+		                      memory_order_release);
 }
 
 static void born(void *ctx, const struct slab_about *s)
@@ -98,8 +101,7 @@ static void born(void *ctx, const struct slab_about *s)
 	const struct slab_geometry *g = kmem_cache_geometry(s->cache);
 
 	words_begin(ctx, s, g);
-	descriptors_set(ctx, s, g,
-	                page_desc_slab(kmem_cache_id(s->cache), s->first_word, s->colour));
+	descriptors_set(ctx, s, g, true);
 }
 
 static void dying(void *ctx, const struct slab_about *s)
@@ -112,7 +114,7 @@ static void dying(void *ctx, const struct slab_about *s)
 
 	for (i = 0; i < 1u << g->order; i++)
 		owner_store(&d->control.word[s->head + i], generation << OWNER_GENERATION_SHIFT);
-	descriptors_set(d, s, g, 0);
+	descriptors_set(d, s, g, false);
 }
 
 const struct slab_ops object_slab_ops = {

@@ -92,19 +92,19 @@ bool object_judge(void *ctx, const struct slab_object *o, bool was_out)
 	return true;
 }
 
-uint64_t object_slab_descriptor(const struct slab_about *s)
+uint64_t object_slab_descriptor(const struct slab_about *s, uint32_t frame)
 {
-	return page_desc_slab(kmem_cache_id(s->cache), s->first_word, s->colour);
+	return page_desc_slab(kmem_cache_id(s->cache), s->colour,
+	                      kmem_cache_geometry(s->cache)->shift, s->first_word, frame);
 }
 
 void object_correct_slab(struct domain *d, const struct slab_about *s)
 {
-	uint64_t desc = object_slab_descriptor(s);
 	uint32_t i, n = 1u << kmem_cache_geometry(s->cache)->order;
 
 	for (i = 0; i < n; i++) {
 		owner_word_t *word = &d->control.word[s->head + i];
-		uint64_t w = owner_load(word);
+		uint64_t w = owner_load(word), desc = object_slab_descriptor(s, i);
 
 		object_floor_raise(d, owner_generation(w));
 		if (owner_kind(w) != OWNER_FREE) {

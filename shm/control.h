@@ -27,16 +27,19 @@
  * The descriptors are what libkmm calls struct kmm_page: one 64-bit word a frame. A granted block
  * has one on its head, all other frames of it 0:
  *
- *     bits 0..3 kind   4..7 order   8..10 zone   11..13 migrate type   14..21 node   22 cacheable
+ *     bits 0..3 order   5..6 kind   24 cacheable   25..27 migrate type   28..30 zone   32..39 node
  *
- * A slab has the same one on each of its frames:
+ * A slab has one on each of its frames:
  *
- *     bits 0..3 kind   4..23 cache   24..55 first owner word   56..63 colour
+ *     bits 0..4 shift   5..6 kind   7..23 cache   24..31 colour   32..63 owner word of the frame
  *
- * so that a pointer into a slab leads, without search or division, to its cache (control_cache),
- * and by the cache's order to the slab's first byte, and so to the object's owner word:
+ * so that a pointer into a slab leads, without search or division, to its cache (control_cache; in
+ * all other descriptors the bits of the cache are 0, which is none), and to the object's owner word:
  *
- *     word = first owner word + (offset in the slab >> shift)        shift = floor(log2 stride)
+ *     word of the frame = first word of the slab + (offset of the frame in the slab >> shift)
+ *     word              = word of the frame + (offset in the frame >> shift)
+ *                       = first word of the slab + (offset in the slab >> shift)
+ *     shift             = floor(log2 stride)
  *     slot = rotate_right((offset - colour * colour_off - offset of the object in its slot)
  *                         * inverse, log2 of the stride's power of two)     all modulo 2^32
  *
@@ -151,27 +154,27 @@ enum page_kind {
 	PAGE_AREA,
 };
 
-#define PAGE_DESC_ORDER_SHIFT 4
-#define PAGE_DESC_ZONE_SHIFT 8
-#define PAGE_DESC_TYPE_SHIFT 11
-#define PAGE_DESC_NODE_SHIFT 14
-#define PAGE_DESC_CACHEABLE (UINT64_C(1) << 22)
-#define PAGE_DESC_CACHE_SHIFT 4
-#define PAGE_DESC_CACHE_MASK 0xfffffu
-#define PAGE_DESC_WORD_SHIFT 24
-#define PAGE_DESC_COLOUR_SHIFT 56
+#define PAGE_DESC_KIND_SHIFT 5
+#define PAGE_DESC_CACHEABLE (UINT64_C(1) << 24)
+#define PAGE_DESC_TYPE_SHIFT 25
+#define PAGE_DESC_ZONE_SHIFT 28
+#define PAGE_DESC_NODE_SHIFT 32
+#define PAGE_DESC_CACHE_SHIFT 7
+#define PAGE_DESC_CACHE_MASK 0x1ffffu
+#define PAGE_DESC_COLOUR_SHIFT 24
+#define PAGE_DESC_WORD_SHIFT 32
 #define PAGE_DESC_COLOURS 256u
 
 typedef _Atomic uint64_t page_desc_t;
 
 static inline enum page_kind page_desc_kind(uint64_t d)
 {
-	return (enum page_kind)(d & 15);
+	return (enum page_kind)(d >> PAGE_DESC_KIND_SHIFT & 3);
 }
 
 static inline unsigned page_desc_order(uint64_t d)
 {
-	return d >> PAGE_DESC_ORDER_SHIFT & 15;
+	return d & 15;
 }
 
 static inline unsigned page_desc_type(uint64_t d)
@@ -186,11 +189,16 @@ static inline unsigned page_desc_zone(uint64_t d)
 
 /* ---- of slabs ---- */
 
-static inline uint64_t page_desc_slab(uint32_t cache, uint32_t first_word, uint32_t colour)
+/* Of frame 0, 1, … of a slab. */
+static inline uint64_t page_desc_slab(uint32_t cache, uint32_t colour, uint32_t shift,
+                                      uint32_t first_word, uint32_t frame)
 {
-	return (uint64_t)PAGE_SLAB | (uint64_t)cache << PAGE_DESC_CACHE_SHIFT |
-	       (uint64_t)first_word << PAGE_DESC_WORD_SHIFT |
-	       (uint64_t)colour << PAGE_DESC_COLOUR_SHIFT;
+	uint32_t word = first_word + (uint32_t)((uint64_t)frame << 12 >> shift);
+
+	return shift | (uint64_t)PAGE_SLAB << PAGE_DESC_KIND_SHIFT |
+	       (uint64_t)cache << PAGE_DESC_CACHE_SHIFT |
+	       (uint64_t)colour << PAGE_DESC_COLOUR_SHIFT |
+	       (uint64_t)word << PAGE_DESC_WORD_SHIFT;
 }
 
 static inline uint32_t page_desc_cache(uint64_t d)
@@ -198,14 +206,26 @@ static inline uint32_t page_desc_cache(uint64_t d)
 	return (uint32_t)(d >> PAGE_DESC_CACHE_SHIFT) & PAGE_DESC_CACHE_MASK;
 }
 
-static inline uint32_t page_desc_first_word(uint64_t d)
+/* Of the frame; see page_desc_word(). */
+static inline uint32_t page_desc_frame_word(uint64_t d)
 {
 	return (uint32_t)(d >> PAGE_DESC_WORD_SHIFT);
 }
 
+static inline uint32_t page_desc_shift(uint64_t d)
+{
+	return d & 31;
+}
+
+/* The owner word of the object at an offset in the pool that lies in the frame. */
+static inline uint32_t page_desc_word(uint64_t d, uint64_t at)
+{
+	return page_desc_frame_word(d) + ((uint32_t)(at & 4095) >> page_desc_shift(d));
+}
+
 static inline uint32_t page_desc_colour(uint64_t d)
 {
-	return (uint32_t)(d >> PAGE_DESC_COLOUR_SHIFT);
+	return (uint32_t)(d >> PAGE_DESC_COLOUR_SHIFT) & (PAGE_DESC_COLOURS - 1);
 }
 
 /* What clients know of a cache; written by the daemon before the first descriptor names it. */
@@ -224,7 +244,9 @@ struct control_cache {
 	uint8_t shift;   /* floor(log2 stride) */
 	uint8_t twos;    /* log2 of the power of two that divides the stride */
 	uint8_t ctor;    /* 1: its creator constructs */
-	uint8_t reserved[14];
+	uint8_t reserved8;
+	uint16_t colours; /* 1: all slabs begin with an object */
+	uint8_t reserved[10];
 	char name[64]; /* with NUL */
 };
 _Static_assert(sizeof(struct control_cache) == 128, "shared layout: two cache lines");

@@ -35,10 +35,8 @@ static owner_word_t *word_of(uint32_t granule)
 	struct control *c = &raw.control;
 	uint64_t at = (uint64_t)granule << raw.granule_shift;
 	uint64_t desc = atomic_load_explicit(&c->desc[at >> 12], memory_order_acquire);
-	const struct control_cache *v = &c->cache[page_desc_cache(desc)];
-	uint32_t offset = (uint32_t)(at & ((UINT64_C(4096) << v->order) - 1));
 
-	return &c->object[page_desc_first_word(desc) + (offset >> v->shift)];
+	return &c->object[page_desc_word(desc, at)];
 }
 
 static void take(struct held *h, uint32_t rounds)

@@ -19,7 +19,7 @@ from test_corrupt import GFP_KERNEL, Memory
 
 FREE, OFFERED, HELD, MAGAZINE, RETURNED, AREA = range(6)
 EMPTY, DEPOT = 0, 1
-SESSION_SIZE, MAGAZINE_SIZE, CACHE_SIZE = 192, 2112, 128
+SESSION_SIZE, MAGAZINE_SIZE = 192, 2112
 OBJECT_WORDS_PER_FRAME = 128
 NOBODY = 4000  # a session that there is not
 
@@ -43,18 +43,13 @@ class Shared(Memory):
         self.bits_at = self.object_at + pages(8 * self.object_words)
         self.bits_stride = pages(frames // 8)
         self.desc_at = 4096 + pages(frames >> self.superblock["section_order"])
-        self.cache_at = self.desc_at + pages(8 * frames)
 
     def word_index(self, granule):
         """Of the object at that granule (of 8 bytes), by what the daemon shows to all."""
         address = granule * 8
         desc, = struct.unpack_from("<Q", self.views, self.desc_at + 8 * (address >> 12))
-        assert desc & 15 == 2, hex(desc)  # PAGE_SLAB
-        cache = desc >> 4 & 0xFFFFF
-        first = desc >> 24 & 0xFFFFFFFF
-        at = self.cache_at + CACHE_SIZE * cache + 8 + 8 * 4  # behind life and eight 32-bit numbers
-        _offset, order, shift = struct.unpack_from("<HBB", self.views, at)
-        return first + ((address & ((4096 << order) - 1)) >> shift)
+        assert desc >> 5 & 3 == 2, hex(desc)  # PAGE_SLAB
+        return (desc >> 32) + ((address & 4095) >> (desc & 31))
 
     def word(self, index):
         return struct.unpack_from("<Q", self.words, self.object_at + 8 * index)[0]

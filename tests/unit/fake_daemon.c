@@ -114,11 +114,13 @@ void fake_cache_make(uint32_t id, const char *name, uint32_t size, uint32_t stri
 	v->offset = flags & KMM_SLAB_RED_ZONE ? 8 : 0;
 	v->colour_off = 64;
 	v->objects = (4096u << order) / stride;
-	/* colours need room: one object less where there is none left over */
+	v->colours = (uint16_t)(((4096u << order) - v->objects * stride) / 64);
+	if (v->colours == 0)
+		v->colours = 1;
 	v->flags = v->flags_asked = flags;
 	v->ctor = ctor;
 	snprintf(v->name, sizeof(v->name), "%s", name);
-	atomic_store(&v->life, 100 + id);
+	atomic_store(&v->life, 100 + ++fake.lives);
 	fake.cache[id].free = calloc(FAKE_OBJECTS, sizeof(uint32_t));
 }
 
@@ -126,8 +128,7 @@ static bool slab_make(uint32_t id)
 {
 	const struct control_cache *v = &fake.k.control.cache[id];
 	uint32_t frames = 1u << v->order, head = (fake.frame + frames - 1) & ~(frames - 1), i;
-	uint32_t left = (4096u << v->order) - v->objects * v->stride;
-	uint32_t colour = left / 64 ? (head / frames) % (left / 64 + 1) : 0;
+	uint32_t colour = (head / frames) % v->colours;
 	uint32_t words = (4096u << v->order) >> v->shift; /* a power of two, 1 at least */
 	struct fake_cache *c = &fake.cache[id];
 
@@ -135,7 +136,8 @@ static bool slab_make(uint32_t id)
 		return false;
 	fake.word = (fake.word + words - 1) & ~(words - 1);
 	for (i = 0; i < frames; i++)
-		fake.k.control.desc[head + i] = page_desc_slab(id, fake.word, colour);
+		fake.k.control.desc[head + i] =
+			page_desc_slab(id, colour, v->shift, fake.word, i);
 	for (i = 0; i < words; i++)
 		owner_store(&fake.k.control.object[fake.word + i],
 		            UINT64_C(1) << OWNER_GENERATION_SHIFT);

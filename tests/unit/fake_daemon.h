@@ -35,6 +35,7 @@ struct fake {
 	struct fake_cache cache[FAKE_CACHES];
 	unsigned int exchanges, gives, allocs, frees, notices, collects, reports, untold, events;
 	unsigned int created, destroyed, shrunk;
+	uint64_t lives; /* of caches, ids used again included */
 	char event[256];
 	bool no_magazines; /* exchanges are refused: one by one */
 	bool away;         /* calls fail with EAGAIN */

@@ -303,6 +303,9 @@ static struct control_cache *cache_place(uint32_t id, const char *name, uint32_t
 	v->inverse = odd_inverse(stride >> v->twos);
 	v->objects = (4096u << order) / stride;
 	v->colour_off = 64;
+	v->colours = (uint16_t)(((4096u << order) - v->objects * stride) / 64);
+	if (v->colours == 0)
+		v->colours = 1;
 	v->flags = flags;
 	v->align = 8;
 	v->offset = (uint16_t)offset;
@@ -317,7 +320,8 @@ static void slab_place(uint32_t id, uint32_t pfn, uint32_t first_word, uint32_t 
 	uint32_t i;
 
 	for (i = 0; i < 1u << k.control.cache[id].order; i++)
-		k.control.desc[pfn + i] = page_desc_slab(id, first_word, colour);
+		k.control.desc[pfn + i] = page_desc_slab(id, colour, k.control.cache[id].shift,
+		                                         first_word, i);
 }
 
 /* The n-th object of a slab. */
@@ -337,7 +341,7 @@ static inline uint64_t word_of(uint64_t generation, enum owner_kind kind, uint32
 
 static inline void block_place(uint32_t pfn, unsigned int order, uint64_t word)
 {
-	k.control.desc[pfn] = PAGE_BLOCK | (uint64_t)order << PAGE_DESC_ORDER_SHIFT;
+	k.control.desc[pfn] = order | PAGE_BLOCK << PAGE_DESC_KIND_SHIFT;
 	k.control.word[pfn] = word;
 }
 

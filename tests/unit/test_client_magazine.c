@@ -218,20 +218,20 @@ static void check_cache(void)
 	for (c = 0; c < PAGE_CLASSES; c++) {
 		struct local_class *lc = &tc->class[c];
 
-		ck_assert_uint_le(lc->size, MAGAZINE_ROUNDS_MAX);
-		ck_assert_uint_le(lc->loaded_n, MAGAZINE_ROUNDS_MAX);
-		bytes += (int64_t)(lc->loaded_n + lc->previous_n) * lc->bytes;
-		for (i = 0; i < lc->loaded_n + lc->previous_n; i++) {
-			uint64_t r = i < lc->loaded_n ? lc->loaded[i]
-			                              : lc->previous[i - lc->loaded_n];
+		ck_assert_uint_le(local_size(lc), MAGAZINE_ROUNDS_MAX);
+		ck_assert_uint_le(local_loaded(lc), MAGAZINE_ROUNDS_MAX);
+		bytes += (int64_t)(local_loaded(lc) + lc->previous_n) * lc->bytes;
+		for (i = 0; i < local_loaded(lc) + lc->previous_n; i++) {
+			uint64_t r = i < local_loaded(lc) ? lc->loaded[i]
+			                              : lc->previous[i - local_loaded(lc)];
 
 			ck_assert(!seen[(uint32_t)r]++);
 		}
 	}
 	for (o = tc->objects; o; o = o->next) {
-		ck_assert_uint_le(o->class.loaded_n, o->class.size);
-		ck_assert_uint_le(o->class.previous_n, o->class.size);
-		whole += 2 * (int64_t)o->class.size * o->class.bytes;
+		ck_assert_uint_le(local_loaded(&o->class), local_size(&o->class));
+		ck_assert_uint_le(o->class.previous_n, local_size(&o->class));
+		whole += 2 * (int64_t)local_size(&o->class) * o->class.bytes;
 	}
 	ck_assert_int_eq(tc->whole, whole);
 	ck_assert_int_eq(tc->cap - tc->room, bytes + whole);
@@ -289,9 +289,9 @@ START_TEST(back_and_forth_needs_no_exchange)
 	uint32_t held[2000], n = 0, level, size, i;
 	unsigned int round;
 
-	while (tc->class[0].size < 63)
+	while (local_size(&tc->class[0]) < 63)
 		held[n++] = take(0);
-	size = tc->class[0].size;
+	size = local_size(&tc->class[0]);
 	for (level = 0; level < 5; level++) {
 		for (i = 0; i < size; i++)
 			held[n++] = take(0);
@@ -330,7 +330,7 @@ END_TEST
 
 START_TEST(sizes_follow_the_misses)
 {
-	uint32_t size = tc->class[0].size, i;
+	uint32_t size = local_size(&tc->class[0]), i;
 
 	ck_assert_uint_eq(size, 1);
 	/* rare misses: one a second */
@@ -338,15 +338,15 @@ START_TEST(sizes_follow_the_misses)
 		now_ns += 1000000000u;
 		take(0);
 	}
-	ck_assert_uint_eq(tc->class[0].size, 1);
+	ck_assert_uint_eq(local_size(&tc->class[0]), 1);
 	for (i = 0; i < 4000; i++) {
 		take(0);
-		ck_assert_uint_ge(tc->class[0].size, size);
-		size = tc->class[0].size;
+		ck_assert_uint_ge(local_size(&tc->class[0]), size);
+		size = local_size(&tc->class[0]);
 	}
 	ck_assert_uint_eq(size, MAGAZINE_ROUNDS_MAX);
 	/* larger blocks are bounded by what a thread may cache: two magazines of them */
-	ck_assert_uint_eq(tc->class[3 * 4].size, 1);
+	ck_assert_uint_eq(local_size(&tc->class[3 * 4]), 1);
 }
 END_TEST
 
@@ -367,7 +367,7 @@ START_TEST(the_bound_holds)
 		check_cache();
 	}
 	/* 4 MiB: two blocks of order 9 at most */
-	ck_assert_uint_le(tc->class[12].loaded_n + tc->class[12].previous_n, 2);
+	ck_assert_uint_le(local_loaded(&tc->class[12]) + tc->class[12].previous_n, 2);
 }
 END_TEST
 
@@ -431,7 +431,7 @@ static uint64_t object_take(struct local_objects *o)
 	uint64_t r = 0;
 	uint32_t n;
 
-	if (o->class.size == 0)
+	if (local_size(&o->class) == 0)
 		local_class_start(&k, tc, &o->class);
 	if (local_take(tc, &o->class, &r))
 		return r;
@@ -455,17 +455,17 @@ START_TEST(objects_grow_and_go_back)
 	static uint64_t held[6000];
 	uint32_t i;
 
-	ck_assert_uint_eq(o->class.size, 15);
+	ck_assert_uint_eq(local_size(&o->class), 15);
 	for (i = 0; i < 6000; i++) {
 		held[i] = object_take(o);
 		ck_assert_uint_ne(held[i], 0);
 	}
-	ck_assert_uint_eq(o->class.size, MAGAZINE_ROUNDS_MAX);
+	ck_assert_uint_eq(local_size(&o->class), MAGAZINE_ROUNDS_MAX);
 	check_cache();
 	for (i = 0; i < 6000; i++)
 		ck_assert(local_keep(&k, tc, &o->class, held[i]));
 	check_cache();
-	ck_assert_uint_eq(objects_out(), o->class.loaded_n + o->class.previous_n);
+	ck_assert_uint_eq(objects_out(), local_loaded(&o->class) + o->class.previous_n);
 	local_flush_objects(&k, tc, true);
 	ck_assert_uint_eq(objects_out(), 0);
 	check_cache();
@@ -475,9 +475,9 @@ END_TEST
 /* A magazine that fits is used; what fits the bound no more has none. */
 START_TEST(large_objects_get_small_magazines)
 {
-	ck_assert_uint_eq(objects_new(1, 8192)->class.size, 1);
-	ck_assert_uint_eq(objects_new(2, 1 << 20)->class.size, 1);
-	ck_assert_uint_eq(objects_new(3, (4 << 20))->class.size, 0);
+	ck_assert_uint_eq(local_size(&objects_new(1, 8192)->class), 1);
+	ck_assert_uint_eq(local_size(&objects_new(2, 1 << 20)->class), 1);
+	ck_assert_uint_eq(local_size(&objects_new(3, (4 << 20))->class), 0);
 	check_cache();
 }
 END_TEST
@@ -496,21 +496,21 @@ START_TEST(idle_classes_make_room)
 		for (i = 0; i < 2000; i++)
 			if (!local_keep(&k, tc, &o[n]->class, held[i]))
 				objects_give(&k, (struct exchange){ 0 }, &held[i], 1, false);
-		ck_assert_uint_gt(o[n]->class.size, 60);
+		ck_assert_uint_gt(local_size(&o[n]->class), 60);
 		check_cache();
 	}
 	/* all of the room is taken, and nobody is idle: small magazines */
 	late = objects_new(20, 512);
-	n = late->class.size;
+	n = local_size(&late->class);
 	for (i = 0; i < 2000; i++)
 		object_take(late);
 	check_cache();
 	now_ns += 1000000000u;
 	for (i = 0; i < 2000; i++)
 		object_take(late);
-	ck_assert_uint_gt(late->class.size, n);
-	ck_assert_uint_lt(o[0]->class.size + o[1]->class.size + o[2]->class.size +
-	                          o[3]->class.size,
+	ck_assert_uint_gt(local_size(&late->class), n);
+	ck_assert_uint_lt(local_size(&o[0]->class) + local_size(&o[1]->class) + local_size(&o[2]->class) +
+	                          local_size(&o[3]->class),
 	                  4u * 128);
 	check_cache();
 	local_flush_objects(&k, tc, true);

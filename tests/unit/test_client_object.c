@@ -399,7 +399,7 @@ static uint32_t cached(struct kmm_cache *c)
 {
 	struct local_class *lc = &thread_cache_find(K)->object[c->id].class;
 
-	return lc->loaded_n + lc->previous_n;
+	return local_loaded(lc) + lc->previous_n;
 }
 
 static int by_address(const void *a, const void *b)
@@ -494,7 +494,7 @@ START_TEST(under_pressure_one_by_one)
 	seize_objects(K, NULL, false);
 	atomic_store(&K->control.status->pressure, 1);
 	local_flush_objects(K, thread_cache_find(K), true);
-	thread_cache_find(K)->object[c->id].class.gate = NULL; /* as the keeper does for others */
+	local_close(&thread_cache_find(K)->object[c->id].class); /* as the keeper does for others */
 	fake.frees = fake.allocs = fake.exchanges = 0;
 	q = alloc(c);
 	ck_assert_uint_eq(fake.allocs, 1);

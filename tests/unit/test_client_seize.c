@@ -153,8 +153,9 @@ START_TEST(a_child_has_nothing)
 	if (child == 0) {
 		struct thread_cache *tc = thread_cache_now();
 
-		_exit(tc->session == NULL && tc->object[C64].class.gate == NULL &&
-		      tc->object[C64].class.loaded_n == 0 ? 0 : 1);
+		_exit(tc->session == NULL && tc->object[C64].class.gate_cache == NULL &&
+		      tc->object[C64].class.gate_session == NULL &&
+		      tc->object[C64].class.top == NULL ? 0 : 1);
 	}
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	ck_assert_int_eq(status, 0);

@@ -248,12 +248,15 @@ START_TEST(descriptors_of_slabs_keep_their_fields)
 
 	for (i = 0; i < 4; i++)
 		for (k = 0; k < 3; k++) {
-			uint64_t d = page_desc_slab(CONTROL_CACHES_MAX - 1, words[i], colours[k]);
+			uint32_t shift = 3 + (uint32_t)(i * 3 + k) % 20;
+			uint64_t d = page_desc_slab(CONTROL_CACHES_MAX - 1, colours[k], shift,
+			                            words[i], 0);
 
 			ck_assert_uint_eq(page_desc_kind(d), PAGE_SLAB);
 			ck_assert_uint_eq(page_desc_cache(d), CONTROL_CACHES_MAX - 1);
-			ck_assert_uint_eq(page_desc_first_word(d), words[i]);
+			ck_assert_uint_eq(page_desc_frame_word(d), words[i]);
 			ck_assert_uint_eq(page_desc_colour(d), colours[k]);
+			ck_assert_uint_eq(page_desc_shift(d), shift);
 		}
 }
 END_TEST

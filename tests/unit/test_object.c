@@ -75,9 +75,9 @@ START_TEST(alloc_and_free)
 	desc = atomic_load(&t.d->control.desc[pfn]);
 	ck_assert_uint_eq(page_desc_kind(desc), PAGE_SLAB);
 	ck_assert_uint_eq(page_desc_cache(desc), c->id);
-	ck_assert_ptr_eq(&t.d->control.object[page_desc_first_word(desc)] +
-	                         (((uint64_t)granule << t.d->granule_shift) % 4096 >>
-	                          t.d->control.cache[c->id].shift),
+	ck_assert_uint_eq(page_desc_shift(desc), t.d->control.cache[c->id].shift);
+	ck_assert_ptr_eq(&t.d->control.object[page_desc_word(
+				 desc, (uint64_t)granule << t.d->granule_shift)],
 	                 td_word_of(&t, granule));
 	/* the slab bit was the daemon's to set */
 	ck_assert(atomic_load(&control_slab_bits(&t.d->control, a->id)[pfn / 64]) >> pfn % 64 & 1);
