@@ -13,6 +13,10 @@
  *
  * The rounds are written behind the loaded magazine's top meanwhile: only the new top makes them part
  * of it, and that is stored when all is proven. When one is not, the slow path finds out which.
+ *
+ * They are written last first, so that objects which are neighbours stay so: what is popped in order
+ * and pushed in order would be cut where calls and magazines do not begin together, a bit each time,
+ * until each object's owner word lies in a cache line of its own.
  */
 #include "client/object.h"
 
@@ -68,9 +72,9 @@ static inline __attribute__((always_inline)) bool run_has(const struct run *r, t
 	return likely(((offsets[0] | offsets[1]) & r->outside) == 0);
 }
 
-/* Where the top is then; NULL: not all are ours. What lies above the top is nobody's, so it is written
- * before it is known to belong there. */
-static inline __attribute__((always_inline)) uint64_t *
+/* Downwards from `out`. What lies above the top is nobody's, so it is written before it is known to
+ * belong there. False: not all are ours. */
+static inline __attribute__((always_inline)) bool
 push_even(const struct kmm_thread_1 *t, const struct local_objects *o, uint32_t place, uint64_t *out,
           void *const *p, void *const *end)
 {
@@ -86,43 +90,43 @@ push_even(const struct kmm_thread_1 *t, const struct local_objects *o, uint32_t 
 
 		r.slab = at & ~mask; /* windows are aligned to their sections */
 		if (unlikely(frame >= t->frames))
-			return NULL;
+			return false;
 		d = kmm_desc_1(t, frame);
 		if (unlikely(((uint32_t)d & KMM_CLASS_MASK_1) != place ||
 		             ((at - r.slab) & r.outside)))
-			return NULL;
+			return false;
 		r.shift = page_desc_shift(d);
 		r.word = t->word + page_desc_frame_word(d) -
 		         ((at & ~(KMM_PAGE_SIZE - 1)) >> r.shift);
 		slab = (two_t){ r.slab, r.slab };
-		for (; p + 8 <= end; p += 8, out += 8) {
+		for (; p + 8 <= end; p += 8, out -= 8) {
 			const two_t *from = (const two_t *)(const void *)p;
 			two_t *to = (two_t *)(void *)out;
 			two_t a = from[0], b = from[1], c = from[2], e = from[3];
 
-			to[0] = a;
-			to[1] = b;
-			to[2] = c;
-			to[3] = e;
+			to[-1] = __builtin_shufflevector(a, a, 1, 0);
+			to[-2] = __builtin_shufflevector(b, b, 1, 0);
+			to[-3] = __builtin_shufflevector(c, c, 1, 0);
+			to[-4] = __builtin_shufflevector(e, e, 1, 0);
 			if (!run_has(&r, (a - slab) | (b - slab) | (c - slab) | (e - slab)))
 				break;
 			against |= run_against(&r, p[0], p[1]) | run_against(&r, p[2], p[3]) |
 			           (run_against(&r, p[4], p[5]) | run_against(&r, p[6], p[7]));
 		}
-		for (; p + 2 <= end; p += 2, out += 2) {
+		for (; p + 2 <= end; p += 2, out -= 2) {
 			two_t a = *(const two_t *)(const void *)p;
 
-			*(two_t *)(void *)out = a;
+			((two_t *)(void *)out)[-1] = __builtin_shufflevector(a, a, 1, 0);
 			if (!run_has(&r, a - slab))
 				break;
 			against |= run_against(&r, p[0], p[1]);
 		}
-		for (; p < end && (((uintptr_t)*p - r.slab) & r.outside) == 0; p++, out++) {
-			*out = (uintptr_t)*p;
+		for (; p < end && (((uintptr_t)*p - r.slab) & r.outside) == 0; p++) {
+			*--out = (uintptr_t)*p;
 			against |= run_against(&r, *p, *p);
 		}
 	}
-	return ((against[0] | against[1]) & KMM_WORD_MASK_1) == 0 ? out : NULL;
+	return ((against[0] | against[1]) & KMM_WORD_MASK_1) == 0;
 }
 
 /* False: also where they are not even. */
@@ -130,15 +134,14 @@ static inline __attribute__((always_inline)) bool bulk_push(const struct kmm_cac
                                                             void *const p[])
 {
 	struct kmm_thread_1 *t = kmm_thread_1;
-	struct kmm_class_1 *o = kmm_class_1(t, c->place);
+	struct kmm_class_1 *o = kmm_class_at_1(t, c->place);
 	uint64_t *top = kmm_enter_1(o);
 
-	if (likely(KMM_GATE_1(o->gate_even) == c && n <= (size_t)(o->end - top))) {
-		top = push_even(t, (const struct local_objects *)(void *)o, c->place, top, p, p + n);
-		if (likely(top)) {
-			kmm_leave_at_1(o, top);
-			return true;
-		}
+	if (likely(KMM_GATE_1(o->gate_even) == c && n <= (size_t)(o->end - top) &&
+	           push_even(t, (const struct local_objects *)(void *)o, c->place, top + n, p,
+	                     p + n))) {
+		kmm_leave_at_1(o, top + n);
+		return true;
 	}
 	kmm_leave_1(o);
 	return false;
@@ -156,7 +159,7 @@ static bool prove_each(const struct local_objects *o, size_t n, void *const p[],
 	for (i = 0; i < n; i++) {
 		uint64_t at = (uintptr_t)p[i] - window, w;
 
-		out[i] = (uintptr_t)p[i];
+		out[n - 1 - i] = (uintptr_t)p[i];
 		if (unlikely(at >> FRAME_SHIFT >= tc->frames || !local_locate(tc, o, at, &index)))
 			return false;
 		w = atomic_load_explicit(&tc->object_word[index], memory_order_relaxed);

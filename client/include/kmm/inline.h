@@ -89,7 +89,7 @@ extern __thread struct kmm_thread_1 *kmm_thread_1 __attribute__((tls_model("init
 
 /* Under other names, so that libkmm itself is made of them. */
 
-KMM_INLINE_1 struct kmm_class_1 *kmm_class_1(struct kmm_thread_1 *t, uint64_t place)
+KMM_INLINE_1 struct kmm_class_1 *kmm_class_at_1(struct kmm_thread_1 *t, uint64_t place)
 {
 	return (struct kmm_class_1 *)(void *)((unsigned char *)t + KMM_CLASSES_1 + place);
 }
@@ -186,7 +186,7 @@ KMM_INLINE_1 void *kmm_cache_alloc_1(struct kmm_cache *c, kmm_gfp_t gfp)
 
 	if (!KMM_LIKELY_1(c && !(gfp & KMM_GFP_SLOW_1)))
 		return NULL;
-	return kmm_pop_1(kmm_class_1(t, kmm_place_1(c)), c, NULL);
+	return kmm_pop_1(kmm_class_at_1(t, kmm_place_1(c)), c, NULL);
 }
 
 KMM_INLINE_1 size_t
@@ -199,7 +199,7 @@ kmm_cache_alloc_bulk_1(struct kmm_cache *c, kmm_gfp_t gfp, size_t n, void *p[])
 
 	if (!KMM_LIKELY_1(c && p && !(gfp & KMM_GFP_SLOW_1)))
 		return 0;
-	o = kmm_class_1(t, kmm_place_1(c));
+	o = kmm_class_at_1(t, kmm_place_1(c));
 	top = kmm_enter_1(o);
 	if (!KMM_LIKELY_1(KMM_GATE_1(o->gate_cache) == c && n <= (size_t)(top - o->loaded))) {
 		kmm_leave_1(o);
@@ -228,7 +228,7 @@ KMM_INLINE_1 int kmm_cache_free_1(struct kmm_cache *c, void *p)
 	desc = kmm_desc_1(t, frame);
 	shift = (uint32_t)desc & 31;
 	place = kmm_place_1(c);
-	o = kmm_class_1(t, place);
+	o = kmm_class_at_1(t, place);
 	top = kmm_enter_1(o);
 	in_frame = in_frame >> shift | in_frame << (-shift & 31);
 	word = (uint32_t)(desc >> 32) + in_frame;
@@ -247,7 +247,7 @@ KMM_INLINE_1 void *kmm_kmalloc_1(struct kmm *k, size_t size, kmm_gfp_t gfp)
 	if (!KMM_LIKELY_1(k && size <= KMM_KMALLOC_1 &&
 	                  !(gfp & (KMM_GFP_SLOW_1 | KMM_GFP_RECLAIMABLE))))
 		return NULL;
-	return kmm_pop_1(kmm_class_1(t, t->kmalloc_place[(size + 7) / 8]), NULL, k);
+	return kmm_pop_1(kmm_class_at_1(t, t->kmalloc_place[(size + 7) / 8]), NULL, k);
 }
 
 /* Of any class: no branch here depends on which it is. */
@@ -261,7 +261,7 @@ KMM_INLINE_1 int kmm_kfree_1(struct kmm *k, const void *p)
 	if (!KMM_LIKELY_1(k && frame < t->frames))
 		return 0;
 	desc = kmm_desc_1(t, frame);
-	o = kmm_class_1(t, (uint32_t)desc & KMM_CLASS_MASK_1);
+	o = kmm_class_at_1(t, (uint32_t)desc & KMM_CLASS_MASK_1);
 	top = kmm_enter_1(o);
 	word = (uint32_t)(desc >> 32) + (in_frame >> (desc & 31));
 	if (KMM_LIKELY_1(KMM_GATE_1(o->gate_session) == k) &&
