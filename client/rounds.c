@@ -114,22 +114,25 @@ static uint32_t unload_objects(struct kmm *k, struct exchange x, uint32_t m, uin
 		            << shift;
 
 		index[i] = at < k->window_size ? run_word(&run, at) : INDEX_NONE;
-		if (likely(index[i] != INDEX_NONE))
-			__builtin_prefetch((const void *)&k->control.object[index[i]], 1);
+		if (unlikely(index[i] == INDEX_NONE))
+			continue;
+		/* read once: a member may write the round again, but not what was made of it */
+		out[i] = (uintptr_t)k->window + at;
+		__builtin_prefetch((const void *)&k->control.object[index[i]], 1);
 	}
 	for (i = 0; i < count; i++) {
-		owner_word_t *word = &k->control.object[index[i]];
-		uint32_t granule = atomic_load_explicit(&mag->round[i], memory_order_relaxed);
+		owner_word_t *word;
 		uint64_t w;
 
 		if (unlikely(index[i] == INDEX_NONE))
 			continue;
+		word = &k->control.object[index[i]];
 		w = owner_load(word);
 		if (unlikely(!owner_is(w, OWNER_MAGAZINE, m)))
 			continue;
 		owner_store(word, owner_moved(w, kind, k->id));
 		object_shared_clear(k, index[i]);
-		out[n++] = (uintptr_t)k->window + ((size_t)granule << shift);
+		out[n++] = out[i];
 	}
 	return n;
 }
@@ -224,12 +227,13 @@ static uint32_t load_objects(struct kmm *k, struct exchange x, uint32_t m, uint6
 			__builtin_prefetch((const void *)&k->control.object[index[i]], 1);
 	}
 	for (i = 0; i < n; i++) {
-		owner_word_t *word = &k->control.object[index[i]];
 		size_t at = (size_t)(r[i] - (uintptr_t)k->window);
+		owner_word_t *word;
 		uint64_t w;
 
 		if (unlikely(index[i] == INDEX_NONE))
 			continue;
+		word = &k->control.object[index[i]];
 		w = owner_load(word);
 		if (unlikely(!object_is_ours(k, x, w))) {
 			if (!x.marked)

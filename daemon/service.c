@@ -19,6 +19,7 @@
 #include "daemon/session.h"
 #include "proto/kmm.pb-c.h"
 
+#define LIST_SLICE 128u /* items of a list that leave at once */
 #define JOBS_MAX 4u
 
 void service_refuse(struct rpc_call *call, int rc, const char *why)
@@ -182,11 +183,6 @@ void service_job_done(struct service_job *j)
 	rpc_pending_post(&j->pending);
 }
 
-void service_job_more(struct service_job *j)
-{
-	rpc_pending_post_room(&j->pending);
-}
-
 bool service_job_cancelled(struct service_job *j)
 {
 	if (!j->cancelled)
@@ -195,5 +191,33 @@ bool service_job_cancelled(struct service_job *j)
 	                       j->cancelled == EDQUOT    ? SERVICE_JOBS_TEXT :
 	                       j->cancelled == ETIMEDOUT ? "the deadline passed before it was done" :
 	                                                   "the call was cancelled");
+	return true;
+}
+
+bool service_job_list(struct service_job *j, uint32_t *next, uint32_t n, bool failed,
+                      int (*send)(struct service_job *j, uint32_t i),
+                      const ProtobufCMessage *end)
+{
+	uint32_t sent = 0;
+	int r;
+
+	if (service_job_cancelled(j))
+		return true;
+	if (failed) {
+		service_pending_refuse(&j->pending, -ENOMEM, "the daemon is out of memory");
+		return true;
+	}
+	while (*next < n && sent < LIST_SLICE) {
+		r = send(j, (*next)++);
+		if (r < 0)
+			*next = n; /* cancelled, if it closed under this very item */
+		else
+			sent += (uint32_t)r;
+	}
+	if (*next < n) {
+		rpc_pending_post_room(&j->pending);
+		return false;
+	}
+	rpc_pending_reply(&j->pending, end);
 	return true;
 }

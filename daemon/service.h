@@ -50,9 +50,14 @@ void service_job_leave(struct session *s);
 /* Only one look at all owner words may be under way on a connection; false: refused. */
 bool service_census_admit(struct rpc_call *call);
 void service_job_done(struct service_job *j);
-/* In reply(): it runs again, for the next part of a list, after what else the reactor has to do, when
- * the client has read what came before. */
-void service_job_more(struct service_job *j);
+/* In reply(), of a list: sends items *next to n - 1 by send(), a slice of them, each time after what else
+ * the reactor has to do and when the client has read what came before; then `end`. Or refuses, when the
+ * call was cancelled or the work failed for want of memory. send(): 1 sent, 0 there is no such item (any
+ * more), -1 the channel is gone. True: it is over, what the list was made of may go; false: reply() runs
+ * again. */
+bool service_job_list(struct service_job *j, uint32_t *next, uint32_t n, bool failed,
+                      int (*send)(struct service_job *j, uint32_t i),
+                      const ProtobufCMessage *end);
 /* In reply(): the call was cancelled and is answered so. */
 bool service_job_cancelled(struct service_job *j);
 

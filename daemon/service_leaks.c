@@ -21,7 +21,6 @@
 #include "daemon/service.h"
 #include "proto/kmm.pb-c.h"
 
-#define SLICE 128u
 
 struct leak {
 	uint64_t opened; /* UINT64_MAX: nobody's */
@@ -182,35 +181,22 @@ static void list_free(struct leaks_call *l)
 	free(l);
 }
 
+static int list_send(struct service_job *j, uint32_t i)
+{
+	struct leaks_call *l = (struct leaks_call *)j;
+	struct leak_item item;
+
+	item_fill(&item, j->kmmd, &l->leak[i]);
+	return rpc_pending_item(&j->pending, &item.m.base) ? 1 : -1;
+}
+
 static void list_reply(struct service_job *j)
 {
 	struct leaks_call *l = (struct leaks_call *)j;
 	Kmm__V1__ListLeaksRequest empty = KMM__V1__LIST_LEAKS_REQUEST__INIT;
-	struct leak_item i;
-	uint32_t sent = 0;
 
-	if (service_job_cancelled(j)) {
+	if (service_job_list(j, &l->next, l->n, l->failed, list_send, &empty.base))
 		list_free(l);
-		return;
-	}
-	if (l->failed) {
-		service_pending_refuse(&j->pending, -ENOMEM, "the daemon is out of memory");
-		list_free(l);
-		return;
-	}
-	for (; l->next < l->n && sent < SLICE; l->next++, sent++) {
-		item_fill(&i, j->kmmd, &l->leak[l->next]);
-		if (!rpc_pending_item(&j->pending, &i.m.base)) {
-			l->next = l->n; /* the channel is gone */
-			break;
-		}
-	}
-	if (l->next < l->n) {
-		service_job_more(j);
-		return;
-	}
-	rpc_pending_reply(&j->pending, &empty.base);
-	list_free(l);
 }
 
 /* The sessions have answered. */

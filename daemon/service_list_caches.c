@@ -16,7 +16,6 @@
 #include "daemon/service.h"
 #include "proto/kmm.pb-c.h"
 
-#define SLICE 128u
 
 struct cache_picture {
 	struct cache_record record;
@@ -125,33 +124,22 @@ static void list_free(struct caches_call *l)
 	free(l);
 }
 
+static int list_send(struct service_job *j, uint32_t i)
+{
+	struct caches_call *l = (struct caches_call *)j;
+	Kmm__V1__Cache item;
+
+	item_fill(&item, &l->picture[i]);
+	return rpc_pending_item(&j->pending, &item.base) ? 1 : -1;
+}
+
 static void list_reply(struct service_job *j)
 {
 	struct caches_call *l = (struct caches_call *)j;
 	Kmm__V1__ListCachesRequest empty = KMM__V1__LIST_CACHES_REQUEST__INIT;
-	Kmm__V1__Cache item;
-	uint32_t sent = 0;
 
-	if (service_job_cancelled(j)) {
+	if (service_job_list(j, &l->next, l->n, l->failed, list_send, &empty.base))
 		list_free(l);
-		return;
-	}
-	for (; l->next < l->n && sent < SLICE; l->next++, sent++) {
-		item_fill(&item, &l->picture[l->next]);
-		if (!rpc_pending_item(&j->pending, &item.base)) {
-			l->next = l->n; /* the channel is gone */
-			break;
-		}
-	}
-	if (l->next < l->n) {
-		service_job_more(j);
-		return;
-	}
-	if (l->failed)
-		service_pending_refuse(&j->pending, -ENOMEM, "the daemon is out of memory");
-	else
-		rpc_pending_reply(&j->pending, &empty.base);
-	list_free(l);
 }
 
 void service_list_caches(struct rpc_call *call, const ProtobufCMessage *request)

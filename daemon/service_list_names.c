@@ -18,7 +18,6 @@
 #include "daemon/service.h"
 #include "proto/kmm.pb-c.h"
 
-#define SLICE 128u
 
 struct name_picture {
 	struct name_about about;
@@ -133,36 +132,23 @@ static void list_free(struct names_call *c)
 	free(c);
 }
 
+static int list_send(struct service_job *j, uint32_t i)
+{
+	struct names_call *c = (struct names_call *)j;
+	Kmm__V1__Name item;
+	char cache[64];
+
+	item_fill(&item, &c->picture[i], j->kmmd->domain, cache);
+	return rpc_pending_item(&j->pending, &item.base) ? 1 : -1;
+}
+
 static void list_reply(struct service_job *j)
 {
 	struct names_call *c = (struct names_call *)j;
 	Kmm__V1__ListNamesRequest empty = KMM__V1__LIST_NAMES_REQUEST__INIT;
-	Kmm__V1__Name item;
-	uint32_t sent = 0;
-	char cache[64];
 
-	if (service_job_cancelled(j)) {
+	if (service_job_list(j, &c->next, c->n, c->failed, list_send, &empty.base))
 		list_free(c);
-		return;
-	}
-	if (c->failed) {
-		service_pending_refuse(&j->pending, -ENOMEM, "the daemon is out of memory");
-		list_free(c);
-		return;
-	}
-	for (; c->next < c->n && sent < SLICE; c->next++, sent++) {
-		item_fill(&item, &c->picture[c->next], j->kmmd->domain, cache);
-		if (!rpc_pending_item(&j->pending, &item.base)) {
-			c->next = c->n; /* the channel is gone */
-			break;
-		}
-	}
-	if (c->next < c->n) {
-		service_job_more(j);
-		return;
-	}
-	rpc_pending_reply(&j->pending, &empty.base);
-	list_free(c);
 }
 
 void service_list_names(struct rpc_call *call, const ProtobufCMessage *request)

@@ -18,7 +18,6 @@
 #include "daemon/session.h"
 #include "proto/kmm.pb-c.h"
 
-#define SLICE 128u
 
 /* What one session has: all that the words say. */
 struct session_count {
@@ -119,40 +118,24 @@ static void list_free(struct sessions_call *c)
 	free(c);
 }
 
+static int list_send(struct service_job *j, uint32_t i)
+{
+	struct sessions_call *c = (struct sessions_call *)j;
+	struct session *s = session_by_id(j->kmmd->sessions, i);
+	struct session_item item;
+
+	if (!item_fill(&item, j->kmmd, s, &c->pages[i], &c->objects[i]))
+		return 0;
+	return rpc_pending_item(&j->pending, &item.m.base) ? 1 : -1;
+}
+
 static void list_reply(struct service_job *j)
 {
 	struct sessions_call *c = (struct sessions_call *)j;
 	Kmm__V1__ListSessionsRequest empty = KMM__V1__LIST_SESSIONS_REQUEST__INIT;
-	struct session_item i;
-	uint32_t sent = 0;
 
-	if (service_job_cancelled(j)) {
+	if (service_job_list(j, &c->next, c->size, c->failed, list_send, &empty.base))
 		list_free(c);
-		return;
-	}
-	if (c->failed) {
-		service_pending_refuse(&j->pending, -ENOMEM, "the daemon is out of memory");
-		list_free(c);
-		return;
-	}
-	for (; c->next < c->size && sent < SLICE; c->next++) {
-		struct session *s = session_by_id(j->kmmd->sessions, c->next);
-
-		if (!item_fill(&i, j->kmmd, s, &c->pages[c->next], &c->objects[c->next]))
-			continue;
-		sent++;
-		if (!rpc_pending_item(&j->pending, &i.m.base)) {
-			/* the channel is gone: cancelled, if it closed under this very item */
-			c->next = c->size;
-			break;
-		}
-	}
-	if (c->next < c->size) {
-		service_job_more(j);
-		return;
-	}
-	rpc_pending_reply(&j->pending, &empty.base);
-	list_free(c);
 }
 
 void service_list_sessions(struct rpc_call *call, const ProtobufCMessage *request)

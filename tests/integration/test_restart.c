@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "tests/integration/fixture.h"
 
@@ -247,13 +245,14 @@ END_TEST
 struct untouched {
 	struct kmm_page *page;
 	void *seen, *by_thread;
-	unsigned int down;
+	unsigned int touching, told, down;
 };
 
 static void *touch(void *arg)
 {
 	struct untouched *u = arg;
 
+	__atomic_store_n(&u->touching, 1, __ATOMIC_SEQ_CST);
 	u->by_thread = kmm_page_address(k, u->page);
 	return NULL;
 }
@@ -261,11 +260,11 @@ static void *touch(void *arg)
 static void touch_when_down(struct kmm *session, enum kmm_event event, void *arg)
 {
 	struct untouched *u = arg;
-	struct timespec t = { .tv_nsec = 50000000 };
 
 	if (event != KMM_EVENT_DOWN || u->down)
 		return;
-	nanosleep(&t, NULL); /* the other thread is likely to be first */
+	__atomic_store_n(&u->told, 1, __ATOMIC_SEQ_CST);
+	wait_until(__atomic_load_n(&u->touching, __ATOMIC_SEQ_CST));
 	u->seen = kmm_page_address(session, u->page);
 	__atomic_store_n(&u->down, 1, __ATOMIC_SEQ_CST);
 }
@@ -289,7 +288,9 @@ START_TEST(a_callback_may_want_what_another_waits_for)
 	kill(supervisor, SIGSTOP);
 	daemon_kill(&d);
 	ck_assert_int_eq(pthread_create(&t, NULL, touch, &u), 0);
-	usleep(200000); /* both wait by now; the test passes in any order */
+	/* Neither can have an answer before the daemon is there again. */
+	wait_until(__atomic_load_n(&u.touching, __ATOMIC_SEQ_CST) &&
+		   __atomic_load_n(&u.told, __ATOMIC_SEQ_CST));
 	kill(supervisor, SIGCONT);
 	ck_assert_int_eq(pthread_join(t, NULL), 0);
 	wait_until(__atomic_load_n(&u.down, __ATOMIC_SEQ_CST) == 1);

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,7 +35,8 @@
 /* What the processes tell each other. */
 struct board {
 	kmm_handle_t handle;
-	_Atomic uint32_t ready; /* release, acquire: the handle is there */
+	_Atomic uint32_t ready; /* release, acquire: what was asked of a process is done */
+	_Atomic uint32_t over;  /* release, acquire: the cache may go */
 	int adopted; /* 0: yes, else the error */
 };
 
@@ -62,17 +64,40 @@ static void owner_body(struct test *t)
 		pause();
 }
 
-static pid_t owner_start(struct test *t)
+/* Has the cache as long as the test runs. A process of its own: who forks has no session, whose thread
+ * a forked process would not have. */
+static void keeper_body(struct test *t)
 {
-	pid_t pid;
+	struct kmm *k = session_start(&t->d);
+	struct kmm_cache *c = kmm_cache_create(k, CACHE, SIZE, 0, 0, NULL);
+
+	must(c);
+	atomic_store_explicit(&t->board->ready, 1, memory_order_release);
+	wait_until(atomic_load_explicit(&t->board->over, memory_order_acquire));
+	must(kmm_cache_destroy(c) == 0);
+	must(kmm_close(k) == 0);
+	_exit(0);
+}
+
+/* Ends with us at the latest. */
+static pid_t process_start(struct test *t, void (*body)(struct test *t))
+{
+	pid_t pid, parent = getpid();
 
 	atomic_store_explicit(&t->board->ready, 0, memory_order_release);
 	pid = fork();
 	must(pid >= 0);
-	if (pid == 0)
-		owner_body(t);
+	if (pid == 0) {
+		must(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent);
+		body(t);
+	}
 	wait_until(atomic_load_explicit(&t->board->ready, memory_order_acquire));
 	return pid;
+}
+
+static pid_t owner_start(struct test *t)
+{
+	return process_start(t, owner_body);
 }
 
 static void owner_kill(pid_t pid)
@@ -211,8 +236,8 @@ int main(int argc, char *argv[])
 	struct test t = { 0 };
 	const char *const args[] = { "--config", t.d.config, "--pool-size", "16M", "--backing",
 				     "4k",       "--reactors", "1",         NULL };
-	struct kmm_cache *c;
-	struct kmm *k;
+	pid_t keeper;
+	int status;
 
 	(void)argc;
 	step_require();
@@ -224,9 +249,7 @@ int main(int argc, char *argv[])
 	daemon_configure(&t.d, STEP_SMALL_TABLES);
 	daemon_launch(&t.d, args);
 	t.o = observer_open(&t.d);
-	k = session_start(&t.d);
-	c = kmm_cache_create(k, CACHE, SIZE, 0, 0, NULL);
-	must(c);
+	keeper = process_start(&t, keeper_body);
 	a_at = adopter_exchange(&t);
 	locks = sweeper_locks(&t, lock);
 	must(locks > 0);
@@ -243,8 +266,8 @@ int main(int argc, char *argv[])
 	printf("%lu interleavings, %lu of them elsewhere; the adopter won %lu\n", t.runs, t.strayed,
 	       t.adopter_won);
 	must(t.adopter_won > 0 && t.adopter_won < t.runs);
-	must(kmm_cache_destroy(c) == 0);
-	must(kmm_close(k) == 0);
+	atomic_store_explicit(&t.board->over, 1, memory_order_release);
+	must(waitpid(keeper, &status, 0) == keeper && status == 0);
 	observer_close(t.o);
 	must(daemon_stop(&t.d) == 0);
 	printf("1 passed, 0 failed\n");

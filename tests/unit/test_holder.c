@@ -4,6 +4,7 @@
  */
 #include "daemon/holder.h"
 #include "tests/suite.h"
+#include "tests/unit/test_holds.h"
 
 #include <check.h>
 #include <errno.h>
@@ -60,28 +61,6 @@ static bool add(uint32_t session)
 	ck_assert_int_eq(holder_add(t, session, GRANULE, &word, 3, true, &added), 0);
 	check();
 	return added;
-}
-
-struct holds {
-	uint32_t session, n;
-};
-
-static void count_hold(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
-{
-	struct holds *h = ctx;
-
-	(void)granule;
-	(void)generation;
-	h->n += session == h->session;
-}
-
-/* Entries of that session in the holder table. */
-static uint32_t holds_of(struct holder_table *table, uint32_t session)
-{
-	struct holds h = { .session = session };
-
-	holder_for_each(table, count_hold, &h);
-	return h.n;
 }
 
 START_TEST(a_set)

@@ -7,6 +7,7 @@
 #include "tests/suite.h"
 #include "tests/unit/test_cache.h"
 #include "tests/unit/test_fallocate.h"
+#include "tests/unit/test_holds.h"
 
 static struct cache *c;
 
@@ -32,28 +33,6 @@ static void teardown(void)
 {
 	fail_in = 0;
 	tc_teardown();
-}
-
-struct holds {
-	uint32_t session, n;
-};
-
-static void count_hold(void *ctx, uint32_t session, uint32_t granule, uint64_t generation)
-{
-	struct holds *h = ctx;
-
-	(void)granule;
-	(void)generation;
-	h->n += session == h->session;
-}
-
-/* Entries of that session in the holder table. */
-static uint32_t holds_of(struct holder_table *table, uint32_t session)
-{
-	struct holds h = { .session = session };
-
-	holder_for_each(table, count_hold, &h);
-	return h.n;
 }
 
 /* ---- things: blocks (even) and objects (odd) ---- */
