@@ -7,7 +7,7 @@
  * DIRECT_RECLAIM.
  *
  * Giving back is all or nothing: every entry is checked first, also for being named twice.
- * Ascending frames, the usual case, need no memory for that; else a bit a frame does, kept by the
+ * Ascending pages, the usual case, need no memory for that; else a bit a page does, kept by the
  * thread. What a thread's magazines can take is cached, more goes to the daemon in magazines.
  */
 #include "client/internal.h"
@@ -102,7 +102,9 @@ static int bulk_alloc_begin(struct kmm *k, kmm_gfp_t gfp, unsigned int order, si
 		return 0;
 	if (!pages)
 		return error_set(EINVAL, "there is no place for the pages");
-	b.how = call_begin(k, CALL_CANCELLABLE | (gfp & KMM_GFP_DIRECT_RECLAIM ? 0 : CALL_NOWAIT));
+	b.gfp = gfp = gfp_of_thread(gfp);
+	b.how = call_begin_gfp(k, gfp);
+	b.how.flags |= CALL_CANCELLABLE | (gfp & KMM_GFP_DIRECT_RECLAIM ? 0 : CALL_NOWAIT);
 	b.tc = thread_cache_get(k);
 	b.class = gfp & GFP_UNCACHED ? -1 : page_class(order, gfp >> 3 & 3);
 	return bulk_alloc(&b, n, pages, got);
@@ -121,9 +123,9 @@ size_t kmm_alloc_pages_bulk(struct kmm *k, kmm_gfp_t gfp, unsigned int order, si
 
 /* ---- giving back ---- */
 
-static int marks_get(struct thread_cache *tc)
+static int marks_get(struct kmm *k, struct thread_cache *tc)
 {
-	size_t size = ((size_t)tc->frames + 63) / 64 * sizeof(uint64_t);
+	size_t size = ((size_t)k->pages + 63) / 64 * sizeof(uint64_t);
 	void *p;
 
 	if (tc->marks)
@@ -131,7 +133,7 @@ static int marks_get(struct thread_cache *tc)
 	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 	         -1, 0);
 	if (p == MAP_FAILED)
-		return error_set(ENOMEM, "no memory to check %zu frames", tc->frames);
+		return error_set(ENOMEM, "no memory to check %u pages", k->pages);
 	madvise(p, size, MADV_DONTFORK);
 	tc->marks = p;
 	tc->marks_size = size;
@@ -150,7 +152,7 @@ static int check_one(struct bulk *b, size_t i, const struct kmm_page *page, uint
 	if (r < 0)
 		return r;
 	r = page_block_check(b->k, *pfn, &order);
-	w = owner_load(&b->k->control.word[*pfn]);
+	w = word_settled(b->k, &b->k->control.word[*pfn]);
 	if (r == -ENOENT || (r == 0 && !owner_is(w, OWNER_HELD, b->k->id)))
 		return page_not_freed(b->k, *pfn, w);
 	if (r < 0)
@@ -158,7 +160,7 @@ static int check_one(struct bulk *b, size_t i, const struct kmm_page *page, uint
 	if (order != b->order)
 		return error_set(EINVAL, "entry %zu: the block at frame %u has order %u, not %u", i,
 		                 *pfn, order, b->order);
-	return 0;
+	return page_mapped(b->k, *pfn, order, w);
 }
 
 static uint32_t pfn_of(struct bulk *b, const struct kmm_page *page)
@@ -175,7 +177,7 @@ static int check_twice(struct bulk *b, size_t n, struct kmm_page *const pages[])
 
 	if (!b->tc)
 		return error_set(ENOMEM, "no memory to check the entries");
-	r = marks_get(b->tc);
+	r = marks_get(b->k, b->tc);
 	if (r < 0)
 		return r;
 	marks = b->tc->marks;

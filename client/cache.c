@@ -111,7 +111,7 @@ int cache_enter(struct kmm_cache *c, enum cache_use use, struct kmm **inside)
 }
 
 /* One more reference to the cache that has this life; cache_lock is held. */
-static void cache_join(struct kmm_cache *c, uint64_t life, void (*ctor)(void *))
+static void cache_join(struct kmm_cache *c, uint64_t life, struct ctor ctor)
 {
 	uint32_t n = c->life == life ? cache_references(c) : 0;
 
@@ -121,8 +121,10 @@ static void cache_join(struct kmm_cache *c, uint64_t life, void (*ctor)(void *))
 		c->marked = c->view->flags & KMM_SLAB_CONSISTENCY_CHECKS;
 		c->ctor = NULL;
 	}
-	if (ctor)
-		c->ctor = ctor;
+	if (ctor.call) {
+		c->style = ctor.style;
+		c->ctor = ctor.call;
+	}
 	c->opened_only = c->view->ctor && !c->ctor;
 	/* release: pairs with cache_references */
 	atomic_store_explicit(&c->references, n + 1, memory_order_release);
@@ -139,7 +141,7 @@ struct kmm_cache *cache_open_by_id(struct kmm *k, uint32_t id)
 	if (unlikely(cache_references(c) == 0 && id <= KMALLOC_FAMILIES * KMALLOC_CLASSES)) {
 		pthread_mutex_lock(&k->cache_lock);
 		if (cache_references(c) == 0 && cache_life(c) != 0)
-			cache_join(c, cache_life(c), NULL);
+			cache_join(c, cache_life(c), (struct ctor){ 0 });
 		pthread_mutex_unlock(&k->cache_lock);
 	}
 	return cache_references(c) > 0 && c->life == cache_life(c) ? c : NULL;
@@ -171,7 +173,7 @@ static int cache_name_check(const char *name)
 }
 
 /* Takes in the daemon's answer: a reference; -EAGAIN: it is just being destroyed here. */
-static int cache_take_reply(struct kmm *k, const kmm_v1_CacheReply *p, void (*ctor)(void *),
+static int cache_take_reply(struct kmm *k, const kmm_v1_CacheReply *p, struct ctor ctor,
                             struct kmm_cache **ret)
 {
 	struct kmm_cache *c = cache_entry(k, p->cache);
@@ -195,7 +197,7 @@ static int cache_take_reply(struct kmm *k, const kmm_v1_CacheReply *p, void (*ct
 }
 
 static int cache_ask(struct kmm *k, uint16_t method, const pb_msgdesc_t *type, const void *request,
-                     void (*ctor)(void *), struct kmm_cache **ret)
+                     struct ctor ctor, struct kmm_cache **ret)
 {
 	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
 	struct call_how how;
@@ -221,7 +223,7 @@ static int cache_ask(struct kmm *k, uint16_t method, const pb_msgdesc_t *type, c
 }
 
 static int cache_create(struct kmm *k, const char *name, size_t size, size_t align,
-                        kmm_slab_flags_t flags, void (*ctor)(void *), struct kmm_cache **ret)
+                        kmm_slab_flags_t flags, struct ctor ctor, struct kmm_cache **ret)
 {
 	ERRNO_SCOPE;
 	kmm_v1_CreateCacheRequest q = kmm_v1_CreateCacheRequest_init_zero;
@@ -235,13 +237,13 @@ static int cache_create(struct kmm *k, const char *name, size_t size, size_t ali
 	q.size = size;
 	q.align = align;
 	q.flags = flags;
-	q.ctor = ctor != NULL;
+	q.ctor = ctor.call != NULL;
 	return cache_ask(k, kmm_v1_Method_ALLOCATOR_CREATE_CACHE, kmm_v1_CreateCacheRequest_fields,
 	                 &q, ctor, ret);
 }
 
-struct kmm_cache *kmm_cache_create(struct kmm *k, const char *name, size_t size, size_t align,
-                                   kmm_slab_flags_t flags, void (*ctor)(void *object))
+struct kmm_cache *cache_create_styled(struct kmm *k, const char *name, size_t size, size_t align,
+                                      kmm_slab_flags_t flags, struct ctor ctor)
 {
 	struct kmm_cache *c = NULL;
 	int r = cache_create(k, name, size, align, flags, ctor, &c);
@@ -249,6 +251,12 @@ struct kmm_cache *kmm_cache_create(struct kmm *k, const char *name, size_t size,
 	if (r < 0 && (flags & KMM_SLAB_PANIC))
 		abort(); /* as the caller wished */
 	return r < 0 ? errno_null(r) : c;
+}
+
+struct kmm_cache *kmm_cache_create(struct kmm *k, const char *name, size_t size, size_t align,
+                                   kmm_slab_flags_t flags, void (*ctor)(void *object))
+{
+	return cache_create_styled(k, name, size, align, flags, (struct ctor){ .call = ctor });
 }
 
 static int cache_open(struct kmm *k, const char *name, struct kmm_cache **ret)
@@ -263,7 +271,7 @@ static int cache_open(struct kmm *k, const char *name, struct kmm_cache **ret)
 		return r;
 	memcpy(q.name, name, strlen(name) + 1);
 	return cache_ask(k, kmm_v1_Method_ALLOCATOR_OPEN_CACHE, kmm_v1_OpenCacheRequest_fields, &q,
-	                 NULL, ret);
+	                 (struct ctor){ 0 }, ret);
 }
 
 struct kmm_cache *kmm_cache_open(struct kmm *k, const char *name)

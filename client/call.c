@@ -23,6 +23,8 @@
 #define CONNECT_NS 5000000000u
 #define PEEK_NS 10000000u
 
+__thread struct call_ticket *call_ticket_next;
+
 static uint64_t deadline_min(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -40,13 +42,68 @@ struct call_how call_begin(struct kmm *k, unsigned int flags)
 
 	if (keeper_is_self(k) && k->keeper_until)
 		how.deadline = deadline_min(how.deadline, k->keeper_until);
+	if (unlikely(call_ticket_next)) {
+		how.ticket = call_ticket_next;
+		call_ticket_next = NULL;
+		how.deadline = deadline_min(how.deadline, how.ticket->deadline);
+	}
 	return how;
+}
+
+#define GFP_UNFAILING (KMM_GFP_NOFAIL | KMM_GFP_DIRECT_RECLAIM)
+
+struct call_how call_begin_gfp(struct kmm *k, kmm_gfp_t gfp)
+{
+	struct call_how how = call_begin(k, 0);
+
+	/* in a callback somebody else waits for the thread */
+	if ((gfp & GFP_UNFAILING) == GFP_UNFAILING && !keeper_is_self(k))
+		how.deadline = how.ticket ? how.ticket->deadline : DEADLINE_NONE;
+	return how;
+}
+
+bool call_again(struct kmm *k, const struct call_how *how, kmm_gfp_t gfp, int *r)
+{
+	int over;
+
+	if (*r != -EDQUOT || (gfp & GFP_UNFAILING) != GFP_UNFAILING || keeper_is_self(k))
+		return false;
+	/* what another thread gives back is told by nobody: look again after a moment */
+	over = call_wait_thread(k, how);
+	if (over < 0)
+		*r = over;
+	return over == 0;
 }
 
 static bool cancelled(struct kmm *k, const struct call_how *how)
 {
-	/* acquire: pairs with kmm_cancel */
-	return atomic_load_explicit(&k->cancels, memory_order_acquire) != how->cancels;
+	/* acquire, both: pairs with kmm_cancel, with call_ticket_end */
+	return atomic_load_explicit(&k->cancels, memory_order_acquire) != how->cancels ||
+	       (how->ticket && atomic_load_explicit(&how->ticket->ended, memory_order_acquire));
+}
+
+/* Where the call waits from now on; NULL: nowhere. */
+static void ticket_note(struct call_ticket *t, struct channel *c, struct call *call)
+{
+	if (likely(!t))
+		return;
+	pthread_mutex_lock(&t->lock);
+	t->channel = c;
+	t->call = call;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void call_ticket_end(struct kmm *k, struct call_ticket *t)
+{
+	/* release: pairs with the acquire in cancelled(); it is noted in the ticket before it looks */
+	atomic_store_explicit(&t->ended, 1, memory_order_release);
+	pthread_mutex_lock(&t->lock);
+	if (t->channel)
+		channel_cancel(t->channel, t->call);
+	pthread_mutex_unlock(&t->lock);
+	/* acq_rel: as session_wake; for calls that wait for the daemon to come back */
+	atomic_fetch_add_explicit(&k->changes, 1, memory_order_acq_rel);
+	futex_wake_all(&k->changes);
 }
 
 static int call_away(const struct call_how *how, bool sent)
@@ -228,9 +285,12 @@ static int call_once(struct kmm *k, struct call_how *how, struct channel *c, str
 		return r;
 	how->repeated = *sent;
 	*sent = true;
+	ticket_note(how->ticket, c, call);
 	if (unlikely(cancelled(k, how))) /* kmm_cancel came before the call was queued */
 		channel_cancel(c, call);
-	return channel_wait(c, call);
+	r = channel_wait(c, call);
+	ticket_note(how->ticket, NULL, NULL);
+	return r;
 }
 
 static int call_answer(struct kmm *k, struct call *call, const pb_msgdesc_t *type, void *reply,

@@ -5,7 +5,8 @@
  * A bounded queue; the keeper empties it into the callback, unless kmm_fd was called: then the
  * descriptor (an eventfd) becomes readable and kmm_dispatch empties it. One callback runs at a
  * time, in the order of the queue. Events that nobody asked for are not queued. A full queue drops
- * its oldest PRESSURE, else its oldest event.
+ * its oldest PRESSURE, else its oldest event. Shrinkers (shrinker.c) run in the same places, after the
+ * callbacks.
  */
 #include "client/internal.h"
 
@@ -65,6 +66,13 @@ void event_push(struct kmm *k, enum kmm_event kind, const char *text)
 	pthread_mutex_unlock(&k->event_lock);
 }
 
+void event_wake(struct kmm *k)
+{
+	pthread_mutex_lock(&k->event_lock);
+	event_signal(k);
+	pthread_mutex_unlock(&k->event_lock);
+}
+
 bool event_is_runner(struct kmm *k)
 {
 	bool is;
@@ -72,7 +80,7 @@ bool event_is_runner(struct kmm *k)
 	pthread_mutex_lock(&k->event_lock);
 	is = k->event_running && pthread_equal(k->event_runner, pthread_self());
 	pthread_mutex_unlock(&k->event_lock);
-	return is;
+	return is || shrinker_is_runner(k);
 }
 
 /* Runs callbacks for what is queued; event_lock is held, and released meanwhile. */
@@ -101,12 +109,29 @@ static void event_run(struct kmm *k, bool keeper)
 	pthread_cond_broadcast(&k->event_done);
 }
 
+/* Shrinkers run; the daemon counts what they were asked for (vmstat's slabs_scanned). */
+static void event_shrink(struct kmm *k)
+{
+	kmm_v1_ReclaimedRequest q = { .scanned = shrinker_run(k) };
+	struct call_how how;
+
+	if (!q.scanned)
+		return;
+	how = call_begin(k, CALL_NOWAIT);
+	call_notify(k, &how, kmm_v1_Method_ALLOCATOR_RECLAIMED, kmm_v1_ReclaimedRequest_fields, &q);
+}
+
 void event_deliver(struct kmm *k)
 {
+	bool keeper;
+
 	pthread_mutex_lock(&k->event_lock);
-	if (k->nr_events > 0 && !k->event_by_fd)
+	keeper = !k->event_by_fd;
+	if (k->nr_events > 0 && keeper)
 		event_run(k, true);
 	pthread_mutex_unlock(&k->event_lock);
+	if (keeper)
+		event_shrink(k);
 }
 
 int kmm_on_event(struct kmm *k, kmm_event_fn fn, void *arg)
@@ -140,7 +165,7 @@ int kmm_fd(struct kmm *k)
 		r = process_fd_open(&k->event_fd, PROCESS_EVENTFD);
 		if (r == 0) {
 			k->event_by_fd = true;
-			if (k->nr_events > 0)
+			if (k->nr_events > 0 || k->nr_shrinkers > 0)
 				event_signal(k);
 		}
 	}
@@ -155,6 +180,7 @@ int kmm_dispatch(struct kmm *k)
 	ERRNO_SCOPE;
 	int r = session_check_present(k);
 	uint64_t count;
+	bool by_fd;
 
 	if (r < 0)
 		return r;
@@ -163,8 +189,11 @@ int kmm_dispatch(struct kmm *k)
 	pthread_mutex_lock(&k->event_lock);
 	if (k->event_by_fd && read(k->event_fd.fd, &count, sizeof(count)) < 0)
 		count = 0; /* EAGAIN: nothing was signalled */
-	if (k->event_by_fd) /* before kmm_fd the keeper does it */
+	by_fd = k->event_by_fd;
+	if (by_fd) /* before kmm_fd the keeper does it */
 		event_run(k, false);
 	pthread_mutex_unlock(&k->event_lock);
+	if (by_fd)
+		event_shrink(k);
 	return 0;
 }

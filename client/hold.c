@@ -7,6 +7,10 @@
  * `busy` and others who want it wait: a first get and a last put of the same block never overtake
  * each other. The lock is not held during calls. A call that ended without an answer leaves its
  * entry with count 0: the daemon may know of the hold or not, and both calls may be asked again.
+ *
+ * A page that can move and is another session's is held while it is mapped (highmem.c): a pin is a hold
+ * that kmm_put does not drop. Its end is never waited for; where the daemon is not told of it, the
+ * entry stays, marked, and the keeper tells it later (hold_repeat).
  */
 #include "client/object.h"
 
@@ -20,8 +24,10 @@
 struct hold {
 	struct hold *next;
 	uint32_t granule, generation;
-	uint64_t count;
+	uint64_t count; /* pins included */
+	uint32_t pins;
 	bool busy;
+	bool untold; /* count is 0, and the daemon may know of the hold still */
 };
 
 /* Fibonacci hashing: granules of blocks and slabs end in many zeroes. */
@@ -115,11 +121,11 @@ static int hold_call(struct kmm *k, uint32_t granule, uint32_t generation)
 	return CALL(k, &how, ALLOCATOR_HOLD, Hold, &q, &p);
 }
 
-static int release_call(struct kmm *k, uint32_t granule, uint32_t generation)
+static int release_call(struct kmm *k, uint32_t granule, uint32_t generation, unsigned int flags)
 {
 	kmm_v1_ReleaseRequest q = { .granule = granule, .generation = generation };
 	kmm_v1_ReleaseReply p = kmm_v1_ReleaseReply_init_zero;
-	struct call_how how = call_begin(k, CALL_ONCE);
+	struct call_how how = call_begin(k, CALL_ONCE | flags);
 
 	return CALL(k, &how, ALLOCATOR_RELEASE, Release, &q, &p);
 }
@@ -143,7 +149,9 @@ static struct hold *hold_add(struct kmm *k, uint32_t granule, uint32_t generatio
 	h->granule = granule;
 	h->generation = generation;
 	h->count = 0;
+	h->pins = 0;
 	h->busy = false;
+	h->untold = false;
 	p = &k->holds[hold_bucket(granule, k->hold_buckets)];
 	h->next = *p;
 	*p = h;
@@ -157,6 +165,7 @@ static int hold_first(struct kmm *k, struct hold *h)
 	int r;
 
 	h->busy = true;
+	h->untold = false;
 	pthread_mutex_unlock(&k->hold_lock);
 	r = hold_call(k, h->granule, h->generation);
 	pthread_mutex_lock(&k->hold_lock);
@@ -169,7 +178,7 @@ static int hold_first(struct kmm *k, struct hold *h)
 	return r;
 }
 
-int hold_get(struct kmm *k, uint32_t granule, uint32_t generation)
+static int hold_take(struct kmm *k, uint32_t granule, uint32_t generation, uint32_t pins)
 {
 	struct hold *h;
 	int r;
@@ -190,12 +199,24 @@ int hold_get(struct kmm *k, uint32_t granule, uint32_t generation)
 		h->count++;
 	else if (r == 0)
 		r = hold_first(k, h);
+	if (r == 0)
+		h->pins += pins;
 	pthread_mutex_unlock(&k->hold_lock);
 	return r;
 }
 
+int hold_get(struct kmm *k, uint32_t granule, uint32_t generation)
+{
+	return hold_take(k, granule, generation, 0);
+}
+
+int hold_pin(struct kmm *k, uint32_t granule, uint32_t generation)
+{
+	return hold_take(k, granule, generation, 1);
+}
+
 /* Why there is nothing to put. */
-static int hold_none(struct kmm *k, uint32_t granule)
+static int hold_none(struct kmm *k, uint32_t granule, bool pinned)
 {
 	char what[THING_TEXT_MAX];
 	struct thing t;
@@ -206,7 +227,28 @@ static int hold_none(struct kmm *k, uint32_t granule)
 	thing_text(k, &t, what);
 	if (!word_is_live(owner_load(t.word)))
 		return error_set(ENOENT, "%s is not live", what);
-	return error_set(EPERM, "this session has no hold on %s", what);
+	return error_set(EPERM, "this session has no hold on %s%s", what,
+	                 pinned ? " but that of its mapping, which kmm_kunmap ends" : "");
+}
+
+/* Tells the daemon of the last hold's end; what it came to is in the entry, if that is left. The lock is
+ * held, and released during the call. */
+static int hold_last(struct kmm *k, struct hold *h, unsigned int flags)
+{
+	int r;
+
+	h->busy = true;
+	h->untold = false;
+	pthread_mutex_unlock(&k->hold_lock);
+	r = release_call(k, h->granule, h->generation, flags);
+	pthread_mutex_lock(&k->hold_lock);
+	h->busy = false;
+	if (r == 0 || r == -ENOENT || r == -ESTALE || r == -EPERM)
+		hold_remove(k, h); /* the daemon has no such hold any more, either way */
+	else if (unanswered(r))
+		h->count = 0;
+	pthread_cond_broadcast(&k->hold_done);
+	return r;
 }
 
 int hold_put(struct kmm *k, uint32_t granule)
@@ -218,24 +260,72 @@ int hold_put(struct kmm *k, uint32_t granule)
 	r = hold_wait(k, granule, &h);
 	if (r < 0) {
 		/* the call is over */
-	} else if (!h) {
-		r = hold_none(k, granule);
+	} else if (!h || (h->pins > 0 && h->count == h->pins)) {
+		r = hold_none(k, granule, h != NULL);
 	} else if (h->count > 1) {
 		h->count--;
 	} else {
-		h->busy = true;
-		pthread_mutex_unlock(&k->hold_lock);
-		r = release_call(k, granule, h->generation);
-		pthread_mutex_lock(&k->hold_lock);
-		h->busy = false;
-		if (r == 0 || r == -ENOENT || r == -ESTALE || r == -EPERM)
-			hold_remove(k, h); /* the daemon has no such hold any more, either way */
-		else if (unanswered(r))
-			h->count = 0;
-		pthread_cond_broadcast(&k->hold_done);
+		r = hold_last(k, h, 0);
 	}
 	pthread_mutex_unlock(&k->hold_lock);
 	return r;
+}
+
+void hold_unpin(struct kmm *k, uint32_t granule)
+{
+	ERROR_TEXT_SCOPE;
+	struct hold *h;
+	bool untold = false;
+	int r;
+
+	pthread_mutex_lock(&k->hold_lock);
+	/* Nobody else ends a hold that has pins, so it is not busy. */
+	h = k->hold_buckets > 0 ? *hold_find(k, granule) : NULL;
+	if (h && h->pins > 0) {
+		h->pins--;
+		if (h->count > 1) {
+			h->count--;
+		} else {
+			r = hold_last(k, h, CALL_NOWAIT);
+			untold = r != 0 && r != -ENOENT && r != -ESTALE && r != -EPERM;
+			if (untold) {
+				h->count = 0;
+				h->untold = true;
+			}
+		}
+	}
+	pthread_mutex_unlock(&k->hold_lock);
+	if (untold)
+		session_untold(k);
+}
+
+static struct hold *hold_untold(struct kmm *k)
+{
+	struct hold *h;
+	size_t i;
+
+	for (i = 0; i < k->hold_buckets; i++)
+		for (h = k->holds[i]; h; h = h->next)
+			if (h->untold && !h->busy)
+				return h;
+	return NULL;
+}
+
+bool hold_repeat(struct kmm *k)
+{
+	struct hold *h;
+	int r = 0;
+
+	pthread_mutex_lock(&k->hold_lock);
+	while (r == 0 && (h = hold_untold(k))) {
+		r = hold_last(k, h, CALL_NOWAIT);
+		if (r == -ENOENT || r == -ESTALE || r == -EPERM)
+			r = 0;
+		else if (r < 0)
+			h->untold = true;
+	}
+	pthread_mutex_unlock(&k->hold_lock);
+	return r == 0;
 }
 
 int hold_repeated(struct kmm *k, uint32_t granule)

@@ -3,8 +3,9 @@
  * Pages, frames and addresses: three names of one thing, and what is known about it.
  *
  * All three are arithmetic on the window and on the array of descriptors; only the section that an
- * address lies in may have to be mapped first. What a block is is read from its descriptor and its
- * owner word.
+ * address lies in may have to be mapped first. Of pages that move (shm/control.h) the descriptors tell
+ * page from frame and frame from page, and the address is that of a mapping (highmem.c). What a block
+ * is is read from its descriptor and its owner word.
  */
 #include "client/internal.h"
 
@@ -12,12 +13,18 @@ static int page_address(struct kmm *k, const struct kmm_page *page, void **ret)
 {
 	ERRNO_SCOPE;
 	uint32_t pfn;
+	void *p;
 	int r = session_check(k);
 
 	if (r == 0)
 		r = page_pfn(k, page, &pfn);
-	if (r == 0)
-		r = section_map(k, pfn);
+	if (r < 0)
+		return r;
+	if (page_is_high(k, pfn) && (p = highmem_address(k, pfn))) {
+		*ret = p;
+		return 0;
+	}
+	r = section_map(k, pfn);
 	if (r == 0)
 		*ret = section_address(k, pfn);
 	return r;
@@ -40,6 +47,8 @@ struct kmm_page *kmm_virt_to_page(struct kmm *k, const void *addr)
 	if (r < 0)
 		return errno_null(r);
 	at = (uintptr_t)addr - (uintptr_t)k->window;
+	if (at >= k->window_size && highmem_page(k, addr, &pfn))
+		return page_at(k, pfn);
 	if (at >= k->window_size)
 		return errno_null(error_set(EINVAL, "%p lies outside the pool's window", addr));
 	pfn = (uint32_t)(at >> FRAME_SHIFT);
@@ -51,27 +60,34 @@ struct kmm_page *kmm_virt_to_page(struct kmm *k, const void *addr)
 
 uint64_t kmm_page_to_pfn(struct kmm *k, const struct kmm_page *page)
 {
-	uint32_t pfn;
+	uint32_t pfn, frame;
 	int r = session_check(k);
 
 	if (r == 0)
 		r = page_pfn(k, page, &pfn);
+	if (r == 0)
+		r = page_frame(k, pfn, &frame);
 	if (r < 0) {
 		errno = -r;
 		return UINT64_MAX;
 	}
-	return pfn;
+	return frame;
 }
 
 struct kmm_page *kmm_pfn_to_page(struct kmm *k, uint64_t pfn)
 {
 	int r = session_check(k);
+	uint64_t d;
 
 	if (r < 0)
 		return errno_null(r);
 	if (pfn >= k->frames || section_state(k, (uint32_t)pfn) == CONTROL_SECTION_NONE)
 		return errno_null(error_set(EPERM, "frame %llu is not of the session's domain",
 		                            (unsigned long long)pfn));
+	/* acquire: pairs with the daemon's stores before it publishes the page's word */
+	d = atomic_load_explicit(&k->control.desc[pfn], memory_order_acquire);
+	if (unlikely(page_desc_kind(d) == PAGE_ALIAS) && page_desc_other(d) < k->pages)
+		return page_at(k, page_desc_other(d));
 	return page_at(k, (uint32_t)pfn);
 }
 

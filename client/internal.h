@@ -5,18 +5,27 @@
  *   pages.c bulk.c info.c share.c     the public functions for blocks; for objects see object.h
  *   magazine.c seize.c                what threads cache; taking it from idle ones
  *   exchange.c rounds.c rack.c hold.c how magazines change hands; local holds
- *   section.c                         the window
+ *   percpu*.c                         per-CPU memory, see percpu.h
+ *   section.c                         the window, descriptors of sections
+ *   highmem.c kmap.c                  high memory, mapped page by page: see highmem.h
+ *   blocks.c area.c                   blocks of several orders; the table of areas
+ *   vmalloc*.c kvmalloc.c stack.c     what is mapped piece by piece: see vmalloc.h
  *   call.c channel.c connect.c        one call; a connection and who reads it; connecting
  *   session.c keeper.c event.c        a session's life, its own thread, its events
+ *   shrinker.c mempool.c kernel.c     what pressure calls; reserves; the process's default session
  *   thread.c process.c error.c wait.c what a thread has; fork and descriptors; texts; futexes
  *
  * Locks, in the order in which they may be taken; none but section_lock (for GetSections, and so
  * never waited for by the keeper: call_wait_thread) is held while the daemon is waited for:
  *
  *   seize_lock > section_lock > slot.lock > channel.lock >
- *           magazine_lock, hold_lock, event_lock, cache_lock > process_lock
+ *           magazine_lock, hold_lock, event_lock, cache_lock, shrinker_lock, vmaps.lock >
+ *           percpu_lock > process_lock
  *
- * The process lock is the only one that fork takes; it is held for a few instructions at a time.
+ * A mempool's lock ranks before all of these.
+ *
+ * The process lock and percpu_lock are the only ones that fork takes; they are held for a few
+ * instructions at a time.
  *
  * Who may touch a session. Functions that may call the daemon count themselves in (session_enter)
  * and kmm_close waits for them after waking them. Fast paths are not counted: they touch their own
@@ -94,6 +103,8 @@ int process_init(void); /* repeatable */
 /* Changes with each fork; 0 in a child that was not noticed yet. */
 uint64_t process_mark(void);
 int process_fd_open(struct process_fd *p, enum process_fd_kind kind);
+/* Puts a descriptor that came from the daemon on the list. */
+void process_fd_take(struct process_fd *p, int fd);
 void process_fd_close(struct process_fd *p);
 
 /* ---- wait.c ---- */
@@ -115,7 +126,7 @@ void futex_wake_one(_Atomic uint32_t *word);
 
 /* ---- call.c, channel.c, connect.c ---- */
 
-#define CALL_REPLY_MAX 448u
+#define CALL_REPLY_MAX 2592u
 #define CALL_REQUEST_MAX 512u
 _Static_assert(kmm_v1_ReportRequest_size <= CALL_REQUEST_MAX, "the largest request");
 
@@ -178,10 +189,32 @@ struct call_how {
 	uint64_t deadline;
 	unsigned int flags;
 	uint32_t cancels; /* of the session when the public call began */
+	uint32_t node;    /* of memory that it asks for: preferred, + 1; 0: any */
+	struct call_ticket *ticket; /* NULL: nobody but kmm_cancel ends it */
 	bool repeated;    /* out: it was sent more than once */
 };
+/*
+ * Lets another thread end a call that waits, because what it waits for has come from elsewhere
+ * (mempool.c). The next call_begin() of the thread takes call_ticket_next, so that it is of one public
+ * call and of none that a constructor makes inside.
+ */
+struct call_ticket {
+	pthread_mutex_t lock;
+	struct channel *channel; /* lock: where the call waits; NULL: nowhere */
+	struct call *call;
+	_Atomic uint32_t ended;
+	uint64_t deadline; /* of all calls that have it */
+};
+extern __thread struct call_ticket *call_ticket_next;
+/* Ends the call that has it, or will have it: -ECANCELED. */
+void call_ticket_end(struct kmm *k, struct call_ticket *t);
 /* The deadline by the thread's or session's timeout. */
 struct call_how call_begin(struct kmm *k, unsigned int flags);
+/* The same for a request for memory: NOFAIL, where it may wait, has no deadline. */
+struct call_how call_begin_gfp(struct kmm *k, kmm_gfp_t gfp);
+/* The request failed with *r: true when it is to be made again, after a moment. So a NOFAIL one that met
+ * a quota. Else *r is what ends it. */
+bool call_again(struct kmm *k, const struct call_how *how, kmm_gfp_t gfp, int *r);
 /* A short wait for another thread of the process, which may itself wait for the daemon; again and
  * again until what is waited for is there. Never blocks the keeper, which reconnects instead.
  * Negative: the call is over. */
@@ -223,6 +256,10 @@ struct event {
 };
 
 struct hold;
+struct shrinker;
+struct section_file;
+struct highmem;
+struct vmaps;
 
 struct kmm {
 	/* What kmm_open learned; never changes. */
@@ -237,11 +274,13 @@ struct kmm {
 	size_t words_size, views_size;
 	uint8_t *window;
 	size_t window_size;
-	uint32_t frames, nr_sections;
+	uint32_t frames, nr_sections; /* of the pool, and of the window */
+	uint32_t pages; /* frames, and the pages that move behind them (shm/control.h) */
 	uint32_t nodes;
 	bool racks; /* it may pass magazines on without the daemon: it has no quota */
 	unsigned int section_shift; /* bytes */
 	unsigned int granule_bits;  /* granule = pfn << granule_bits */
+	unsigned int map_shift;     /* bytes: the pieces that can be mapped, below the high zones */
 	_Atomic uint64_t *shared;   /* a bit a frame: a handle was made and not taken back */
 	size_t shared_size;
 	_Atomic uint8_t *shared_objects; /* the same, a byte an object word */
@@ -257,6 +296,17 @@ struct kmm {
 	uint32_t sections_mapped;                          /* section_lock */
 	_Atomic uint8_t mapped[CONTROL_SECTIONS_MAX];      /* 1: at its place in the window */
 	_Atomic uint64_t marked[CONTROL_SECTIONS_MAX / 64]; /* bits set in control memory */
+	_Atomic(struct section_file *) section_files;       /* by section; NULL until one is kept */
+
+	/* highmem.c; NULL until used */
+	_Atomic(struct highmem *) highmem;
+
+	/* vmalloc_table.c, blocks.c: NULL until used; area.c */
+	_Atomic(struct vmaps *) vmaps;
+	_Atomic(_Atomic uint8_t *) pinned; /* a byte a page that can move: how many areas have it */
+	_Atomic uint64_t area_pages[CONTROL_AREAS_MAX * sizeof(struct control_area) /
+	                            KMM_PAGE_SIZE / 64]; /* a bit a page of the table: it is there */
+	_Atomic uint32_t area_hint;
 
 	/* exchange.c; magazine_lock */
 	pthread_mutex_t magazine_lock;
@@ -266,6 +316,7 @@ struct kmm {
 	/* cache.c; cache_lock for making entries and counting references */
 	pthread_mutex_t cache_lock;
 	_Atomic(struct kmm_cache *) *caches; /* CONTROL_CACHES_MAX of them, by id */
+	struct kmm_mempool *mempools;        /* mempool.c; cache_lock */
 
 	/* seize.c */
 	pthread_mutex_t seize_lock;
@@ -286,6 +337,16 @@ struct kmm {
 	struct process_fd event_fd;
 	struct event event[EVENTS_MAX];
 	unsigned int event_first, nr_events;
+
+	/* shrinker.c; shrinker_lock */
+	pthread_mutex_t shrinker_lock;
+	pthread_cond_t shrinker_done;
+	struct shrinker *shrinkers;
+	_Atomic uint32_t nr_shrinkers;
+	bool shrinker_running;
+	pthread_t shrinker_runner;
+	bool shrink_wanted; /* PRESSURE came, and they have not run for it yet; with: */
+	uint32_t shrink_gfp, shrink_priority;
 
 	/* keeper.c */
 	pthread_t keeper;
@@ -345,6 +406,21 @@ void event_push(struct kmm *k, enum kmm_event kind, const char *text);
 /* Runs callbacks in the keeper unless the program took them over. */
 void event_deliver(struct kmm *k);
 bool event_is_runner(struct kmm *k);
+/* Whoever runs callbacks is told that there is something to run. */
+void event_wake(struct kmm *k);
+
+/* ---- shrinker.c ---- */
+
+/* PRESSURE came. True: shrinkers are to run for it. */
+bool shrinker_press(struct kmm *k, uint32_t gfp, uint32_t priority);
+/* Runs them for the last PRESSURE, if they did not yet: how many objects they were asked for. */
+uint64_t shrinker_run(struct kmm *k);
+bool shrinker_is_runner(struct kmm *k);
+void shrinker_free_all(struct kmm *k);
+
+/* ---- mempool.c ---- */
+
+void mempool_free_all(struct kmm *k);
 
 /* ---- section.c ---- */
 
@@ -353,8 +429,13 @@ int section_map_slow(struct kmm *k, uint32_t section);
 /* The same for a section that a block was granted from, as far as it goes without waiting: what
  * fails is tried again when the address is asked for. */
 void section_map_granted(struct kmm *k, uint32_t section);
-/* The pool's bytes [pfn, pfn + 2^order) of a HighMem section become zeroes. */
-int section_zero_high(struct kmm *k, uint32_t pfn, unsigned int order);
+/* The descriptor of a section of the pool (by frames), for mapping pieces of it: the session's, kept
+ * until it is closed. The caller is inside the session; asks the daemon once a section. -EPERM not of
+ * the domain, -EMFILE. */
+int section_fd(struct kmm *k, uint32_t section, int *fd);
+/* Of a section whose descriptor is kept: it can be mapped in pieces of 4 KiB. */
+bool section_backing_small(struct kmm *k, uint32_t section);
+void section_files_free(struct kmm *k, bool child);
 
 static inline int section_map(struct kmm *k, uint32_t pfn)
 {
@@ -414,6 +495,43 @@ static inline void *section_address(struct kmm *k, uint32_t pfn)
 	return k->window + ((size_t)pfn << FRAME_SHIFT);
 }
 
+/* A page of such a section has no place in the window. */
+static inline bool page_is_high(struct kmm *k, uint32_t page)
+{
+	return section_state(k, page) == CONTROL_SECTION_HIGH;
+}
+
+/* ---- highmem.c ---- */
+
+/* Where a page of a HIGH section is mapped at the moment; NULL: it is not. */
+void *highmem_address(struct kmm *k, uint32_t page);
+/* The page that is mapped at an address; false: none is. */
+bool highmem_page(struct kmm *k, const void *p, uint32_t *page);
+/* A page of the block is mapped by this session. */
+bool highmem_mapped(struct kmm *k, uint32_t page, unsigned int order);
+/* A block of HIGH sections, HELD by this session, becomes zeroes. */
+int highmem_zero(struct kmm *k, uint32_t page, unsigned int order);
+/* Before the session is closed: what outlives it is not pinned. */
+void highmem_end(struct kmm *k);
+void highmem_free(struct kmm *k, bool child);
+
+/* ---- blocks.c, vmalloc_table.c ---- */
+
+/* An area of this session has the page: it stays MAPPED. */
+static inline bool page_pinned(struct kmm *k, uint32_t page)
+{
+	/* acquire, both: pair with block_pin() */
+	_Atomic uint8_t *pins = atomic_load_explicit(&k->pinned, memory_order_acquire);
+
+	return pins && page >= k->frames && page < k->pages &&
+	       atomic_load_explicit(&pins[page - k->frames], memory_order_acquire) > 0;
+}
+void blocks_pins_free(struct kmm *k);
+/* What freed areas keep goes back to the daemon; told: it has it on return, else it will look. */
+void vmalloc_purge(struct kmm *k, bool told);
+/* At the session's end: nothing is mapped any more. */
+void vmalloc_end(struct kmm *k);
+
 /* ---- pages.c ---- */
 
 static inline struct kmm_page *page_at(struct kmm *k, uint32_t pfn)
@@ -428,14 +546,36 @@ static inline struct kmm_page *page_at(struct kmm *k, uint32_t pfn)
 #define GFP_UNCACHED (GFP_ZONES | KMM_GFP_THISNODE | KMM_GFP_MEMALLOC | ~GFP_DEFINED)
 
 int page_gfp_check(kmm_gfp_t gfp, unsigned int order);
+/* Nodes are equal runs of sections: that of a page of the window. */
+static inline uint32_t page_node(const struct kmm *k, uint32_t page)
+{
+	uint64_t section = page >> (k->section_shift - FRAME_SHIFT);
+
+	return (uint32_t)(((section + 1) * k->nodes - 1) / k->nr_sections);
+}
+/* node.c: what the class's thread would pop next is of that node (+ 1). A look: another thread may
+ * seize the class meanwhile. */
+bool node_has_top(struct kmm *k, struct local_class *lc, uint32_t node);
+/* What a request of the calling thread may do: in a shrinker it calls no shrinkers and waits for
+ * nobody, because it may be what others wait for. */
+static inline kmm_gfp_t gfp_of_thread(kmm_gfp_t gfp)
+{
+	return unlikely(thread_shrinking)
+	               ? gfp & ~(KMM_GFP_FS | KMM_GFP_DIRECT_RECLAIM | KMM_GFP_NOFAIL)
+	               : gfp;
+}
 /* A pfn from a page pointer: -EINVAL. */
 int page_pfn(struct kmm *k, const struct kmm_page *page, uint32_t *pfn);
 /* The head of the block that a frame belongs to; false: none. */
 bool page_head(struct kmm *k, uint32_t pfn, uint32_t *head, unsigned int *order);
+/* The frame that a page has; of one that moves, at the moment: -ENOENT when it is not live. */
+int page_frame(struct kmm *k, uint32_t page, uint32_t *frame);
 /* The text and errno for a block that is not this session's HELD; w is its word. */
 int page_not_mine(uint32_t pfn, uint64_t w);
 /* The same for a free: a block that another session adopted is ESTALE. */
 int page_not_freed(struct kmm *k, uint32_t pfn, uint64_t w);
+/* -EBUSY when a page of a block of this session's, whose word is w, is mapped. */
+int page_mapped(struct kmm *k, uint32_t page, unsigned int order, uint64_t w);
 /* A block of a public function by its head: checks that it is a live head. */
 int page_block_check(struct kmm *k, uint32_t pfn, unsigned int *order);
 /* Offered or cached -> HELD by this session: one block, zeroed when gfp says so. */
@@ -525,6 +665,11 @@ int hold_put(struct kmm *k, uint32_t granule);
 /* Holds of this session beyond the one that the daemon knows of. */
 int hold_repeated(struct kmm *k, uint32_t granule);
 void hold_free_all(struct kmm *k);
+/* A hold on a page that this session maps and does not own: at most one at a time a mapping. */
+int hold_pin(struct kmm *k, uint32_t granule, uint32_t generation);
+void hold_unpin(struct kmm *k, uint32_t granule);
+/* Tells the daemon of holds that ended while it was away; false: it is again. */
+bool hold_repeat(struct kmm *k);
 
 static inline uint32_t granule_of(struct kmm *k, uint32_t pfn)
 {
@@ -535,7 +680,20 @@ static inline uint32_t granule_of(struct kmm *k, uint32_t pfn)
  * its owner's free and the daemon's answer counts: its holders are there. */
 static inline bool word_is_live(uint64_t w)
 {
-	return owner_kind(w) == OWNER_HELD || (owner_kind(w) == OWNER_RETURNED && (w & OWNER_KEPT));
+	return owner_kind(w) == OWNER_HELD || owner_kind(w) == OWNER_MOVING ||
+	       (owner_kind(w) == OWNER_RETURNED && (w & OWNER_KEPT));
+}
+
+/* ---- thing.c ---- */
+
+/* A word as it is when the daemon does not move the page: still MOVING only when the daemon went away
+ * over that and did not come back in time. */
+uint64_t word_settled_slow(struct kmm *k, owner_word_t *word);
+static inline uint64_t word_settled(struct kmm *k, owner_word_t *word)
+{
+	uint64_t w = owner_load(word);
+
+	return likely(owner_kind(w) != OWNER_MOVING) ? w : word_settled_slow(k, word);
 }
 
 #pragma GCC visibility pop

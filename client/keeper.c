@@ -16,8 +16,8 @@
  * wants caches dropped, or a cache is to shrink or end) it does so, too, waits until the daemon has
  * all, and says so (Flushed).
  *
- * While the program has not called kmm_fd it also runs the callback for events. A callback may call
- * the daemon; should that meet a dead one, the keeper reconnects from inside (call.c).
+ * While the program has not called kmm_fd it also runs the callback for events, and shrinkers. These
+ * may call the daemon; should that meet a dead one, the keeper reconnects from inside (call.c).
  */
 #include "client/internal.h"
 
@@ -121,6 +121,8 @@ static void control_event(struct kmm *k, const uint8_t *body, size_t size)
 		atomic_store_explicit(&k->pressed, 1, memory_order_relaxed);
 		event_push(k, KMM_EVENT_PRESSURE,
 		           e.text[0] ? e.text : "a request of the domain waits for memory");
+		if (shrinker_press(k, e.gfp, e.priority))
+			event_wake(k);
 	} else if (e.kind == kmm_v1_Event_Kind_FLUSH)
 		control_flush(k, &e);
 	else if (e.kind == kmm_v1_Event_Kind_BAD_FREE)
@@ -285,6 +287,7 @@ static void keeper_catch_up(struct kmm *k)
 	/* acquire: pairs with the release in session_untold */
 	untold = atomic_exchange_explicit(&k->untold, 0, memory_order_acquire) != 0;
 	told = exchange_repeat(k, &how);
+	told = hold_repeat(k) && told;
 	if (untold && CALL(k, &how, ALLOCATOR_COLLECT, Collect, &q, &p) < 0)
 		told = false;
 	if (!told) /* again after a pause: nobody is woken */
@@ -298,6 +301,7 @@ static void keeper_give_back(struct kmm *k)
 	if (!atomic_exchange_explicit(&k->pressed, 0, memory_order_relaxed) || !work_begin(k))
 		return;
 	seize_objects(k, NULL, false);
+	vmalloc_purge(k, false);
 	work_end(k);
 }
 
@@ -309,6 +313,8 @@ static void keeper_flush(struct kmm *k)
 	if (!q.flush || session_state(k) != SESSION_UP || !work_begin(k))
 		return;
 	seize_idle(k, k->flush_cache);
+	if (!k->flush_cache)
+		vmalloc_purge(k, true);
 	work_end(k);
 	/* It is 0 when the connection was lost and made again: nobody waits for this answer. */
 	if (k->flush != q.flush || session_state(k) != SESSION_UP)

@@ -75,8 +75,36 @@ static int bytes_check(size_t size, size_t align, kmm_gfp_t gfp)
 	return page_gfp_check(gfp, 0);
 }
 
+/* A block as bytes. node: preferred, + 1; 0: any. */
+static int block_alloc(struct kmm *k, size_t size, kmm_gfp_t gfp, uint32_t node, void **ret)
+{
+	char text[ERROR_TEXT_MAX];
+	struct kmm_page *page;
+	uint32_t pfn;
+	int r;
+
+	if (node == 0) {
+		*ret = kmm_get_free_pages(k, gfp, block_order(size));
+		return *ret ? 0 : -errno;
+	}
+	page = kmm_alloc_pages_node(k, gfp, block_order(size), (int)node - 1);
+	if (!page)
+		return -errno;
+	pfn = (uint32_t)((page_desc_t *)page - k->control.desc);
+	r = section_map(k, pfn);
+	if (r < 0) {
+		error_text_copy(text);
+		page_free(k, pfn, block_order(size));
+		error_text_put(text);
+		return r;
+	}
+	*ret = section_address(k, pfn);
+	return 0;
+}
+
 /* From a cache when there is one that serves size and align, else a block. */
-static int bytes_alloc(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp, void **ret)
+static int bytes_alloc(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp, uint32_t node,
+                       void **ret)
 {
 	unsigned int family = gfp & KMM_GFP_DMA ? 2 : gfp & KMM_GFP_RECLAIMABLE ? 1 : 0;
 	size_t need = size > align ? size : align;
@@ -85,10 +113,8 @@ static int bytes_alloc(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp, 
 	bool small = size <= KMALLOC_MAX && align <= KMM_PAGE_SIZE && !(gfp & KMM_GFP_DMA32);
 	int r = 0;
 
-	if (!small) {
-		*ret = kmm_get_free_pages(k, gfp, block_order(need));
-		return *ret ? 0 : -errno;
-	}
+	if (!small)
+		return block_alloc(k, need, gfp, node, ret);
 	class = kmalloc_class(size);
 	if (class_align(class) < align) {
 		/* the power of two that holds both */
@@ -97,7 +123,7 @@ static int bytes_alloc(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp, 
 			class++;
 	}
 	c = cache_of_class(k, family, class, &r);
-	return c ? object_alloc(c, gfp & ~GFP_PLACE, ret) : r;
+	return c ? object_alloc_node(c, gfp & ~GFP_PLACE, node, ret) : r;
 }
 
 static int bytes_begin(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp, void **ret)
@@ -110,7 +136,14 @@ static int bytes_begin(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp, 
 		return r;
 	inside = k;
 	r = bytes_check(size, align, gfp);
-	return r < 0 ? r : bytes_alloc(k, size, align, gfp, ret);
+	return r < 0 ? r : bytes_alloc(k, size, align, gfp, 0, ret);
+}
+
+int kmalloc_node(struct kmm *k, size_t size, kmm_gfp_t gfp, uint32_t node, void **ret)
+{
+	int r = bytes_check(size, 1, gfp);
+
+	return r < 0 ? r : bytes_alloc(k, size, 1, gfp, node, ret);
 }
 
 void *kmalloc_slow(struct kmm *k, size_t size, kmm_gfp_t gfp)
@@ -198,7 +231,7 @@ static int bytes_move(struct kmm *k, const struct thing *t, size_t size, kmm_gfp
 	size_t old = thing_bytes(t);
 	char text[ERROR_TEXT_MAX];
 	void *q;
-	int r = bytes_alloc(k, size, 1, gfp, &q);
+	int r = bytes_alloc(k, size, 1, gfp, 0, &q);
 
 	if (r < 0)
 		return r;
@@ -236,7 +269,7 @@ static int bytes_resize(struct kmm *k, const void *p, size_t size, kmm_gfp_t gfp
 	inside = k;
 	r = bytes_check(size, 1, gfp);
 	if (r < 0 || !p)
-		return r < 0 ? r : bytes_alloc(k, size, 1, gfp, ret);
+		return r < 0 ? r : bytes_alloc(k, size, 1, gfp, 0, ret);
 	r = bytes_of(k, p, &t);
 	if (r < 0)
 		return r;

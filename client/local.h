@@ -165,7 +165,7 @@ struct thread_cache {
 	_Atomic uint32_t seized; /* not 0: another thread is in the magazines; a futex */
 	_Atomic uint32_t drain;  /* not 0: the owner is asked to give back objects itself */
 	struct thread_cache *seize_next; /* of who seizes */
-	uint64_t *marks; /* a bit a frame, for bulk checks; NULL until used */
+	uint64_t *marks; /* a bit a page, for bulk checks; NULL until used */
 	size_t marks_size;
 	uint8_t *arena_at, *arena_end;
 	struct arena *arenas;
@@ -229,6 +229,9 @@ static inline struct thread_cache *thread_cache_now(void)
 {
 	return (struct thread_cache *)(void *)kmm_thread_1;
 }
+
+/* Not 0: the thread is in a shrinker (gfp_of_thread). */
+extern __thread uint32_t thread_shrinking __attribute__((tls_model("initial-exec")));
 
 int thread_init(void); /* once a process */
 struct thread *thread_self(void); /* NULL: no memory */

@@ -174,6 +174,12 @@ static inline bool local_locate(const struct thread_cache *tc, const struct loca
 #define CACHE_DEBUG_FLAGS                                                                          \
 	(KMM_SLAB_CONSISTENCY_CHECKS | KMM_SLAB_RED_ZONE | KMM_SLAB_POISON | KMM_SLAB_STORE_USER)
 
+/* A constructor, and how it is called: <kmm/kernel.h> takes those of older kernels, too. */
+struct ctor {
+	void (*call)(void *object); /* of the type that the style says; NULL: none */
+	enum kmm_ctor_style style;
+};
+
 /* One an id and session, made when the id is first met, freed with the session. */
 struct kmm_cache {
 	uint32_t place;                   /* of its class in thread_cache.object, in bytes: inline.h */
@@ -182,6 +188,7 @@ struct kmm_cache {
 	uint64_t life;                    /* of the cache that has the id; 0: not open */
 	const struct control_cache *view;
 	void (*ctor)(void *object);
+	enum kmm_ctor_style style;
 	/* Create and open calls not destroyed; written under cache_lock. 0: what is freed here by
 	 * kmm_kfree is cached all the same, marked. */
 	_Atomic uint32_t references;
@@ -191,6 +198,30 @@ struct kmm_cache {
 	bool marked;                      /* cached objects are marked RETURNED */
 };
 SAME_PLACE(struct kmm_cache, place, struct kmm_cache_1, place);
+
+struct kmem_cache; /* what kernel code calls struct kmm_cache */
+
+static inline void cache_construct(struct kmm_cache *c, void *object)
+{
+	struct kmem_cache *as = (struct kmem_cache *)(void *)c;
+	void (*any)(void) = (void (*)(void))c->ctor; /* a function's type may be cast, and cast back */
+
+	switch (c->style) {
+	case KMM_CTOR_OBJECT:
+		c->ctor(object);
+		break;
+	case KMM_CTOR_CACHE_OBJECT:
+		((void (*)(struct kmem_cache *, void *))any)(as, object);
+		break;
+	case KMM_CTOR_OBJECT_CACHE_FLAGS:
+		((void (*)(void *, struct kmem_cache *, unsigned long))any)(object, as, 1);
+		break;
+	}
+}
+
+/* kmm_cache_create with such a constructor. */
+struct kmm_cache *cache_create_styled(struct kmm *k, const char *name, size_t size, size_t align,
+                                      kmm_slab_flags_t flags, struct ctor ctor);
 
 static inline struct local_objects *local_of(struct thread_cache *tc, const struct kmm_cache *c)
 {
@@ -238,6 +269,22 @@ int object_free_bulk_slow(struct kmm_cache *c, size_t n, void *const p[]);
 
 /* One object of an open cache: cached, by magazine, or one by one. 0, negative with the text set. */
 int object_alloc(struct kmm_cache *c, kmm_gfp_t gfp, void **p);
+/* What may be asked for objects of c: -EINVAL, -EPERM. */
+static inline int object_gfp_check(struct kmm_cache *c, kmm_gfp_t gfp)
+{
+	int r = page_gfp_check(gfp, 0);
+
+	if (r == 0 && (gfp & KMM_GFP_HIGHMEM))
+		r = error_set(EINVAL, "gfp 0x%x: objects have addresses, HighMem has none", gfp);
+	if (r == 0 && (gfp & KMM_GFP_ZERO) && c->view->ctor)
+		r = error_set(EINVAL,
+		              "gfp 0x%x: ZERO would undo what the constructor of cache %s did", gfp,
+		              c->view->name);
+	return r;
+}
+
+/* The same from a node, preferred, + 1; 0: any. */
+int object_alloc_node(struct kmm_cache *c, kmm_gfp_t gfp, uint32_t node, void **p);
 /* Frees an object by all the rules; c: its cache when the session has it open, else NULL. -EFAULT:
  * freed, but the red zone was written over. */
 int object_free(struct kmm *k, struct kmm_cache *c, const struct thing *t);
@@ -249,6 +296,8 @@ int object_free_tell(struct kmm *k, uint32_t granule, uint64_t word, bool wait);
 /* NULL with errno set. */
 void *kmalloc_slow(struct kmm *k, size_t size, kmm_gfp_t gfp);
 int kfree_slow(struct kmm *k, const void *p);
+/* From a node, preferred, + 1; the caller is inside the session. */
+int kmalloc_node(struct kmm *k, size_t size, kmm_gfp_t gfp, uint32_t node, void **ret);
 
 /* ---- debug.c ---- */
 

@@ -180,7 +180,7 @@ static int object_prepare(struct kmm *k, struct kmm_cache *c, void *p)
 		                 "an object of cache %s is not constructed, and this session has "
 		                 "only opened the cache",
 		                 c->view->name);
-	c->ctor(p);
+	cache_construct(c, p);
 	/* release: what the constructor wrote comes before */
 	atomic_fetch_or_explicit(word, OWNER_CONSTRUCTED, memory_order_release);
 	return 0;
@@ -192,7 +192,8 @@ static int alloc_one(struct kmm *k, struct kmm_cache *c, uint32_t gfp, struct ca
 	kmm_v1_AllocObjectRequest q = { .cache = c->id,
 		                        .life = c->life,
 		                        .gfp = gfp,
-		                        .constructed = c->opened_only };
+		                        .constructed = c->opened_only,
+		                        .node = how->node };
 
 	for (;;) {
 		kmm_v1_AllocObjectReply reply = kmm_v1_AllocObjectReply_init_zero;
@@ -310,19 +311,6 @@ const struct local_kind local_marked = {
 
 /* ---- allocating ---- */
 
-static int object_gfp_check(struct kmm_cache *c, kmm_gfp_t gfp)
-{
-	int r = page_gfp_check(gfp, 0);
-
-	if (r == 0 && (gfp & KMM_GFP_HIGHMEM))
-		r = error_set(EINVAL, "gfp 0x%x: objects have addresses, HighMem has none", gfp);
-	if (r == 0 && (gfp & KMM_GFP_ZERO) && c->view->ctor)
-		r = error_set(EINVAL,
-		              "gfp 0x%x: ZERO would undo what the constructor of cache %s did", gfp,
-		              c->view->name);
-	return r;
-}
-
 /* Where an object comes from is its cache's business. */
 static uint32_t gfp_asked(kmm_gfp_t gfp)
 {
@@ -352,7 +340,8 @@ static int object_take(struct kmm *k, struct thread_cache *tc, struct kmm_cache 
 	uint64_t round;
 	int r = -EAGAIN;
 
-	if (o && local_take(tc, &o->class, &round))
+	if (o && (!how->node || node_has_top(k, &o->class, how->node)) &&
+	    local_take(tc, &o->class, &round))
 		return object_reach(k, c, o, *p = (void *)(uintptr_t)round);
 	if (gfp & KMM_GFP_LOCAL)
 		return error_set(ENOMEM, "this thread caches no object of %s", c->view->name);
@@ -360,7 +349,8 @@ static int object_take(struct kmm *k, struct thread_cache *tc, struct kmm_cache 
 	if (!(gfp & KMM_GFP_DIRECT_RECLAIM))
 		how->flags |= CALL_NOWAIT;
 	/* What is short, or comes from the reserves, is not taken in advance. */
-	if (o && local_size(&o->class) > 0 && !pressure(k) && !(gfp & KMM_GFP_HIGH)) {
+	if (o && !how->node && local_size(&o->class) > 0 && !pressure(k) &&
+	    !(gfp & KMM_GFP_HIGH)) {
 		error_text_copy(text);
 		r = local_refill(k, tc, &o->class, ask, how, &round);
 		if (r == -EAGAIN)
@@ -369,6 +359,8 @@ static int object_take(struct kmm *k, struct thread_cache *tc, struct kmm_cache 
 			return object_reach(k, c, o, *p = (void *)(uintptr_t)round);
 	}
 	if (r == -EAGAIN) /* not worth a magazine, or none is free */
+		r = alloc_one(k, c, ask, how, p);
+	while (r < 0 && call_again(k, how, gfp, &r))
 		r = alloc_one(k, c, ask, how, p);
 	return r;
 }
@@ -390,7 +382,7 @@ static bool object_debug(struct kmm *k, struct kmm_cache *c, void *p)
 		return false;
 	}
 	if (!prepared && c->ctor)
-		c->ctor(p);
+		cache_construct(c, p);
 	if (!prepared) /* release: what was written comes before */
 		atomic_fetch_or_explicit(word, OWNER_CONSTRUCTED, memory_order_release);
 	return true;
@@ -413,7 +405,7 @@ static int object_get(struct kmm *k, struct thread_cache *tc, struct kmm_cache *
 	return 0;
 }
 
-int object_alloc(struct kmm_cache *c, kmm_gfp_t gfp, void **p)
+int object_alloc_node(struct kmm_cache *c, kmm_gfp_t gfp, uint32_t node, void **p)
 {
 	ERRNO_SCOPE;
 	struct kmm *k __attribute__((cleanup(session_leave_scope))) = NULL;
@@ -424,8 +416,14 @@ int object_alloc(struct kmm_cache *c, kmm_gfp_t gfp, void **p)
 		r = object_gfp_check(c, gfp);
 	if (r < 0)
 		return r;
-	how = call_begin(k, 0);
-	return object_get(k, thread_cache_get(k), c, gfp, &how, p);
+	how = call_begin_gfp(k, gfp_of_thread(gfp));
+	how.node = node;
+	return object_get(k, thread_cache_get(k), c, gfp_of_thread(gfp), &how, p);
+}
+
+int object_alloc(struct kmm_cache *c, kmm_gfp_t gfp, void **p)
+{
+	return object_alloc_node(c, gfp, 0, p);
 }
 
 void *object_alloc_slow(struct kmm_cache *c, kmm_gfp_t gfp)
@@ -479,7 +477,9 @@ static int object_alloc_bulk(struct kmm_cache *c, kmm_gfp_t gfp, size_t n, void 
 		r = error_set(EINVAL, "there is no place for the objects");
 	if (r < 0)
 		return r;
-	how = call_begin(k, CALL_CANCELLABLE | (gfp & KMM_GFP_DIRECT_RECLAIM ? 0 : CALL_NOWAIT));
+	gfp = gfp_of_thread(gfp);
+	how = call_begin_gfp(k, gfp);
+	how.flags |= CALL_CANCELLABLE | (gfp & KMM_GFP_DIRECT_RECLAIM ? 0 : CALL_NOWAIT);
 	tc = thread_cache_get(k);
 	thread_cache_pin(tc); /* a constructor may do anything */
 	while (*done < n && r == 0) {

@@ -52,7 +52,7 @@ int page_pfn(struct kmm *k, const struct kmm_page *page, uint32_t *pfn)
 {
 	uintptr_t at = (uintptr_t)page - (uintptr_t)k->control.desc;
 
-	if (at % sizeof(struct kmm_page) != 0 || at / sizeof(struct kmm_page) >= k->frames)
+	if (at % sizeof(struct kmm_page) != 0 || at / sizeof(struct kmm_page) >= k->pages)
 		return error_set(EINVAL, "%p is no page of the pool", (const void *)page);
 	*pfn = (uint32_t)(at / sizeof(struct kmm_page));
 	return 0;
@@ -83,8 +83,29 @@ bool page_head(struct kmm *k, uint32_t pfn, uint32_t *head, unsigned int *order)
 	return false;
 }
 
+int page_frame(struct kmm *k, uint32_t page, uint32_t *frame)
+{
+	uint64_t d;
+
+	if (likely(page < k->frames)) {
+		*frame = page;
+		return 0;
+	}
+	d = page_desc(k, page);
+	if (page_desc_kind(d) != PAGE_BLOCK || !(d & PAGE_DESC_MOVABLE) ||
+	    page_desc_other(d) >= k->frames)
+		return error_set(ENOENT, "page %u has no frame: it is in no live block", page);
+	*frame = page_desc_other(d);
+	return 0;
+}
+
 int page_not_mine(uint32_t pfn, uint64_t w)
 {
+	if (owner_kind(w) == OWNER_MOVING)
+		return error_set(EAGAIN,
+		                 "the daemon went away while it moved page %u, and did not come "
+		                 "back in time",
+		                 pfn);
 	if (owner_kind(w) != OWNER_HELD)
 		return error_set(ENOENT, "no live block at frame %u: it was given back before",
 		                 pfn);
@@ -131,7 +152,7 @@ int page_block_check(struct kmm *k, uint32_t pfn, unsigned int *order)
 static int alloc_one(struct kmm *k, kmm_gfp_t gfp, unsigned int order, struct call_how *how,
                      uint32_t *pfn)
 {
-	kmm_v1_AllocPagesRequest q = { .gfp = gfp, .order = order };
+	kmm_v1_AllocPagesRequest q = { .gfp = gfp, .order = order, .node = how->node };
 
 	for (;;) {
 		kmm_v1_AllocPagesReply p = kmm_v1_AllocPagesReply_init_zero;
@@ -140,8 +161,8 @@ static int alloc_one(struct kmm *k, kmm_gfp_t gfp, unsigned int order, struct ca
 
 		if (r < 0)
 			return r;
-		if (p.pfn >= k->frames)
-			return error_set(EPROTO, "the daemon granted frame %u, beyond the pool",
+		if (p.pfn >= k->pages)
+			return error_set(EPROTO, "the daemon granted page %u, beyond the pool",
 			                 p.pfn);
 		w = owner_load(&k->control.word[p.pfn]);
 		if (!owner_is(w, OWNER_OFFERED, k->id) ||
@@ -158,8 +179,8 @@ int page_zero(struct kmm *k, uint32_t pfn, unsigned int order)
 {
 	int r;
 
-	if (section_state(k, pfn) == CONTROL_SECTION_HIGH)
-		return section_zero_high(k, pfn, order);
+	if (page_is_high(k, pfn))
+		return highmem_zero(k, pfn, order);
 	r = section_map(k, pfn);
 	if (r == 0)
 		memset(section_address(k, pfn), 0, KMM_PAGE_SIZE << order);
@@ -175,7 +196,8 @@ int page_alloc(struct kmm *k, struct thread_cache *tc, kmm_gfp_t gfp, unsigned i
 	uint64_t round;
 	int r = -EAGAIN;
 
-	if (c >= 0 && local_take(tc, &tc->class[c], &round)) {
+	if (c >= 0 && (!how->node || node_has_top(k, &tc->class[c], how->node)) &&
+	    local_take(tc, &tc->class[c], &round)) {
 		*pfn = (uint32_t)round;
 		r = 0;
 	} else if (gfp & KMM_GFP_LOCAL) {
@@ -185,7 +207,7 @@ int page_alloc(struct kmm *k, struct thread_cache *tc, kmm_gfp_t gfp, unsigned i
 		if (!(gfp & KMM_GFP_DIRECT_RECLAIM))
 			how->flags |= CALL_NOWAIT;
 		/* What is short, or comes from the reserves, is not taken in advance. */
-		if (c >= 0 && !pressure(k) && !(gfp & KMM_GFP_HIGH)) {
+		if (c >= 0 && !how->node && !pressure(k) && !(gfp & KMM_GFP_HIGH)) {
 			error_text_copy(text);
 			r = local_refill(k, tc, &tc->class[c], ask, how, &round);
 			if (r == -EAGAIN)
@@ -194,6 +216,8 @@ int page_alloc(struct kmm *k, struct thread_cache *tc, kmm_gfp_t gfp, unsigned i
 				*pfn = (uint32_t)round;
 		}
 		if (r == -EAGAIN) /* not worth a magazine, or none is free */
+			r = alloc_one(k, ask, order, how, pfn);
+		while (r < 0 && call_again(k, how, gfp, &r))
 			r = alloc_one(k, ask, order, how, pfn);
 	}
 	if (r == 0 && (gfp & KMM_GFP_ZERO)) {
@@ -220,8 +244,8 @@ static int alloc_slow(struct kmm *k, kmm_gfp_t gfp, unsigned int order, uint32_t
 	r = page_gfp_check(gfp, order);
 	if (r < 0)
 		return r;
-	how = call_begin(k, 0);
-	return page_alloc(k, thread_cache_get(k), gfp, order, &how, pfn);
+	how = call_begin_gfp(k, gfp_of_thread(gfp));
+	return page_alloc(k, thread_cache_get(k), gfp_of_thread(gfp), order, &how, pfn);
 }
 
 struct kmm_page *kmm_alloc_pages(struct kmm *k, kmm_gfp_t gfp, unsigned int order)
@@ -315,10 +339,19 @@ int page_free_tell(struct kmm *k, uint32_t pfn, unsigned int order, uint64_t wor
 	return 0;
 }
 
+int page_mapped(struct kmm *k, uint32_t page, unsigned int order, uint64_t w)
+{
+	if (likely(!page_is_high(k, page)) ||
+	    (!(page >= k->frames && (w & OWNER_MAPPED)) && !highmem_mapped(k, page, order)))
+		return 0;
+	return error_set(EBUSY, "%s %u is mapped: kmm_kunmap ends that",
+	                 page < k->frames ? "a page of the block at frame" : "page", page);
+}
+
 int page_free(struct kmm *k, uint32_t pfn, unsigned int order)
 {
 	owner_word_t *word = &k->control.word[pfn];
-	uint64_t w = owner_load(word), back;
+	uint64_t w = word_settled(k, word), back;
 	struct thread_cache *tc;
 	unsigned int is;
 	uint64_t d;
@@ -327,11 +360,16 @@ int page_free(struct kmm *k, uint32_t pfn, unsigned int order)
 	if (r < 0)
 		return r == -ENOENT ? page_not_freed(k, pfn, w) : r;
 	do {
+		if (unlikely(owner_kind(w) == OWNER_MOVING))
+			w = word_settled(k, word);
 		if (!owner_is(w, OWNER_HELD, k->id))
 			return page_not_freed(k, pfn, w);
 		if (is != order)
 			return error_set(EINVAL, "the block at frame %u has order %u, not %u", pfn,
 			                 is, order);
+		r = page_mapped(k, pfn, order, w);
+		if (r < 0)
+			return r;
 		d = page_desc(k, pfn);
 		back = owner_given_back(w, OWNER_RETURNED, k->id);
 	} while (!owner_cas(word, &w, back));

@@ -117,6 +117,16 @@ uint64_t process_mark(void)
 	return m ? atomic_load_explicit(m, memory_order_relaxed) : 0;
 }
 
+/* The lock is held. */
+static void fd_enlist(struct process_fd *p)
+{
+	p->next = fds;
+	p->prev = &fds;
+	if (fds)
+		fds->prev = &p->next;
+	fds = p;
+}
+
 int process_fd_open(struct process_fd *p, enum process_fd_kind kind)
 {
 	int r = 0;
@@ -124,17 +134,20 @@ int process_fd_open(struct process_fd *p, enum process_fd_kind kind)
 	pthread_mutex_lock(&process_lock);
 	p->fd = kind == PROCESS_SOCKET ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
 	                               : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (p->fd < 0) {
+	if (p->fd < 0)
 		r = -errno;
-	} else {
-		p->next = fds;
-		p->prev = &fds;
-		if (fds)
-			fds->prev = &p->next;
-		fds = p;
-	}
+	else
+		fd_enlist(p);
 	pthread_mutex_unlock(&process_lock);
 	return r < 0 ? error_set(-r, "the process can open no further descriptor") : 0;
+}
+
+void process_fd_take(struct process_fd *p, int fd)
+{
+	pthread_mutex_lock(&process_lock);
+	p->fd = fd;
+	fd_enlist(p);
+	pthread_mutex_unlock(&process_lock);
 }
 
 void process_fd_close(struct process_fd *p)

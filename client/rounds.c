@@ -148,7 +148,7 @@ static uint32_t unload_blocks(struct kmm *k, uint32_t m, uint32_t count, enum ow
 		uint32_t pfn = granule >> k->granule_bits;
 		uint64_t w;
 
-		if (pfn >= k->frames || granule_of(k, pfn) != granule)
+		if (pfn >= k->pages || granule_of(k, pfn) != granule)
 			continue;
 		w = owner_load(&k->control.word[pfn]);
 		if (!owner_is(w, OWNER_MAGAZINE, m))

@@ -10,9 +10,14 @@
  *
  * A session that uses several sections probably uses more: from the third on, the neighbours that
  * follow come along.
+ *
+ * Sections that are mapped piece by piece, elsewhere than in the window (high memory, areas), keep
+ * their descriptors: section_fd. They are asked for once, and closed with the session and in forked
+ * children.
  */
 #include "client/internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -103,6 +108,18 @@ static int section_map_locked(struct kmm *k, uint32_t section, struct call_how *
 	return 0;
 }
 
+/* Who has it may wait for the daemon, which comes back through the keeper. */
+static int section_lock_get(struct kmm *k, const struct call_how *how)
+{
+	while (pthread_mutex_trylock(&k->section_lock) != 0) {
+		int r = call_wait_thread(k, how);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int section_map_with(struct kmm *k, uint32_t section, unsigned int flags)
 {
 	struct call_how how = call_begin(k, flags);
@@ -112,17 +129,15 @@ static int section_map_with(struct kmm *k, uint32_t section, unsigned int flags)
 	case CONTROL_SECTION_DIRECT:
 		break;
 	case CONTROL_SECTION_HIGH:
-		return error_set(ENOTSUP, "a HighMem page has no address");
+		return error_set(ENOTSUP, "a HighMem page has no address unless it is mapped: "
+		                          "kmm_kmap");
 	default:
 		return error_set(EPERM, "section %u has no memory of the session's domain",
 		                 section);
 	}
-	/* Who has it may wait for the daemon, which comes back through the keeper. */
-	while (pthread_mutex_trylock(&k->section_lock) != 0) {
-		r = call_wait_thread(k, &how);
-		if (r < 0)
-			return r;
-	}
+	r = section_lock_get(k, &how);
+	if (r < 0)
+		return r;
 	r = atomic_load_explicit(&k->mapped[section], memory_order_relaxed)
 	            ? 0
 	            : section_map_locked(k, section, &how);
@@ -148,27 +163,109 @@ void section_map_granted(struct kmm *k, uint32_t section)
 	section_map_with(k, section, CALL_NOWAIT);
 }
 
-int section_zero_high(struct kmm *k, uint32_t pfn, unsigned int order)
+/* ---- descriptors ---- */
+
+struct section_file {
+	struct process_fd fd;
+	_Atomic uint8_t kept; /* the others are valid, and stay */
+	uint8_t backing;
+};
+
+/* The array, made when there is none; section_lock is held. */
+static struct section_file *section_files(struct kmm *k)
+{
+	struct section_file *f = atomic_load_explicit(&k->section_files, memory_order_relaxed);
+
+	if (!f) {
+		f = calloc(k->nr_sections, sizeof(*f));
+		/* release: pairs with section_file */
+		atomic_store_explicit(&k->section_files, f, memory_order_release);
+	}
+	return f;
+}
+
+/* NULL: not kept. */
+static struct section_file *section_file(struct kmm *k, uint32_t section)
+{
+	/* acquire, both: pair with the releases where they are made */
+	struct section_file *f = atomic_load_explicit(&k->section_files, memory_order_acquire);
+
+	return f && section < k->nr_sections &&
+	                       atomic_load_explicit(&f[section].kept, memory_order_acquire)
+	               ? &f[section]
+	               : NULL;
+}
+
+/* section_lock is held. */
+static int section_fd_get(struct kmm *k, uint32_t section, struct call_how *how)
 {
 	kmm_v1_GetSectionsReply reply = kmm_v1_GetSectionsReply_init_zero;
-	size_t section = (size_t)1 << k->section_shift, size = KMM_PAGE_SIZE << order, nfds = 0;
-	uint32_t s = pfn >> (k->section_shift - FRAME_SHIFT);
-	struct call_how how = call_begin(k, 0);
+	struct section_file *f = section_files(k);
 	int fds[FRAME_FDS_MAX], r;
-	uint8_t *p;
+	size_t nfds = 0, i;
 
-	r = section_fds(k, &how, &s, 1, &reply, fds, &nfds);
+	if (!f)
+		return error_set(ENOMEM, "no memory for the descriptors of sections");
+	r = section_fds(k, how, &section, 1, &reply, fds, &nfds);
 	if (r < 0)
 		return r;
-	if (nfds == 0)
-		return error_set(ENOTSUP, "a HighMem page cannot be reached to be zeroed");
-	p = mmap(NULL, section, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
-	r = p == MAP_FAILED ? error_set(errno, "a HighMem section cannot be mapped") : 0;
-	while (nfds > 0)
-		close(fds[--nfds]);
-	if (r < 0)
-		return r;
-	memset(p + (((size_t)pfn << FRAME_SHIFT) & (section - 1)), 0, size);
-	munmap(p, section);
+	for (i = 0; i < nfds; i++) {
+		if (i > 0 || reply.section[i] != section) {
+			close(fds[i]);
+			continue;
+		}
+		process_fd_take(&f[section].fd, fds[i]);
+		f[section].backing = (uint8_t)reply.backing[i];
+		/* release: pairs with section_file */
+		atomic_store_explicit(&f[section].kept, 1, memory_order_release);
+	}
+	if (!atomic_load_explicit(&f[section].kept, memory_order_relaxed))
+		return error_set(EPERM, "the daemon did not pass section %u", section);
 	return 0;
+}
+
+int section_fd(struct kmm *k, uint32_t section, int *fd)
+{
+	struct section_file *f = section_file(k, section);
+	struct call_how how;
+	int r = 0;
+
+	if (unlikely(!f)) {
+		if (section >= k->nr_sections ||
+		    atomic_load_explicit(&k->control.section[section], memory_order_acquire) ==
+		            CONTROL_SECTION_NONE)
+			return error_set(EPERM,
+			                 "section %u has no memory of the session's domain", section);
+		how = call_begin(k, 0);
+		r = section_lock_get(k, &how);
+		if (r < 0)
+			return r;
+		f = section_file(k, section);
+		if (!f)
+			r = section_fd_get(k, section, &how);
+		pthread_mutex_unlock(&k->section_lock);
+		if (r < 0)
+			return r;
+		f = section_file(k, section);
+	}
+	*fd = f->fd.fd;
+	return 0;
+}
+
+bool section_backing_small(struct kmm *k, uint32_t section)
+{
+	struct section_file *f = section_file(k, section);
+
+	return f && f->backing != SHM_HUGETLB_2M && f->backing != SHM_HUGETLB_1G;
+}
+
+void section_files_free(struct kmm *k, bool child)
+{
+	struct section_file *f = atomic_load_explicit(&k->section_files, memory_order_acquire);
+	uint32_t s;
+
+	for (s = 0; f && !child && s < k->nr_sections; s++) /* a child's are closed */
+		if (atomic_load_explicit(&f[s].kept, memory_order_relaxed))
+			process_fd_close(&f[s].fd);
+	free(f);
 }

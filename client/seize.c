@@ -32,6 +32,7 @@
  * given to the daemon afterwards, without a lock.
  */
 #include "client/object.h"
+#include "client/percpu.h"
 
 #include <linux/membarrier.h>
 #include <sched.h>
@@ -278,11 +279,13 @@ int kmm_flush(struct kmm *k)
 		return r;
 	inside = k;
 	how = call_begin(k, 0);
+	percpu_trim(k);
 	/* Objects are taken out of all magazines; what is marked RETURNED the daemon collects. */
 	tc = thread_cache_get(k);
 	if (tc)
 		local_flush_objects(k, tc, true);
 	seize_objects(k, NULL, true);
+	vmalloc_purge(k, true);
 	r = CALL(k, &how, ALLOCATOR_COLLECT, Collect, &q, &p);
 	if (r < 0)
 		return r;

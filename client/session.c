@@ -12,6 +12,7 @@
  * it returns.
  */
 #include "client/object.h"
+#include "client/percpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,12 +244,15 @@ static int session_take_reply(struct kmm *k, const kmm_v1_HelloReply *p,
 	uint64_t slots = p->reactors < p->channels_max ? p->reactors : p->channels_max;
 
 	g->frames = p->frames;
+	g->high_start = p->high_start;
+	g->high_frames = p->high_frames;
 	g->section_order = p->section_order;
 	g->sessions = p->sessions;
 	g->magazines = p->magazines;
 	if (p->session == 0 || p->session >= p->sessions || p->reactors == 0 || slots == 0 ||
 	    p->frames == 0 || p->frames > UINT32_MAX || p->section_order > 18 ||
-	    (p->frames >> p->section_order) > CONTROL_SECTIONS_MAX)
+	    p->high_frames > p->frames || control_pages(g) > UINT32_MAX ||
+	    (control_pages(g) >> p->section_order) > CONTROL_SECTIONS_MAX)
 		return error_set(EPROTO, "the daemon's account of its pool makes no sense");
 	k->id = p->session;
 	memcpy(k->token, p->token, sizeof(k->token));
@@ -260,9 +264,11 @@ static int session_take_reply(struct kmm *k, const kmm_v1_HelloReply *p,
 	k->nodes = p->nodes;
 	k->racks = p->pages_max == 0;
 	k->frames = (uint32_t)p->frames;
+	k->pages = (uint32_t)control_pages(g);
 	k->section_shift = p->section_order + FRAME_SHIFT;
+	k->map_shift = p->map_shift > FRAME_SHIFT ? p->map_shift : FRAME_SHIFT;
 	k->nr_sections = (uint32_t)(p->frames >> p->section_order);
-	k->granule_bits = FRAME_SHIFT - control_granule_shift(p->frames);
+	k->granule_bits = FRAME_SHIFT - control_granule_shift(k->pages);
 	k->window_size = (size_t)p->frames << FRAME_SHIFT;
 	return 0;
 }
@@ -299,7 +305,7 @@ static int session_map(struct kmm *k, const struct control_geometry *g, const in
 	k->views_size = l.views_size;
 	control_attach(&k->control, g, k->words, k->views);
 
-	k->shared_size = ((size_t)k->frames + 63) / 64 * sizeof(uint64_t);
+	k->shared_size = ((size_t)k->pages + 63) / 64 * sizeof(uint64_t);
 	r = map_private(&p, k->shared_size, MADV_DONTFORK);
 	if (r < 0)
 		return error_set(-r, "no memory for the session's records");
@@ -329,7 +335,8 @@ static struct kmm *session_new(void)
 {
 	struct kmm *k = calloc(1, sizeof(*k));
 	pthread_mutex_t *locks[] = { &k->section_lock, &k->magazine_lock, &k->hold_lock,
-		                     &k->event_lock, &k->cache_lock, &k->seize_lock };
+		                     &k->event_lock, &k->cache_lock, &k->seize_lock,
+		                     &k->shrinker_lock };
 	size_t i;
 
 	if (!k)
@@ -340,6 +347,7 @@ static struct kmm *session_new(void)
 		pthread_mutex_init(&k->slot[i].lock, NULL);
 	pthread_cond_init(&k->hold_done, NULL);
 	pthread_cond_init(&k->event_done, NULL);
+	pthread_cond_init(&k->shrinker_done, NULL);
 	k->event_fd.fd = k->control_fd.fd = k->wake_fd.fd = -1;
 	k->control_in = malloc(FRAME_MAX);
 	if (!k->control_in) {
@@ -357,6 +365,7 @@ static void session_free(struct kmm *k, bool child)
 	if (!child) {
 		for (i = 0; i < k->nr_slots; i++)
 			channel_put(k->slot[i].channel);
+		vmalloc_end(k);
 		if (k->window)
 			munmap(k->window, k->window_size);
 		if (k->shared)
@@ -373,8 +382,12 @@ static void session_free(struct kmm *k, bool child)
 	}
 	if (!child) { /* the child's copies may be half changed */
 		hold_free_all(k);
+		mempool_free_all(k);
+		shrinker_free_all(k);
 		cache_free_all(k);
 	}
+	highmem_free(k, child);
+	section_files_free(k, child);
 	free((void *)k->given);
 	free(k->control_in);
 	free(k);
@@ -469,6 +482,7 @@ int kmm_close(struct kmm *k)
 	if (!k)
 		return 0;
 	if (k->mark != process_mark()) {
+		percpu_close(k);
 		session_free(k, true);
 		return 0;
 	}
@@ -484,6 +498,8 @@ int kmm_close(struct kmm *k)
 	keeper_stop(k);
 	while ((inside = atomic_load_explicit(&k->inside, memory_order_acquire)) > 0)
 		futex_wait(&k->inside, inside, process_now() + 10000000u);
+	highmem_end(k);
+	percpu_close(k);
 	r = session_say_close(k, before);
 	session_free(k, false);
 	if (r < 0)

@@ -10,6 +10,9 @@
  *   adopt     {A, SHARED, g}  -> {me, g + 1}          one of many succeeds; CONSTRUCTED stays
  *   take back {me, SHARED, g} -> {me, g + 1}
  *
+ * A page that can move is not handed on while its owner has it mapped: the former owner's address would
+ * show whatever came to the frame afterwards.
+ *
  * Before an adoption the thing is marked in the session's record (section or slab bit), so that the
  * sweep looks there, and its section is mapped, so that the adoption cannot fail half way.
  *
@@ -109,6 +112,8 @@ int thing_share(struct kmm *k, const struct thing *t, uint64_t *w)
 	uint64_t v = owner_load(t->word);
 
 	do {
+		if (unlikely(owner_kind(v) == OWNER_MOVING))
+			v = word_settled(k, t->word);
 		if (!owner_is(v, OWNER_HELD, k->id))
 			return thing_not_mine(k, t, v, false);
 	} while (!(v & OWNER_SHARED) && !owner_cas(t->word, &v, v | OWNER_SHARED));
@@ -177,14 +182,27 @@ void *kmm_pointer(struct kmm *k, kmm_handle_t handle)
 
 /* ---- adopting ---- */
 
+/* A page that can move, mapped by its owner, who would else look at a frame that is not its own. */
+static bool thing_mapped(struct kmm *k, const struct thing *t, uint64_t w)
+{
+	return !t->view && t->pfn >= k->frames && (w & OWNER_MAPPED);
+}
+
 static int adopt_try(struct kmm *k, kmm_handle_t handle, const struct thing *t)
 {
 	uint64_t w = owner_load(t->word);
 	char what[THING_TEXT_MAX];
 
 	do {
-		bool same = (uint32_t)owner_generation(w) == handle >> 32;
+		bool same;
 
+		if (unlikely(owner_kind(w) == OWNER_MOVING))
+			w = word_settled(k, t->word);
+		same = (uint32_t)owner_generation(w) == handle >> 32;
+		if (same && thing_mapped(k, t, w) && owner_id(w) != k->id)
+			return error_set(EBUSY, "%s is mapped by its owner, session %u, until it "
+			                        "calls kmm_kunmap",
+			                 thing_text(k, t, what), owner_id(w));
 		if (same && word_is_live(w) && (w & OWNER_KEPT))
 			return error_set(EBUSY, "%s is held by other sessions",
 			                 thing_text(k, t, what));
@@ -291,7 +309,7 @@ int kmm_send(struct kmm *k, const void *p, kmm_session_id_t session)
 	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
 	kmm_v1_SendRequest q = { .session = session };
 	kmm_v1_SendReply reply = kmm_v1_SendReply_init_zero;
-	char text[ERROR_TEXT_MAX];
+	char text[ERROR_TEXT_MAX], what[THING_TEXT_MAX];
 	struct call_how how;
 	struct thing t;
 	uint64_t w;
@@ -299,9 +317,12 @@ int kmm_send(struct kmm *k, const void *p, kmm_session_id_t session)
 
 	if (r < 0)
 		return r;
-	w = owner_load(t.word);
+	w = word_settled(k, t.word);
 	if (!owner_is(w, OWNER_HELD, k->id))
 		return thing_not_mine(k, &t, w, false);
+	if (thing_mapped(k, &t, w) && session != k->id)
+		return error_set(EBUSY, "%s is mapped: kmm_kunmap ends that",
+		                 thing_text(k, &t, what));
 	if (session == 0 || session > OWNER_MAX)
 		return error_set(ESRCH, "no session has the id %u", session);
 	q.granule = t.granule;

@@ -6,6 +6,8 @@
  *     page    -->   ^                    '-- SLAB:  cache, first word, colour --> slot --> its word
  *     granule ------'
  *
+ * Pages that move are named by page alone: their granules lie behind the pool's, where no address is.
+ *
  * A descriptor may change under who reads it: slabs and blocks come and go. What a thing says of a
  * place is true as long as somebody who holds it keeps it there. Who acts on a word that he does
  * not hold relies on its generation, which never comes again (share.c).
@@ -17,7 +19,27 @@
  */
 #include "client/object.h"
 
+#include <sched.h>
 #include <stdio.h>
+
+#define YIELDS 64u
+
+uint64_t word_settled_slow(struct kmm *k, owner_word_t *word)
+{
+	struct call_how how = call_begin(k, 0);
+	unsigned int turns;
+	uint64_t w;
+
+	for (turns = 0;; turns++) {
+		w = owner_load(word);
+		if (owner_kind(w) != OWNER_MOVING)
+			return w;
+		if (turns < YIELDS)
+			sched_yield();
+		else if (call_wait_thread(k, &how) < 0)
+			return w; /* which the caller has words for */
+	}
+}
 
 /* The object of a slab frame at a window offset; false: no object begins there. */
 static bool thing_object(struct kmm *k, uint64_t desc, uint64_t at, struct thing *t)
@@ -89,9 +111,15 @@ int thing_of(struct kmm *k, const void *p, struct thing *t)
 		return thing_in_window(k, at, p, t);
 	if (!p)
 		return error_set(EINVAL, "the address is NULL");
-	if (((uintptr_t)p - (uintptr_t)k->control.desc) / sizeof(struct kmm_page) >= k->frames)
-		return error_set(EINVAL, "%p lies outside the pool's window", p);
-	r = page_pfn(k, p, &pfn);
+	if (((uintptr_t)p - (uintptr_t)k->control.desc) / sizeof(struct kmm_page) < k->pages)
+		r = page_pfn(k, p, &pfn);
+	else if (!highmem_page(k, p, &pfn))
+		r = error_set(EINVAL, "%p lies outside the pool's window", p);
+	else
+		r = (uintptr_t)p % KMM_PAGE_SIZE == 0
+		            ? 0
+		            : error_set(EINVAL,
+		                        "%p lies inside a page: a block is named by its first byte", p);
 	if (r == 0)
 		r = page_block_check(k, pfn, &order);
 	if (r == 0)
@@ -103,7 +131,7 @@ int thing_at(struct kmm *k, uint32_t granule, struct thing *t)
 {
 	uint64_t at = granule_offset(k, granule);
 
-	if (at >= k->window_size)
+	if (at >> FRAME_SHIFT >= k->pages)
 		return error_set(ENOENT, "place 0x%x is not in the pool", granule);
 	if (section_state(k, (uint32_t)(at >> FRAME_SHIFT)) == CONTROL_SECTION_NONE)
 		return error_set(EPERM, "place 0x%x has no memory of the session's domain",
@@ -144,7 +172,7 @@ int thing_of_handle(struct kmm *k, kmm_handle_t handle, struct thing *t, uint64_
 
 	if (handle == 0)
 		return error_set(EINVAL, "handle 0 is none");
-	if (at >= k->window_size || section_state(k, pfn) == CONTROL_SECTION_NONE)
+	if (at >> FRAME_SHIFT >= k->pages || section_state(k, pfn) == CONTROL_SECTION_NONE)
 		return error_set(ENOENT, "handle 0x%llx names no place of the session's domain",
 		                 (unsigned long long)handle);
 	desc = desc_load(k, pfn);
@@ -156,7 +184,7 @@ int thing_of_handle(struct kmm *k, kmm_handle_t handle, struct thing *t, uint64_
 	} else {
 		return thing_none(handle);
 	}
-	now = owner_load(found.word);
+	now = word_settled(k, found.word);
 	if (!word_is_live(now) || (uint32_t)owner_generation(now) != handle >> 32)
 		return thing_stale(handle, now);
 	*w = now;
@@ -174,14 +202,14 @@ void thing_mark(struct kmm *k, const struct thing *t)
 
 int thing_reach(struct kmm *k, const struct thing *t)
 {
-	if (!t->view && section_state(k, t->pfn) == CONTROL_SECTION_HIGH)
+	if (!t->view && page_is_high(k, t->pfn))
 		return 0;
 	return section_map(k, t->pfn);
 }
 
 void *thing_name(struct kmm *k, const struct thing *t)
 {
-	if (!t->view && section_state(k, t->pfn) == CONTROL_SECTION_HIGH)
+	if (!t->view && page_is_high(k, t->pfn))
 		return page_at(k, t->pfn);
 	return object_address(k, t->granule);
 }
@@ -192,7 +220,8 @@ const char *thing_text(struct kmm *k, const struct thing *t, char buf[THING_TEXT
 		snprintf(buf, THING_TEXT_MAX, "the object at %p of cache %s", thing_name(k, t),
 		         t->view->name);
 	else
-		snprintf(buf, THING_TEXT_MAX, "the block at frame %u", t->pfn);
+		snprintf(buf, THING_TEXT_MAX, t->pfn < k->frames ? "the block at frame %u" : "page %u",
+		         t->pfn);
 	return buf;
 }
 

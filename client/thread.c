@@ -32,6 +32,7 @@ static struct thread_cache no_cache; /* all zeroes, but for `busy` and marks */
 #define DETACHED ((struct kmm *)(void *)&no_cache)
 __thread struct kmm_thread_1 *kmm_thread_1 = (struct kmm_thread_1 *)(void *)&no_cache;
 static __thread struct thread *self;
+__thread uint32_t thread_shrinking;
 
 static struct thread *threads; /* process_lock */
 

@@ -2,7 +2,8 @@
 /*
  * The choice of backing, and the words for it. See backing.h.
  *
- * A pool has one backing: a mixture would make the speed of a grant a matter of luck. The choice is
+ * A pool has one backing: a mixture would make the speed of a grant a matter of luck. (But for the
+ * sections of the high zones, which are mapped page by page: they lie on 4 KiB pages.) The choice is
  * made by the machine's numbers before any memory is asked for; who asks for a backing by name gets
  * that or a refusal which says what is missing and the command that helps. The numbers may be
  * stale a moment later; populating decides (pool_create.c).
@@ -51,7 +52,7 @@ static struct huge_count huge_count(const struct backing_need *need, const struc
 	struct huge_count h = { .one_gib = need->huge_page == GIB };
 	uint64_t reserved = h.one_gib ? m->huge_1g_reserved : m->huge_2m_reserved;
 
-	h.needed = need->pool / need->huge_page;
+	h.needed = (need->pool - need->small) / need->huge_page;
 	h.total = h.one_gib ? m->huge_1g_total : m->huge_2m_total;
 	h.free = h.one_gib ? m->huge_1g_free : m->huge_2m_free;
 	h.free -= reserved < h.free ? reserved : h.free;
@@ -98,7 +99,7 @@ static void refuse_huge(char *why, size_t size, const struct backing_need *need,
 	snprintf(why, size,
 	         "the pool does not fit: %s of huge pages need %" PRIu64 " pages of %s, %" PRIu64
 	         " are free, %" PRIu64 " are missing: run \"%s\" as root, or choose another backing",
-	         backing_size_text(a, need->pool), h->needed,
+	         backing_size_text(a, need->pool - need->small), h->needed,
 	         backing_size_text(b, need->huge_page), h->free, h->missing, command);
 }
 
@@ -126,6 +127,7 @@ int backing_candidates(const struct backing_need *need, const struct shm_machine
 	enum shm_backing huge = need->huge_page == GIB ? SHM_HUGETLB_1G : SHM_HUGETLB_2M;
 	struct huge_count h = huge_count(need, m);
 	bool wants_huge = need->wanted == SHM_HUGETLB_2M || need->wanted == SHM_HUGETLB_1G;
+	uint64_t least = need->control + need->small, rest = need->pool - need->small;
 	size_t count = 0;
 
 	if (wants_huge && !huge_possible(need)) {
@@ -140,9 +142,9 @@ int backing_candidates(const struct backing_need *need, const struct shm_machine
 		refuse_huge(why, why_size, need, &h);
 		return -ENOMEM;
 	}
-	if (need->control > memory_usable(m) ||
-	    (!wants_huge && need->wanted != SHM_AUTO && need->pool > memory_usable(m) - need->control)) {
-		refuse_memory(why, why_size, m, need->control + (wants_huge ? 0 : need->pool));
+	if (least > memory_usable(m) ||
+	    (!wants_huge && need->wanted != SHM_AUTO && rest > memory_usable(m) - least)) {
+		refuse_memory(why, why_size, m, least + (wants_huge ? 0 : rest));
 		return -ENOMEM;
 	}
 	if (need->wanted == SHM_THP && !m->shmem_huge) {
@@ -155,14 +157,14 @@ int backing_candidates(const struct backing_need *need, const struct shm_machine
 	} else {
 		if (huge_possible(need) && h.missing == 0)
 			list[count++] = huge;
-		if (need->pool <= memory_usable(m) - need->control) {
+		if (rest <= memory_usable(m) - least) {
 			if (m->shmem_huge)
 				list[count++] = SHM_THP;
 			list[count++] = SHM_4K;
 		}
 	}
 	if (count == 0) {
-		refuse_memory(why, why_size, m, need->control + need->pool);
+		refuse_memory(why, why_size, m, least + rest);
 		if (huge_possible(need))
 			refuse_huge_too(why, why_size, &h);
 		return -ENOMEM;
@@ -175,14 +177,19 @@ void backing_describe(char *text, size_t size, enum shm_backing b, uint64_t b4k,
                       uint64_t b1g)
 {
 	char all[32], small[32], huge[32];
+	int at;
 
 	backing_size_text(all, b4k + b2m + b1g);
 	switch (b) {
 	case SHM_HUGETLB_1G:
-		snprintf(text, size, "%s of hugetlb 1 GiB pages", all);
-		break;
 	case SHM_HUGETLB_2M:
-		snprintf(text, size, "%s of hugetlb 2 MiB pages", all);
+		at = snprintf(text, size, "%s of hugetlb %s pages",
+		              backing_size_text(huge, b2m + b1g),
+		              b == SHM_HUGETLB_1G ? "1 GiB" : "2 MiB");
+		if (b4k && at > 0 && (size_t)at < size)
+			snprintf(text + at, size - (size_t)at,
+			         ", %s of shared memory on 4 KiB pages",
+			         backing_size_text(small, b4k));
 		break;
 	case SHM_THP:
 		if (b4k == 0)
@@ -224,7 +231,7 @@ void backing_advise(char *text, size_t size, const struct backing_need *need,
 		              "takes %" PRIu64 ". Set the backing to auto or hugetlb and make the pool "
 		              "anew (stop and start).",
 		              h.free, page, h.needed);
-	if (b4k > 0 && at > 0 && (size_t)at < size)
+	if (b4k > need->small && at > 0 && (size_t)at < size)
 		snprintf(text + at, size - (size_t)at,
 		         " Transparent huge pages: %s.",
 		         m->shmem_huge && got == SHM_4K ?

@@ -12,6 +12,7 @@
 
 struct backing_need {
 	uint64_t pool;    /* bytes */
+	uint64_t small;   /* bytes of the pool that lie on 4 KiB pages, whatever is chosen */
 	uint64_t section; /* bytes */
 	uint64_t control; /* bytes of 4 KiB pages beside the pool */
 	enum shm_backing wanted;
@@ -20,13 +21,14 @@ struct backing_need {
 
 #define BACKING_CANDIDATES 3u
 
-/* The backings that the machine's numbers allow, best first; each is for the whole pool. 0 and *n
+/* The backings that the machine's numbers allow, best first; each is for all but `small`. 0 and *n
  * of them; -ENOMEM: the pool does not fit, with the numbers and what to do in `why`. */
 int backing_candidates(const struct backing_need *need, const struct shm_machine *m,
                        enum shm_backing list[BACKING_CANDIDATES], size_t *n, char *why,
                        size_t why_size);
 
-/* "1 GiB of hugetlb 2 MiB pages" */
+/* "1 GiB of hugetlb 2 MiB pages", "960 MiB of hugetlb 2 MiB pages, 64 MiB of shared memory on 4 KiB
+ * pages" */
 void backing_describe(char *text, size_t size, enum shm_backing b, uint64_t b4k, uint64_t b2m,
                       uint64_t b1g);
 /* How to get better, empty when nothing is better. */

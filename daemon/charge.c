@@ -25,6 +25,7 @@
  * yet these may be too few, but who uses the rack has no quota (rack.c).
  * Blocks and objects count to the one limit, pages_max.
  */
+#include "daemon/high.h"
 #include "daemon/object.h"
 
 #include <inttypes.h>
@@ -37,13 +38,21 @@ static int64_t object_frames(const struct session *s)
 	return bytes > 0 ? (bytes + GRANT_FRAME - 1) >> PAGE_SHIFT : 0;
 }
 
+/* frames_had counts what is charged and not undone, for reports; what was given back since is
+ * frames_had - charge. */
+static void charge_add(struct session *s, int64_t frames)
+{
+	atomic_fetch_add_explicit(&s->charge, frames, memory_order_relaxed);
+	atomic_fetch_add_explicit(&s->frames_had, (uint64_t)frames, memory_order_relaxed);
+}
+
 uint32_t charge_reserve(struct session *s, uint32_t order, uint32_t want)
 {
 	int64_t frames = INT64_C(1) << order, old;
 	int64_t limit = (int64_t)s->pages_max - object_frames(s), n = want;
 
 	if (!s->pages_max) {
-		atomic_fetch_add_explicit(&s->charge, n * frames, memory_order_relaxed);
+		charge_add(s, n * frames);
 		return want;
 	}
 	old = atomic_load_explicit(&s->charge, memory_order_relaxed);
@@ -55,12 +64,14 @@ uint32_t charge_reserve(struct session *s, uint32_t order, uint32_t want)
 			return 0;
 	} while (!atomic_compare_exchange_weak_explicit(
 		&s->charge, &old, old + n * frames, memory_order_relaxed, memory_order_relaxed));
+	atomic_fetch_add_explicit(&s->frames_had, (uint64_t)(n * frames), memory_order_relaxed);
 	return (uint32_t)n;
 }
 
 void charge_return(struct session *s, uint64_t frames)
 {
 	atomic_fetch_sub_explicit(&s->charge, (int64_t)frames, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&s->frames_had, frames, memory_order_relaxed);
 }
 
 void charge_drop(struct domain *d, uint32_t tag, uint64_t frames)
@@ -68,23 +79,20 @@ void charge_drop(struct domain *d, uint32_t tag, uint64_t frames)
 	struct session *s = tag ? session_by_id(d->kmmd->sessions, tag) : NULL;
 
 	if (s)
-		charge_return(s, frames);
+		atomic_fetch_sub_explicit(&s->charge, (int64_t)frames, memory_order_relaxed);
 }
 
-void charge_move(struct domain *d, pfn_t pfn, uint32_t to)
+/* s: whom `to` means, NULL: nobody. */
+static void charge_retag(struct domain *d, uint32_t page, uint32_t to, struct session *s)
 {
-	struct session *s = to ? session_by_id(d->kmmd->sessions, to) : NULL;
 	struct mm_block b;
+	pfn_t pfn;
 
-	if (s)
-		grant_note_section(d, s, pfn);
-	else
-		to = 0;
-	while (mm_block_get(d->mm, pfn, &b) && b.tag != to) {
+	while (domain_block_get(d, page, &pfn, &b) && b.tag != to) {
 		int64_t frames = INT64_C(1) << b.order;
 
 		if (s)
-			atomic_fetch_add_explicit(&s->charge, frames, memory_order_relaxed);
+			charge_add(s, frames);
 		if (mm_block_retag(d->mm, pfn, b.tag, to)) {
 			charge_drop(d, b.tag, (uint64_t)frames);
 			return;
@@ -94,10 +102,28 @@ void charge_move(struct domain *d, pfn_t pfn, uint32_t to)
 	}
 }
 
-void charge_inherit(struct domain *d, pfn_t pfn, const struct mm_block *b, uint32_t heir)
+void charge_move(struct domain *d, uint32_t page, uint32_t to)
+{
+	struct session *s = to ? session_by_id(d->kmmd->sessions, to) : NULL;
+
+	if (s)
+		grant_note_section(d, s, page);
+	else
+		to = 0;
+	if (!domain_page_moves(d, page)) {
+		charge_retag(d, page, to, s);
+		return;
+	}
+	/* It keeps its frame meanwhile. */
+	LOCK_SCOPED(&d->moving);
+	charge_retag(d, page, to, s);
+}
+
+void charge_inherit(struct domain *d, uint32_t page, const struct mm_block *b, uint32_t heir)
 {
 	struct session *s = session_by_id(d->kmmd->sessions, heir);
 	int64_t frames = INT64_C(1) << b->order;
+	pfn_t pfn = domain_frame_of(d, page); /* of a KEPT one, which does not move */
 
 	/* Names only: nobody is charged. */
 	if (!heir && b->tag && mm_block_retag(d->mm, pfn, b->tag, 0))
@@ -105,8 +131,8 @@ void charge_inherit(struct domain *d, pfn_t pfn, const struct mm_block *b, uint3
 	/* Who ends has its entry among the holders still, and names the next heir when it goes. */
 	if (!heir || !s || b->tag == heir || !session_enter(s))
 		return;
-	grant_note_section(d, s, pfn);
-	atomic_fetch_add_explicit(&s->charge, frames, memory_order_relaxed);
+	grant_note_section(d, s, page);
+	charge_add(s, frames);
 	/* Once: another tag means that the block was freed, or was settled by somebody else. */
 	if (mm_block_retag(d->mm, pfn, b->tag, heir))
 		charge_drop(d, b->tag, (uint64_t)frames);
@@ -117,11 +143,16 @@ void charge_inherit(struct domain *d, pfn_t pfn, const struct mm_block *b, uint3
 
 const char *charge_text(const struct session *s, uint32_t order)
 {
+	return charge_text_pages(s, 1u << order);
+}
+
+const char *charge_text_pages(const struct session *s, uint32_t pages)
+{
 	return grant_text("the session holds %" PRId64 " of the %" PRIu64 " pages it may; %u more "
 	                  "are asked for: free some, or raise pages in [limits] of the configuration",
 	                  atomic_load_explicit(&s->charge, memory_order_relaxed) +
 	                          object_frames(s),
-	                  s->pages_max, 1u << order);
+	                  s->pages_max, pages);
 }
 
 /* ---- objects ---- */
@@ -186,14 +217,15 @@ struct recharge {
 	struct session *s;
 };
 
-static void recharge_one(void *ctx, pfn_t pfn, uint64_t w)
+static void recharge_one(void *ctx, uint32_t page, uint64_t w)
 {
 	struct recharge *r = ctx;
 	struct session *t;
 	struct mm_block b;
 	uint32_t holder;
+	pfn_t pfn;
 
-	if (!mm_block_get(r->d->mm, pfn, &b) || b.tag != r->s->id)
+	if (!domain_block_get(r->d, page, &pfn, &b) || b.tag != r->s->id)
 		return;
 	holder = grant_holder_of(r->d, w);
 	if (holder == r->s->id || !holder)
@@ -201,7 +233,7 @@ static void recharge_one(void *ctx, pfn_t pfn, uint64_t w)
 	t = session_by_id(r->d->kmmd->sessions, holder);
 	if (!t || atomic_load_explicit(&t->state, memory_order_acquire) == SESSION_FREE)
 		return;
-	charge_move(r->d, pfn, holder);
+	charge_move(r->d, page, holder);
 }
 
 void grant_recharge(struct domain *d, struct session *s)

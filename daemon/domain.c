@@ -2,6 +2,7 @@
 /*
  * A domain's life: its parts are made in an order in which each finds what it needs.
  *
+ *   high       which page has which frame where pages move (high.c)
  *   zones      nodes and zones, without frames yet
  *   holders    the persistent table
  *   names      the same
@@ -25,8 +26,10 @@
 #include <string.h>
 
 #include "daemon/cache.h"
+#include "daemon/compact.h"
 #include "daemon/depot.h"
 #include "daemon/domain_private.h"
+#include "daemon/high.h"
 #include "daemon/holder.h"
 #include "daemon/log.h"
 #include "daemon/name.h"
@@ -59,6 +62,7 @@ static void tick_run(struct worker_job *job)
 
 	slab_tick(d->slabs);
 	cache_tick(d);
+	compact_tick(d);
 	/* release: pairs with the exchange in domain_tick(); the job may be submitted again */
 	atomic_store_explicit(&d->ticking, false, memory_order_release);
 }
@@ -146,7 +150,9 @@ static int domain_make(struct domain *d, const struct pool *pool)
 	uint32_t *lent = NULL;
 	int r;
 
-	r = mm_domain_new(&d->zones, d->mm, d->id);
+	r = high_open(d, pool);
+	if (r == 0)
+		r = mm_domain_new(&d->zones, d->mm, d->id);
 	if (r < 0)
 		return r;
 	r = holder_table_new(&d->holders, pool->holder, pool->nr_holders);
@@ -174,6 +180,8 @@ static int domain_make(struct domain *d, const struct pool *pool)
 	if (r >= 0)
 		r = pressure_new(&d->pressure, d);
 	if (r >= 0)
+		r = compact_new(&d->compact, d);
+	if (r >= 0)
 		r = wait_queue_new(&d->waiters, &pressure_ops, d->pressure);
 	return r;
 }
@@ -191,7 +199,7 @@ int domain_new(struct domain **ret, struct kmmd *kmmd)
 	d->kmmd = kmmd;
 	d->mm = pool->mm;
 	d->control = pool->control;
-	d->granule_shift = control_granule_shift(pool->frames);
+	d->granule_shift = control_granule_shift(control_pages(&pool->control.geometry));
 	/* release: pairs with the clients' loads; one of a dead daemon's flags may still be set */
 	atomic_store_explicit(&d->control.status->pressure, 0, memory_order_release);
 	r = domain_make(d, pool);
@@ -209,6 +217,7 @@ struct domain *domain_free(struct domain *d)
 		return NULL;
 	d->waiters = wait_queue_free(d->waiters);
 	d->pressure = pressure_free(d->pressure);
+	d->compact = compact_free(d->compact);
 	d->rack = rack_free(d->rack);
 	d->depot = depot_free(d->depot);
 	d->caches = cache_table_free(d->caches);
@@ -216,6 +225,7 @@ struct domain *domain_free(struct domain *d)
 	d->names = name_table_free(d->names);
 	d->holders = holder_table_free(d->holders);
 	d->zones = mm_domain_free(d->zones);
+	high_close(d);
 	free(d->object_bytes);
 	free(d);
 	return NULL;

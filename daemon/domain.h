@@ -11,6 +11,7 @@
 
 #include "daemon/kmmd.h"
 #include "daemon/worker.h"
+#include "mm/lock.h"
 #include "mm/mm.h"
 #include "shm/control.h"
 
@@ -22,6 +23,7 @@ struct cache_table;
 struct name_table;
 struct wait_queue;
 struct pressure;
+struct compact;
 struct session;
 
 struct domain {
@@ -39,9 +41,13 @@ struct domain {
 	struct name_table *names;
 	struct wait_queue *waiters;
 	struct pressure *pressure; /* what happens while somebody waits */
+	struct compact *compact;   /* pages that move, for larger blocks */
 	struct worker_job tick;    /* what the worker does once a second */
 	_Atomic bool ticking;
 	unsigned int granule_shift;
+	/* high.h: the frame of each page that can move, and the page of each frame there */
+	_Atomic uint32_t *high_frame, *high_page;
+	struct lock moving; /* one page at a time changes its frame */
 	/* An object word whose slab has gone never begins a new life at or below this generation.
 	 */
 	_Atomic uint64_t object_floor;
@@ -66,16 +72,17 @@ void domain_tick(struct domain *d);
  * the log (the first ones of many). Any thread. */
 void domain_damage(struct domain *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-static inline uint32_t domain_granule(const struct domain *d, pfn_t pfn)
+/* Granules name pages (high.h). */
+static inline uint32_t domain_granule(const struct domain *d, uint32_t page)
 {
-	return control_granule_of_pfn(d->granule_shift, pfn);
+	return control_granule_of_pfn(d->granule_shift, page);
 }
 
-/* False when the granule is not the first of a frame of the pool. */
-static inline bool domain_granule_pfn(const struct domain *d, uint32_t granule, pfn_t *pfn)
+/* False when the granule is not the first of a page. */
+static inline bool domain_granule_page(const struct domain *d, uint32_t granule, uint32_t *page)
 {
-	*pfn = control_pfn_of_granule(d->granule_shift, granule);
-	return *pfn < d->control.geometry.frames && domain_granule(d, *pfn) == granule;
+	*page = control_pfn_of_granule(d->granule_shift, granule);
+	return *page < control_pages(&d->control.geometry) && domain_granule(d, *page) == granule;
 }
 
 /* ---- grant.c: offering and taking back ---- */
@@ -83,15 +90,15 @@ static inline bool domain_granule_pfn(const struct domain *d, uint32_t granule, 
 /* Offers a block to s (entered): 0; -ENOMEM not now; -EDQUOT; -EINVAL; -EPERM. *why is a text
  * (static or in thread-local storage) that says what was wrong and what to do. */
 int grant_alloc(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, uint32_t order,
-                pfn_t *ret, const char **why);
+                uint32_t *page, const char **why);
 /* The same for another cpu's request: node as in struct mm_request. */
 int grant_alloc_near(struct domain *d, struct session *s, uint32_t cpu, uint32_t node, gfp_t gfp,
-                     uint32_t order, pfn_t *ret, const char **why);
+                     uint32_t order, uint32_t *page, const char **why);
 /* The client never learned of it: the offer is withdrawn if it is still one. */
-void grant_withdraw(struct domain *d, struct session *s, uint32_t cpu, pfn_t pfn);
+void grant_withdraw(struct domain *d, struct session *s, uint32_t cpu, uint32_t page);
 /* Takes a block whose word says RETURNED by s at that generation; 0 also when the word has moved
  * on. -EINVAL, -ENOENT, -EPERM for what was never a block of s. */
-int grant_free(struct domain *d, struct session *s, uint32_t cpu, pfn_t pfn, uint32_t order,
+int grant_free(struct domain *d, struct session *s, uint32_t cpu, uint32_t page, uint32_t order,
                uint64_t generation, const char **why);
 /* Frees what words of s (NULL: of anybody) say RETURNED; frames. Worker or reactor. */
 uint64_t grant_collect(struct domain *d, struct session *s, uint32_t cpu);

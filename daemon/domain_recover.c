@@ -17,6 +17,7 @@
  *                    MAGAZINE lent                       it stays, else free
  *                    HELD by a known session             it stays
  *                    HELD by nobody                      it stays with its holders, else free
+ *                    MOVING                              HELD, where the map says (high.c)
  *                    anything else                       damage: out of use until somebody looks
  *   5. holders     entries whose thing is not in that life any more go; the others' are KEPT
  *   6. names       likewise
@@ -34,6 +35,7 @@
 
 #include "daemon/depot.h"
 #include "daemon/domain_private.h"
+#include "daemon/high.h"
 #include "daemon/holder.h"
 #include "daemon/log.h"
 #include "daemon/name.h"
@@ -152,14 +154,21 @@ enum recovery_verdict recovery_judge(const struct recovery *r, uint32_t granule,
 static bool keep_block(void *ctx, pfn_t pfn, const struct mm_block *b)
 {
 	struct recovery *r = ctx;
-	owner_word_t *word = &r->d->control.word[pfn];
+	uint32_t page = domain_block_page(r->d, pfn, b->order);
+	owner_word_t *word = &r->d->control.word[page];
 	uint64_t w = owner_load(word);
 	unsigned int race;
 
 	if (b->slab)
 		return slab_present(r->d->slabs, pfn);
 	for (race = 0; race < RECOVERY_RACES_MAX; race++) {
-		switch (recovery_judge(r, domain_granule(r->d, pfn), w)) {
+		/* A death in the middle of a move: where it was, or where it went (high.c). */
+		if (owner_kind(w) == OWNER_MOVING && domain_page_moves(r->d, page)) {
+			if (owner_cas(word, &w, owner_moved(w, OWNER_HELD, owner_id(w))))
+				w = owner_load(word);
+			continue;
+		}
+		switch (recovery_judge(r, domain_granule(r->d, page), w)) {
 		case VERDICT_FREE:
 			if (owner_kind(w) == OWNER_FREE ||
 			    owner_cas(word, &w, owner_reborn(w, OWNER_FREE, 0))) {
@@ -176,10 +185,10 @@ static bool keep_block(void *ctx, pfn_t pfn, const struct mm_block *b)
 			break;
 		case VERDICT_DAMAGED:
 			domain_damage(r->d,
-			              "the block at frame %u, order %u, is said to be of kind %u, "
+			              "the block at page %u, order %u, is said to be of kind %u, "
 			              "owner %u, "
 			              "which is nobody; it stays out of use",
-			              pfn, b->order, (unsigned int)owner_kind(w), owner_id(w));
+			              page, b->order, (unsigned int)owner_kind(w), owner_id(w));
 			break;
 		}
 		break;
@@ -210,50 +219,73 @@ void recovery_correct_kept(const struct recovery *r, uint32_t granule, owner_wor
 	}
 }
 
-static uint32_t charged_session(const struct recovery *r, pfn_t pfn)
+static uint32_t charged_session(const struct recovery *r, uint32_t page)
 {
-	uint64_t w = owner_load(&r->d->control.word[pfn]);
+	uint64_t w = owner_load(&r->d->control.word[page]);
 	uint32_t id = owner_id(w);
 
 	if (owner_kind(w) == OWNER_MAGAZINE)
 		id = id < r->d->control.geometry.magazines ? r->lent[id] : 0;
 	else if (owner_is(w, OWNER_HELD, 0))
-		id = holder_first(r->d->holders, domain_granule(r->d, pfn), owner_generation(w));
+		id = holder_first(r->d->holders, domain_granule(r->d, page), owner_generation(w));
 	return recovery_session_known(r, id) ? id : 0;
 }
 
-static void correct_block(struct recovery *r, pfn_t pfn, const struct mm_block *b)
+static void correct_block(struct recovery *r, uint32_t page, pfn_t pfn, const struct mm_block *b)
 {
-	page_desc_t *desc = &r->d->control.desc[pfn];
+	page_desc_t *desc = &r->d->control.desc[page];
 	/* relaxed: only this thread writes descriptors now */
 	uint64_t was = atomic_load_explicit(desc, memory_order_relaxed), now;
 	bool cacheable = page_class(b->order, b->migratetype) >= 0;
-	uint32_t tag = charged_session(r, pfn);
+	uint32_t tag = charged_session(r, page);
 
-	recovery_correct_kept(r, domain_granule(r->d, pfn), &r->d->control.word[pfn]);
+	recovery_correct_kept(r, domain_granule(r->d, page), &r->d->control.word[page]);
 	/* whether it was asked for by zone is known to the descriptor alone */
 	if (page_desc_kind(was) == PAGE_BLOCK && page_desc_order(was) == b->order)
 		cacheable = cacheable && (was & PAGE_DESC_CACHEABLE);
-	now = grant_descriptor(b, cacheable);
+	now = domain_descriptor(r->d, page, b, cacheable);
 	if (was != now)
 		atomic_store_explicit(desc, now, memory_order_release);
 	if (b->tag != tag)
 		mm_block_set_tag(r->d->mm, pfn, tag);
 }
 
-static void correct_free(struct recovery *r, pfn_t pfn)
+/* A page that stands for no block; of the frame of one that moves, desc says which. */
+static void correct_free(struct recovery *r, uint32_t page, uint64_t desc)
 {
-	owner_word_t *word = &r->d->control.word[pfn];
+	owner_word_t *word = &r->d->control.word[page];
 	uint64_t w = owner_load(word);
 
 	if (owner_kind(w) != OWNER_FREE) {
-		domain_damage(r->d, "frame %u is free but its owner word says kind %u, owner %u",
-		              pfn, (unsigned int)owner_kind(w), owner_id(w));
+		domain_damage(r->d, "page %u is free but its owner word says kind %u, owner %u",
+		              page, (unsigned int)owner_kind(w), owner_id(w));
 		owner_store(word, owner_reborn(w, OWNER_FREE, 0));
 	}
 	/* relaxed: as above */
-	if (atomic_load_explicit(&r->d->control.desc[pfn], memory_order_relaxed))
-		atomic_store_explicit(&r->d->control.desc[pfn], 0, memory_order_release);
+	if (atomic_load_explicit(&r->d->control.desc[page], memory_order_relaxed) != desc)
+		atomic_store_explicit(&r->d->control.desc[page], desc, memory_order_release);
+}
+
+/* A frame that is not in a slab. In the high zones it has two pages, of which one is in use at
+ * most. */
+static void correct_frame(struct recovery *r, pfn_t pfn)
+{
+	bool high = domain_frame_high(r->d, pfn), block;
+	uint32_t moves = high ? domain_block_page(r->d, pfn, 0) : pfn;
+	uint32_t page = pfn;
+	struct mm_block b;
+
+	block = mm_block_get(r->d->mm, pfn, &b);
+	if (block)
+		page = domain_block_page(r->d, pfn, b.order);
+	if (block)
+		correct_block(r, page, pfn, &b);
+	else
+		correct_free(r, page, 0);
+	if (high && page == moves)
+		correct_free(r, pfn, page_desc_alias(page));
+	else if (high)
+		correct_free(r, moves, 0);
 }
 
 static void correct_frames(struct recovery *r)
@@ -271,16 +303,13 @@ static void correct_frames(struct recovery *r)
 		for (i = 0; i < frames; i++) {
 			uint64_t w = owner_load(&r->d->control.word[pfn + i]);
 			struct slab_about slab;
-			struct mm_block b;
 
 			object_floor_raise(r->d, owner_generation(w));
-			if (mm_block_get(r->d->mm, pfn + i, &b)) {
-				correct_block(r, pfn + i, &b);
-			} else if (slab_about_at(r->d->slabs, pfn + i, &slab)) {
+			if (slab_about_at(r->d->slabs, pfn + i, &slab)) {
 				object_correct_slab(r->d, &slab);
 				i += (1u << kmem_cache_geometry(slab.cache)->order) - 1;
 			} else {
-				correct_free(r, pfn + i);
+				correct_frame(r, pfn + i);
 			}
 		}
 	}
@@ -328,20 +357,22 @@ static void count_hold(void *ctx, uint32_t session, uint32_t granule, uint64_t g
 		atomic_fetch_add_explicit(&s->holds, 1, memory_order_relaxed);
 }
 
-static void account_block(void *ctx, pfn_t pfn, uint64_t w)
+static void account_block(void *ctx, uint32_t page, uint64_t w)
 {
 	struct domain *d = ctx;
 	struct session *s;
 	struct mm_block b;
+	pfn_t pfn;
 
 	(void)w;
-	if (!mm_block_get(d->mm, pfn, &b) || !b.tag)
+	if (!domain_block_get(d, page, &pfn, &b) || !b.tag)
 		return;
 	s = session_by_id(d->kmmd->sessions, b.tag);
 	if (!s)
 		return;
-	grant_note_section(d, s, pfn);
+	grant_note_section(d, s, page);
 	atomic_fetch_add_explicit(&s->charge, INT64_C(1) << b.order, memory_order_relaxed);
+	atomic_fetch_add_explicit(&s->frames_had, UINT64_C(1) << b.order, memory_order_relaxed);
 }
 
 void domain_account_sessions(struct domain *d)

@@ -30,6 +30,7 @@
 
 #include "daemon/depot.h"
 #include "daemon/domain_private.h"
+#include "daemon/high.h"
 #include "daemon/holder.h"
 #include "daemon/object.h"
 #include "daemon/rack.h"
@@ -49,7 +50,7 @@ struct check {
 	struct session_sum *sum; /* by session */
 	uint32_t *naming;        /* by magazine: words that name it */
 	uint64_t *racked;        /* by magazine: its header when the check began, if it lay in the rack */
-	uint8_t *listed;         /* by frame: stands in a full magazine */
+	uint8_t *listed;         /* by page: stands in a full magazine */
 	uint64_t *listed_object; /* the same by owner word, a bit each */
 };
 
@@ -77,87 +78,111 @@ static bool session_exists(const struct check *c, uint32_t id)
 	return state != SESSION_FREE && state != SESSION_GONE;
 }
 
-static void check_magazine_word(struct check *c, pfn_t pfn, uint32_t m)
+static void check_magazine_word(struct check *c, uint32_t page, uint32_t m)
 {
 	enum magazine_state state;
 
 	if (m >= depot_size(c->d->depot)) {
-		finding(c, "the word of frame %u names magazine %u of %u", pfn, m,
+		finding(c, "the word of page %u names magazine %u of %u", page, m,
 		        depot_size(c->d->depot));
 		return;
 	}
 	c->naming[m]++;
 	state = magazine_state(magazine_load(&c->d->control.magazine[m]));
 	if (!depot_is_lent(c->d->depot, (magazine_id_t){ m }) && state != MAGAZINE_DEPOT)
-		finding(c, "the word of frame %u names magazine %u, which is neither full nor lent",
-		        pfn, m);
+		finding(c, "the word of page %u names magazine %u, which is neither full nor lent",
+		        page, m);
 }
 
-static void check_kept(struct check *c, pfn_t pfn, uint64_t w)
+static void check_kept(struct check *c, uint32_t page, uint64_t w)
 {
-	uint32_t n = holder_count(c->d->holders, domain_granule(c->d, pfn), owner_generation(w));
+	uint32_t n = holder_count(c->d->holders, domain_granule(c->d, page), owner_generation(w));
 
 	if (n && !(w & OWNER_KEPT))
-		finding(c, "the block at frame %u has %u holders but its word does not say KEPT",
-		        pfn, n);
+		finding(c, "the block at page %u has %u holders but its word does not say KEPT",
+		        page, n);
 	if (!n && (w & OWNER_KEPT))
-		finding(c, "the word of frame %u says KEPT but nobody holds the block", pfn);
+		finding(c, "the word of page %u says KEPT but nobody holds the block", page);
 	if (!n && owner_is(w, OWNER_HELD, 0))
-		finding(c, "the block at frame %u has neither owner nor holders", pfn);
+		finding(c, "the block at page %u has neither owner nor holders", page);
 }
 
-static void check_block(struct check *c, pfn_t pfn, const struct mm_block *b)
+static void check_block(struct check *c, uint32_t page, const struct mm_block *b)
 {
 	/* acquire: pairs with the grant's and the clients' releases */
-	uint64_t w = owner_load(&c->d->control.word[pfn]);
-	uint64_t desc = atomic_load_explicit(&c->d->control.desc[pfn], memory_order_acquire);
+	uint64_t w = owner_load(&c->d->control.word[page]);
+	uint64_t desc = atomic_load_explicit(&c->d->control.desc[page], memory_order_acquire);
+	uint64_t ours = domain_descriptor(c->d, page, b, false);
 
 	switch (owner_kind(w)) {
 	case OWNER_FREE:
-		finding(c, "the block at frame %u, order %u, is granted but its word says FREE",
-		        pfn, b->order);
+		finding(c, "the block at page %u, order %u, is granted but its word says FREE",
+		        page, b->order);
 		break;
 	case OWNER_OFFERED:
 	case OWNER_HELD:
 	case OWNER_RETURNED:
 		if (!owner_is(w, OWNER_HELD, 0) && !session_exists(c, owner_id(w)))
-			finding(c, "the word of frame %u names session %u, which there is not", pfn,
+			finding(c, "the word of page %u names session %u, which there is not", page,
 			        owner_id(w));
 		break;
 	case OWNER_MAGAZINE:
-		check_magazine_word(c, pfn, owner_id(w));
+		check_magazine_word(c, page, owner_id(w));
 		break;
 	default:
-		finding(c, "the word of frame %u has kind %u", pfn, (unsigned int)owner_kind(w));
+		finding(c, "the word of page %u has kind %u", page, (unsigned int)owner_kind(w));
 		break;
 	}
 	if (owner_kind(w) != OWNER_FREE)
-		check_kept(c, pfn, w);
-	if ((desc & ~PAGE_DESC_CACHEABLE) != grant_descriptor(b, false))
-		finding(c, "the descriptor of frame %u is %#" PRIx64 ", the block's is %#" PRIx64,
-		        pfn, desc, grant_descriptor(b, false));
+		check_kept(c, page, w);
+	if ((desc & ~PAGE_DESC_CACHEABLE) != ours)
+		finding(c, "the descriptor of page %u is %#" PRIx64 ", the block's is %#" PRIx64,
+		        page, desc, ours);
 	if (b->domain != c->d->id)
-		finding(c, "the block at frame %u is of domain %u", pfn, b->domain);
+		finding(c, "the block at page %u is of domain %u", page, b->domain);
 	if (!b->tag)
 		return;
 	if (!session_exists(c, b->tag))
-		finding(c, "the block at frame %u is charged to session %u, which there is not",
-		        pfn, b->tag);
+		finding(c, "the block at page %u is charged to session %u, which there is not",
+		        page, b->tag);
 	if (b->tag < c->nr_sessions)
 		c->sum[b->tag].charge += INT64_C(1) << b->order;
 }
 
-static void check_free(struct check *c, pfn_t pfn)
+/* A page that stands for no block; of the frame of one that moves, ours says which. */
+static void check_free(struct check *c, uint32_t page, uint64_t ours)
 {
-	uint64_t w = owner_load(&c->d->control.word[pfn]);
-	uint64_t desc = atomic_load_explicit(&c->d->control.desc[pfn], memory_order_acquire);
+	uint64_t w = owner_load(&c->d->control.word[page]);
+	uint64_t desc = atomic_load_explicit(&c->d->control.desc[page], memory_order_acquire);
 
 	if (owner_kind(w) != OWNER_FREE)
-		finding(c, "no block begins at frame %u but its word says kind %u, owner %u", pfn,
+		finding(c, "no block begins at page %u but its word says kind %u, owner %u", page,
 		        (unsigned int)owner_kind(w), owner_id(w));
-	if (desc)
-		finding(c, "no block begins at frame %u but its descriptor is %#" PRIx64, pfn,
-		        desc);
+	if (desc != ours)
+		finding(c, "no block begins at page %u but its descriptor is %#" PRIx64
+		        ", not %#" PRIx64, page, desc, ours);
+}
+
+/* A frame that is not in a slab. In the high zones it has two pages, of which one is in use at
+ * most. */
+static void check_frame(struct check *c, pfn_t pfn)
+{
+	bool high = domain_frame_high(c->d, pfn), block;
+	uint32_t moves = high ? domain_block_page(c->d, pfn, 0) : pfn;
+	uint32_t page = pfn;
+	struct mm_block b;
+
+	block = mm_block_get(c->d->mm, pfn, &b);
+	if (block)
+		page = domain_block_page(c->d, pfn, b.order);
+	if (block)
+		check_block(c, page, &b);
+	else
+		check_free(c, page, 0);
+	if (high && page == moves)
+		check_free(c, pfn, page_desc_alias(page));
+	else if (high)
+		check_free(c, moves, 0);
 }
 
 static void check_slab_frames(struct check *c, const struct slab_about *s)
@@ -183,6 +208,13 @@ static void check_slab_frames(struct check *c, const struct slab_about *s)
 	}
 }
 
+static void check_section_state(struct check *c, uint32_t nr, uint32_t state)
+{
+	/* acquire: pairs with the store that published the section */
+	if (atomic_load_explicit(&c->d->control.section[nr], memory_order_acquire) != state)
+		finding(c, "section %u is shown to clients otherwise than it is", nr);
+}
+
 static void check_frames(struct check *c)
 {
 	pfn_t frames = (pfn_t)1 << c->d->control.geometry.section_order, pfn, i;
@@ -194,27 +226,26 @@ static void check_frames(struct check *c)
 
 		mm_section_get(c->d->mm, (section_id_t){ nr }, &info);
 		ours = info.state == SECTION_ONLINE && info.domain == c->d->id;
-		/* acquire: pairs with the store that published the section */
-		if (ours != (atomic_load_explicit(&c->d->control.section[nr],
-		                                  memory_order_acquire) != CONTROL_SECTION_NONE))
-			finding(c, "section %u is shown to clients otherwise than it is", nr);
+		pfn = mm_section_start(c->d->mm, (section_id_t){ nr });
+		check_section_state(c, nr, !ours ? CONTROL_SECTION_NONE :
+		                           domain_frame_high(c->d, pfn) ? CONTROL_SECTION_HIGH :
+		                                                          CONTROL_SECTION_DIRECT);
 		if (!ours)
 			continue;
-		pfn = mm_section_start(c->d->mm, (section_id_t){ nr });
 		for (i = 0; i < frames; i++) {
 			struct slab_about slab;
-			struct mm_block b;
 
-			if (mm_block_get(c->d->mm, pfn + i, &b)) {
-				check_block(c, pfn + i, &b);
-			} else if (slab_about_at(c->d->slabs, pfn + i, &slab)) {
+			if (slab_about_at(c->d->slabs, pfn + i, &slab)) {
 				check_slab_frames(c, &slab);
 				i += (1u << kmem_cache_geometry(slab.cache)->order) - 1;
 			} else {
-				check_free(c, pfn + i);
+				check_frame(c, pfn + i);
 			}
 		}
 	}
+	/* of the pages that move */
+	for (; nr < control_pages(&c->d->control.geometry) / frames; nr++)
+		check_section_state(c, nr, CONTROL_SECTION_HIGH);
 }
 
 /* The thing stands in no other place of a full magazine. */
@@ -224,7 +255,7 @@ static bool list_once(struct check *c, const struct thing *t)
 	uint64_t *words = &c->listed_object[t->object.word / 64];
 
 	if (!t->is_object)
-		return !c->listed[t->pfn]++;
+		return !c->listed[t->page]++;
 	if (*words & bit)
 		return false;
 	*words |= bit;
@@ -342,13 +373,14 @@ size_t domain_validate(struct domain *d, mm_report_fn report, void *ctx)
 	c.sum = calloc(c.nr_sessions + 1, sizeof(*c.sum));
 	c.naming = calloc((size_t)depot_size(d->depot) + 1, sizeof(*c.naming));
 	c.racked = calloc((size_t)depot_size(d->depot) + 1, sizeof(*c.racked));
-	c.listed = calloc(d->control.geometry.frames, 1);
+	c.listed = calloc(control_pages(&d->control.geometry), 1);
 	c.listed_object = calloc(d->control.object_words / 64 + 1, sizeof(*c.listed_object));
 	if (!c.sum || !c.naming || !c.racked || !c.listed || !c.listed_object) {
 		finding(&c, "there is no memory for the check");
 	} else {
 		note_racked(&c);
 		check_frames(&c);
+		c.findings += high_validate(d, report, ctx);
 		c.findings += object_validate(d, c.naming, report, ctx);
 		check_magazines(&c);
 		holder_for_each(d->holders, check_holder, &c);

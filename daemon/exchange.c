@@ -21,26 +21,28 @@
 #include <errno.h>
 
 #include "daemon/exchange_private.h"
+#include "daemon/high.h"
 #include "daemon/rack.h"
 #include "daemon/wait_queue.h"
 
 #define EXCHANGE_REAP 32u /* magazines wanted back when none is free */
 
-/* The frame of round i, when its word names the magazine and the frame is a block of ours. */
-static bool round_get(struct domain *d, magazine_id_t m, uint32_t i, pfn_t *pfn, uint64_t *w,
+/* The page of round i, when its word names the magazine and it is a block of ours. */
+static bool round_get(struct domain *d, magazine_id_t m, uint32_t i, uint32_t *page, uint64_t *w,
                       struct mm_block *b)
 {
-	if (!domain_granule_pfn(d, exchange_round(d, m, i), pfn))
+	pfn_t pfn;
+
+	if (!domain_granule_page(d, exchange_round(d, m, i), page))
 		return false;
-	*w = owner_load(&d->control.word[*pfn]);
-	return owner_is(*w, OWNER_MAGAZINE, m.nr) && mm_block_get(d->mm, *pfn, b) &&
-	       b->domain == d->id;
+	*w = owner_load(&d->control.word[*page]);
+	return owner_is(*w, OWNER_MAGAZINE, m.nr) && domain_block_get(d, *page, &pfn, b);
 }
 
-static int class_of(const struct domain *d, pfn_t pfn)
+static int class_of(const struct domain *d, uint32_t page)
 {
 	/* relaxed: written by us, before the word that round_get() read */
-	uint64_t desc = atomic_load_explicit(&d->control.desc[pfn], memory_order_relaxed);
+	uint64_t desc = atomic_load_explicit(&d->control.desc[page], memory_order_relaxed);
 
 	return desc & PAGE_DESC_CACHEABLE ?
 	               page_class(page_desc_order(desc), page_desc_type(desc)) :
@@ -153,15 +155,15 @@ uint64_t exchange_empty_full(struct domain *d, uint32_t cpu, magazine_id_t m, un
 	struct grant_batch batch;
 	struct mm_block b;
 	uint32_t i;
+	uint32_t page;
 	uint64_t w;
-	pfn_t pfn;
 
 	if (class >= PAGE_CLASSES)
 		return exchange_empty_objects(d, cpu, m, listed);
 	grant_batch_init(&batch, d, cpu);
 	for (i = 0; i < listed; i++)
-		if (round_get(d, m, i, &pfn, &w, &b))
-			grant_take_back(&batch, pfn, w);
+		if (round_get(d, m, i, &page, &w, &b))
+			grant_take_back(&batch, page, w);
 	grant_batch_flush(&batch);
 	return batch.frames;
 }
@@ -188,7 +190,7 @@ uint32_t exchange_free_mixed(struct domain *d, struct session *s, uint32_t cpu, 
 			continue;
 		n++;
 		if (!t.is_object)
-			grant_take_back(&pages, t.pfn, w);
+			grant_take_back(&pages, t.page, w);
 		else if (object_batch_find(&objects, t.object.address, &o) &&
 		         o.word == t.object.word &&
 		         object_batch_take_back(&objects, &o, w, keep_constructed) ==
@@ -210,15 +212,15 @@ static uint32_t give_blocks(struct domain *d, struct session *s, uint32_t cpu, m
 	uint32_t i, frames = 0, good = 0;
 	int class = -1;
 	struct mm_block b;
+	uint32_t page;
 	uint64_t w;
-	pfn_t pfn;
 
 	for (i = 0; i < n; i++) {
 		int c;
 
-		if (!round_get(d, m, i, &pfn, &w, &b))
+		if (!round_get(d, m, i, &page, &w, &b))
 			continue;
-		c = class_of(d, pfn);
+		c = class_of(d, page);
 		if (good && c != class)
 			keep = false;
 		class = c;
@@ -229,8 +231,8 @@ static uint32_t give_blocks(struct domain *d, struct session *s, uint32_t cpu, m
 	/* Partly bad magazines are not worth keeping. */
 	if (keep && good && good == n) {
 		for (i = 0; i < n; i++)
-			if (round_get(d, m, i, &pfn, &w, &b))
-				charge_move(d, pfn, 0);
+			if (round_get(d, m, i, &page, &w, &b))
+				charge_move(d, page, 0);
 		if (depot_put_full(d->depot, m, (unsigned int)class, n, frames))
 			return good;
 	}
@@ -283,21 +285,22 @@ static uint32_t take_rounds(struct domain *d, struct session *s, uint32_t cpu, m
 	uint32_t i, n = 0, reserved = charge_reserve(s, order, want < listed ? want : listed);
 	struct grant_batch batch;
 	struct mm_block b;
+	uint32_t page;
 	uint64_t w;
-	pfn_t pfn;
 
 	grant_batch_init(&batch, d, cpu);
 	for (i = 0; i < listed; i++) {
-		if (!round_get(d, m, i, &pfn, &w, &b))
+		if (!round_get(d, m, i, &page, &w, &b))
 			continue;
-		if (n == reserved || b.order != order || class_of(d, pfn) != class) {
-			grant_take_back(&batch, pfn, w);
+		/* Pages that move are of no class. */
+		if (n == reserved || b.order != order || class_of(d, page) != class) {
+			grant_take_back(&batch, page, w);
 			continue;
 		}
-		grant_note_section(d, s, pfn);
-		if (!mm_block_retag(d->mm, pfn, 0, s->id))
+		grant_note_section(d, s, page);
+		if (!mm_block_retag(d->mm, domain_frame_of(d, page), 0, s->id))
 			continue; /* listed twice */
-		exchange_set_round(d, m, n++, domain_granule(d, pfn));
+		exchange_set_round(d, m, n++, domain_granule(d, page));
 	}
 	charge_return(s, (uint64_t)(reserved - n) << order);
 	grant_batch_flush(&batch);
@@ -354,9 +357,11 @@ static int take_from_zones(struct domain *d, struct session *s, const struct mm_
 		return -ENOMEM;
 	}
 	for (i = 0; i < got; i++) {
-		grant_note_section(d, s, pfn[i]);
-		grant_publish(d, pfn[i], r->gfp, OWNER_MAGAZINE, m.nr);
-		exchange_set_round(d, m, i, domain_granule(d, pfn[i]));
+		uint32_t page = domain_block_page(d, pfn[i], r->order);
+
+		grant_note_section(d, s, page);
+		grant_publish(d, page, r->gfp, OWNER_MAGAZINE, m.nr);
+		exchange_set_round(d, m, i, domain_granule(d, page));
 	}
 	depot_set_kind(d->depot, m, (unsigned int)class);
 	exchange_lend(d, s, m, (uint32_t)got);

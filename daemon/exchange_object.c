@@ -359,7 +359,7 @@ int exchange_take_objects(struct cache *c, struct session *s, uint32_t cpu, gfp_
                           bool constructed, uint32_t rounds, magazine_id_t *ret, uint32_t *n,
                           const char **why)
 {
-	uint32_t nodes = depot_nodes(c->d->depot), node = cpu % nodes, got;
+	uint32_t nodes = depot_nodes(c->d->depot), node = mm_cpu_node(c->d->mm, cpu), got;
 	struct taking k;
 	int rc;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Offering blocks to sessions and taking them back.
+ * Offering blocks to sessions and taking them back. A block goes by its page (high.h) here, and by
+ * its frame in mm/.
  *
  * A block that is out has three parts: its state word in mm/ (private: it is allocated, and charged
  * to the session in its tag), its descriptor (what clients read) and its owner word (what clients
@@ -31,7 +32,10 @@
 #include <stdio.h>
 
 #include "daemon/depot.h"
+#include "daemon/high.h"
 #include "daemon/holder.h"
+#include "daemon/move.h"
+#include "daemon/reclaim.h"
 #include "daemon/wait_queue.h"
 
 static _Thread_local char text_buffer[320];
@@ -54,6 +58,8 @@ void grant_batch_init(struct grant_batch *b, struct domain *d, uint32_t cpu)
 	b->cpu = cpu;
 	b->n = 0;
 	b->frames = 0;
+	b->scanned = 0;
+	b->noted = 0;
 }
 
 void grant_batch_flush(struct grant_batch *b)
@@ -61,6 +67,9 @@ void grant_batch_flush(struct grant_batch *b)
 	struct domain *d = b->d;
 	enum mm_free how = wait_queue_waiting(d->waiters) ? MM_FREE_DIRECT : MM_FREE_CACHED;
 
+	reclaim_note_blocks(d, b->scanned, b->frames - b->noted);
+	b->scanned = 0;
+	b->noted = b->frames;
 	if (!b->n)
 		return;
 	if (b->n == 1)
@@ -86,43 +95,59 @@ void grant_batch_add(struct grant_batch *b, pfn_t pfn, uint32_t order)
 	b->frames += UINT64_C(1) << order;
 }
 
-bool grant_leave(struct grant_batch *batch, pfn_t pfn)
+bool grant_leave(struct grant_batch *batch, uint32_t page)
 {
 	struct domain *d = batch->d;
 	struct mm_block b;
+	pfn_t pfn;
 
-	if (!mm_block_take(d->mm, pfn, &b)) {
-		domain_damage(d, "frame %u was given back, but it is no granted block", pfn);
+	/* The page's frame as of now: it cannot move any more, since its word says FREE. */
+	if (!domain_block_get(d, page, &pfn, &b) || !mm_block_take(d->mm, pfn, &b) ||
+	    domain_block_page(d, pfn, b.order) != page) {
+		domain_damage(d, "page %u was given back, but it is no granted block", page);
 		return false;
 	}
-	/* release: pairs with the acquire loads of clients that look at a frame */
-	atomic_store_explicit(&d->control.desc[pfn], 0, memory_order_release);
+	domain_undescribe(d, page, pfn);
 	charge_drop(d, b.tag, UINT64_C(1) << b.order);
 	grant_batch_add(batch, pfn, b.order);
 	return true;
 }
 
-enum grant_back grant_take_back(struct grant_batch *batch, pfn_t pfn, uint64_t w)
+/* The page's block; one that was looked for while it changed its frame is found a moment later. */
+static bool block_find(struct domain *d, uint32_t page, struct mm_block *b)
+{
+	pfn_t pfn;
+
+	if (domain_block_get(d, page, &pfn, b))
+		return true;
+	if (!domain_page_moves(d, page))
+		return false;
+	move_wait(d);
+	return domain_block_get(d, page, &pfn, b);
+}
+
+enum grant_back grant_take_back(struct grant_batch *batch, uint32_t page, uint64_t w)
 {
 	struct domain *d = batch->d;
-	owner_word_t *word = &d->control.word[pfn];
+	owner_word_t *word = &d->control.word[page];
 	struct mm_block b;
 	uint32_t heir;
 
-	if (!mm_block_get(d->mm, pfn, &b) || b.domain != d->id) {
+	if (!block_find(d, page, &b)) {
 		if (owner_load(word) != w)
 			return GRANT_BACK_CHANGED;
 		domain_damage(
-			d, "the owner word of frame %u says %u of %u, but nothing is granted there",
-			pfn, (unsigned int)owner_kind(w), owner_id(w));
+			d, "the owner word of page %u says %u of %u, but nothing is granted there",
+			page, (unsigned int)owner_kind(w), owner_id(w));
 		return GRANT_BACK_DAMAGED;
 	}
+	batch->scanned += UINT64_C(1) << b.order;
 	if (w & OWNER_KEPT) {
-		switch (holder_give_up(d->holders, domain_granule(d, pfn), word, w, &heir)) {
+		switch (holder_give_up(d->holders, domain_granule(d, page), word, w, &heir)) {
 		case HOLDER_NONE:
 			return GRANT_BACK_CHANGED;
 		case HOLDER_LEFT:
-			charge_inherit(d, pfn, &b, heir);
+			charge_inherit(d, page, &b, heir);
 			return GRANT_BACK_KEPT;
 		case HOLDER_FREED:
 			break;
@@ -130,7 +155,7 @@ enum grant_back grant_take_back(struct grant_batch *batch, pfn_t pfn, uint64_t w
 	} else if (!owner_cas(word, &w, owner_reborn(w, OWNER_FREE, 0))) {
 		return GRANT_BACK_CHANGED;
 	}
-	return grant_leave(batch, pfn) ? GRANT_BACK_FREED : GRANT_BACK_DAMAGED;
+	return grant_leave(batch, page) ? GRANT_BACK_FREED : GRANT_BACK_DAMAGED;
 }
 
 /* ---- offering ---- */
@@ -154,28 +179,20 @@ int grant_check(const struct mm_request *r, const char **why)
 	return mm_request_check(r, why);
 }
 
-uint64_t grant_descriptor(const struct mm_block *b, bool cacheable)
+void grant_publish(struct domain *d, uint32_t page, gfp_t gfp, enum owner_kind kind, uint32_t id)
 {
-	return b->order | (uint64_t)PAGE_BLOCK << PAGE_DESC_KIND_SHIFT |
-	       (uint64_t)b->zone << PAGE_DESC_ZONE_SHIFT |
-	       (uint64_t)b->migratetype << PAGE_DESC_TYPE_SHIFT |
-	       (uint64_t)b->node << PAGE_DESC_NODE_SHIFT | (cacheable ? PAGE_DESC_CACHEABLE : 0);
-}
-
-void grant_publish(struct domain *d, pfn_t pfn, gfp_t gfp, enum owner_kind kind, uint32_t id)
-{
-	owner_word_t *word = &d->control.word[pfn];
+	owner_word_t *word = &d->control.word[page];
+	pfn_t pfn = domain_frame_of(d, page);
 	uint64_t w = owner_load(word);
 	struct mm_block b = { 0 };
 
 	mm_block_get(d->mm, pfn, &b);
-	/* relaxed: the word's release publishes it */
-	atomic_store_explicit(&d->control.desc[pfn],
-	                      grant_descriptor(&b, page_class(b.order, b.migratetype) >= 0 &&
-	                                                   !(gfp & GRANT_UNCACHED_GFP)),
-	                      memory_order_relaxed);
+	domain_describe(d, page, pfn,
+	                domain_descriptor(d, page, &b,
+	                                  page_class(b.order, b.migratetype) >= 0 &&
+	                                          !(gfp & GRANT_UNCACHED_GFP)));
 	if (owner_kind(w) != OWNER_FREE) {
-		domain_damage(d, "the owner word of free frame %u said %u of %u", pfn,
+		domain_damage(d, "the owner word of free page %u said %u of %u", page,
 		              (unsigned int)owner_kind(w), owner_id(w));
 		w = owner_reborn(w, OWNER_FREE, 0);
 	}
@@ -186,9 +203,9 @@ void grant_publish(struct domain *d, pfn_t pfn, gfp_t gfp, enum owner_kind kind,
 	owner_store(word, owner_generation(w) << OWNER_GENERATION_SHIFT | owner_who(kind, id));
 }
 
-void grant_note_section(struct domain *d, struct session *s, pfn_t pfn)
+void grant_note_section(struct domain *d, struct session *s, uint32_t page)
 {
-	uint32_t nr = pfn >> d->control.geometry.section_order;
+	uint32_t nr = page >> d->control.geometry.section_order;
 	uint64_t bit = UINT64_C(1) << nr % 64;
 
 	/* relaxed: read by the sweep, which begins after all who act for s have left (acquire on
@@ -204,17 +221,18 @@ void grant_note_scarce(struct domain *d)
 }
 
 int grant_alloc(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, uint32_t order,
-                pfn_t *ret, const char **why)
+                uint32_t *ret, const char **why)
 {
 	return grant_alloc_near(d, s, cpu, MM_NODE_ANY, gfp, order, ret, why);
 }
 
 int grant_alloc_near(struct domain *d, struct session *s, uint32_t cpu, uint32_t node, gfp_t gfp,
-                     uint32_t order, pfn_t *ret, const char **why)
+                     uint32_t order, uint32_t *ret, const char **why)
 {
 	struct mm_request r = {
 		.gfp = gfp, .order = order, .cpu = cpu, .tag = s->id, .node = node
 	};
+	uint32_t page;
 	pfn_t pfn;
 	int rc = grant_check_domain(d, why);
 
@@ -235,86 +253,88 @@ int grant_alloc_near(struct domain *d, struct session *s, uint32_t cpu, uint32_t
 		                  order, gfp, mm_nr_free(d->zones));
 		return rc;
 	}
-	grant_note_section(d, s, pfn);
-	grant_publish(d, pfn, gfp, OWNER_OFFERED, s->id);
-	*ret = pfn;
+	page = domain_block_page(d, pfn, order);
+	grant_note_section(d, s, page);
+	grant_publish(d, page, gfp, OWNER_OFFERED, s->id);
+	*ret = page;
 	return 0;
 }
 
-void grant_withdraw(struct domain *d, struct session *s, uint32_t cpu, pfn_t pfn)
+void grant_withdraw(struct domain *d, struct session *s, uint32_t cpu, uint32_t page)
 {
-	uint64_t w = owner_load(&d->control.word[pfn]);
+	uint64_t w = owner_load(&d->control.word[page]);
 	struct grant_batch batch;
 
 	if (!owner_is(w, OWNER_OFFERED, s->id))
 		return;
 	grant_batch_init(&batch, d, cpu);
-	grant_take_back(&batch, pfn, w);
+	grant_take_back(&batch, page, w);
 	grant_batch_flush(&batch);
 }
 
 /* ---- taking back ---- */
 
-static const char *not_returned_text(pfn_t pfn, uint64_t w, int *rc)
+static const char *not_returned_text(uint32_t page, uint64_t w, int *rc)
 {
 	*rc = -EPERM;
 	switch (owner_kind(w)) {
 	case OWNER_FREE:
 		*rc = -ENOENT;
-		return grant_text("frame %u is free: no block is granted there", pfn);
+		return grant_text("page %u is free: no block is granted there", page);
 	case OWNER_HELD:
+	case OWNER_MOVING:
 	case OWNER_OFFERED:
 	case OWNER_RETURNED:
 		return grant_text(
-			"the block at frame %u is not marked returned by this session; its "
+			"the block at page %u is not marked returned by this session; its "
 			"owner word names session %u",
-			pfn, owner_id(w));
+			page, owner_id(w));
 	default:
-		return grant_text("the block at frame %u is in a magazine or part of an area", pfn);
+		return grant_text("the block at page %u is in a magazine or part of an area", page);
 	}
 }
 
-int grant_free(struct domain *d, struct session *s, uint32_t cpu, pfn_t pfn, uint32_t order,
+int grant_free(struct domain *d, struct session *s, uint32_t cpu, uint32_t page, uint32_t order,
                uint64_t generation, const char **why)
 {
+	uint64_t w, pages = control_pages(&d->control.geometry);
 	struct grant_batch batch;
 	struct mm_block b;
-	uint64_t w;
+	pfn_t pfn;
 	int rc;
 
-	if (pfn >= d->control.geometry.frames) {
-		*why = grant_text("frame %u is beyond the pool's %" PRIu64 " frames", pfn,
-		                  d->control.geometry.frames);
+	if (page >= pages) {
+		*why = grant_text("page %u is beyond the pool's %" PRIu64 " pages", page, pages);
 		return -EINVAL;
 	}
 	if (order > MAX_PAGE_ORDER) {
 		*why = grant_text("order %u is above %u", order, MAX_PAGE_ORDER);
 		return -EINVAL;
 	}
-	w = owner_load(&d->control.word[pfn]);
+	w = owner_load(&d->control.word[page]);
 	if (owner_generation(w) > generation)
 		return 0; /* done before, or collected */
 	if (owner_generation(w) < generation) {
-		*why = grant_text("frame %u never had a block of generation %" PRIu64
+		*why = grant_text("page %u never had a block of generation %" PRIu64
 		                  "; it is at %" PRIu64,
-		                  pfn, generation, owner_generation(w));
+		                  page, generation, owner_generation(w));
 		return -ENOENT;
 	}
 	if (owner_is(w, OWNER_HELD, 0))
 		return 0; /* given up before; it lives on for its holders */
 	if (!owner_is(w, OWNER_RETURNED, s->id)) {
-		*why = not_returned_text(pfn, w, &rc);
+		*why = not_returned_text(page, w, &rc);
 		return rc;
 	}
-	if (mm_block_get(d->mm, pfn, &b) && b.order != order) {
-		*why = grant_text("the block at frame %u has order %u, not %u", pfn, b.order,
+	if (domain_block_get(d, page, &pfn, &b) && b.order != order) {
+		*why = grant_text("the block at page %u has order %u, not %u", page, b.order,
 		                  order);
 		return -EINVAL;
 	}
 	grant_batch_init(&batch, d, cpu);
-	if (grant_take_back(&batch, pfn, w) == GRANT_BACK_DAMAGED) {
-		*why = grant_text("no block is granted at frame %u, though its owner word says so",
-		                  pfn);
+	if (grant_take_back(&batch, page, w) == GRANT_BACK_DAMAGED) {
+		*why = grant_text("no block is granted at page %u, though its owner word says so",
+		                  page);
 		return -ENOENT;
 	}
 	grant_batch_flush(&batch);
@@ -329,6 +349,7 @@ uint32_t grant_holder_of(const struct domain *d, uint64_t w)
 	case OWNER_OFFERED:
 	case OWNER_HELD:
 	case OWNER_RETURNED:
+	case OWNER_MOVING:
 		return owner_id(w);
 	case OWNER_MAGAZINE:
 		return exchange_holder(d, (magazine_id_t){ owner_id(w) });
@@ -353,20 +374,24 @@ void grant_sections(struct domain *d, struct session *s, uint64_t mask[CONTROL_S
 void grant_walk(struct domain *d, const uint64_t mask[CONTROL_SECTIONS_MAX / 64], grant_walk_fn fn,
                 void *ctx)
 {
-	uint32_t n = mm_nr_sections(d->mm), nr;
-	pfn_t frames = (pfn_t)1 << d->control.geometry.section_order, i;
+	const struct control_geometry *g = &d->control.geometry;
+	uint32_t sections = mm_nr_sections(d->mm), nr;
+	uint32_t n = (uint32_t)(control_pages(g) >> g->section_order);
+	uint32_t pages = UINT32_C(1) << g->section_order, i;
 
 	for (nr = 0; nr < n && nr < CONTROL_SECTIONS_MAX; nr++) {
+		uint32_t start = nr << g->section_order;
 		struct section_info info;
-		pfn_t start;
 
 		if (!(mask[nr / 64] >> nr % 64 & 1))
 			continue;
-		mm_section_get(d->mm, (section_id_t){ nr }, &info);
-		if (info.state != SECTION_ONLINE || info.domain != d->id)
-			continue;
-		start = mm_section_start(d->mm, (section_id_t){ nr });
-		for (i = 0; i < frames; i++) {
+		/* Those behind the pool's are of no section: the domain's, as the high zones are. */
+		if (nr < sections) {
+			mm_section_get(d->mm, (section_id_t){ nr }, &info);
+			if (info.state != SECTION_ONLINE || info.domain != d->id)
+				continue;
+		}
+		for (i = 0; i < pages; i++) {
 			uint64_t w = owner_load(&d->control.word[start + i]);
 
 			if (owner_kind(w) != OWNER_FREE)

@@ -24,6 +24,7 @@ struct grant_batch {
 	uint32_t cpu;
 	uint32_t n;
 	uint64_t frames; /* of all that went through */
+	uint64_t scanned, noted; /* for reclaim.h: of all looked at, since the last flush; of `frames`, noted */
 	pfn_t pfn[64];
 };
 void grant_batch_init(struct grant_batch *b, struct domain *d, uint32_t cpu);
@@ -36,12 +37,10 @@ void grant_note_scarce(struct domain *d);
 int grant_check_domain(const struct domain *d, const char **why);
 /* Legal for clients? -EPERM, -EINVAL with *why. */
 int grant_check(const struct mm_request *r, const char **why);
-/* The descriptor of an allocated block. */
-uint64_t grant_descriptor(const struct mm_block *b, bool cacheable);
 /* Publishes a block just had from mm/: its descriptor, then its word. */
-void grant_publish(struct domain *d, pfn_t pfn, gfp_t gfp, enum owner_kind kind, uint32_t id);
-/* The sweep will look at the section of pfn when s dies. */
-void grant_note_section(struct domain *d, struct session *s, pfn_t pfn);
+void grant_publish(struct domain *d, uint32_t page, gfp_t gfp, enum owner_kind kind, uint32_t id);
+/* The sweep will look at the section of the page when s dies. */
+void grant_note_section(struct domain *d, struct session *s, uint32_t page);
 
 enum grant_back {
 	GRANT_BACK_FREED,   /* in the batch */
@@ -49,17 +48,18 @@ enum grant_back {
 	GRANT_BACK_CHANGED, /* the word was not w any more: somebody else decided */
 	GRANT_BACK_DAMAGED,
 };
-/* Ends what the word w says of the block at pfn: steps 2 to 4 of a free, the batch does the fifth.
+/* Ends what the word w says of the page's block: steps 2 to 4 of a free, the batch does the fifth.
  */
-enum grant_back grant_take_back(struct grant_batch *batch, pfn_t pfn, uint64_t w);
+enum grant_back grant_take_back(struct grant_batch *batch, uint32_t page, uint64_t w);
 /* The word says FREE by the caller's own exchange: steps 3 and 4. */
-bool grant_leave(struct grant_batch *batch, pfn_t pfn);
+bool grant_leave(struct grant_batch *batch, uint32_t page);
 
 /* Who has the block whose word is w: a session, or 0. */
 uint32_t grant_holder_of(const struct domain *d, uint64_t w);
 
-/* Calls fn for each word that is not FREE in the sections of `mask` that are the domain's. */
-typedef void (*grant_walk_fn)(void *ctx, pfn_t pfn, uint64_t w);
+/* Calls fn for each word that is not FREE in the sections (of pages) of `mask` that are the
+ * domain's. */
+typedef void (*grant_walk_fn)(void *ctx, uint32_t page, uint64_t w);
 void grant_walk(struct domain *d, const uint64_t mask[CONTROL_SECTIONS_MAX / 64], grant_walk_fn fn,
                 void *ctx);
 /* The sections that may have blocks of s (NULL: all). */
@@ -72,11 +72,12 @@ uint32_t charge_reserve(struct session *s, uint32_t order, uint32_t want);
 void charge_return(struct session *s, uint64_t frames);
 /* The block that was charged to `tag` is free. */
 void charge_drop(struct domain *d, uint32_t tag, uint64_t frames);
-/* The block at pfn is charged to `to` (0: nobody) from now on. */
-void charge_move(struct domain *d, pfn_t pfn, uint32_t to);
+/* The page's block is charged to `to` (0: nobody) from now on. */
+void charge_move(struct domain *d, uint32_t page, uint32_t to);
 /* The same for a holder who was not entered, of the block that was b: nothing when the holder ends,
  * or when b.tag is not charged for it any more. heir 0: only names hold it, nobody is charged. */
-void charge_inherit(struct domain *d, pfn_t pfn, const struct mm_block *b, uint32_t heir);
+void charge_inherit(struct domain *d, uint32_t page, const struct mm_block *b, uint32_t heir);
 const char *charge_text(const struct session *s, uint32_t order);
+const char *charge_text_pages(const struct session *s, uint32_t pages);
 
 #endif

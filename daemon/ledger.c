@@ -4,12 +4,12 @@
  *
  * Its size follows from the pool's; most of it is a hole. A store into a hole can meet a machine
  * without memory, which would end the daemon (SIGBUS), so no store does: the dense parts (head, cache
- * records, slab words) are populated when the pool is made, and the pages of all others are
- * allocated by fallocate() before the first record on them is used, where the answer is -ENOMEM.
+ * records, slab words, high frames) are populated when the pool is made, and the pages of all others
+ * are allocated by fallocate() before the first record on them is used, where the answer is -ENOMEM.
  * Nor is a hole read through the mapping: a read would allocate a page too.
  *
- *     head | cache records | users | name records | slab words | out bits
- *     dense  dense           hole    hole           dense        hole
+ *     head | cache records | users | name records | slab words | high frames | out bits
+ *     dense  dense           hole    hole           dense        dense         hole
  *
  * How many caches there may be follows from the pool as well: an id for each 16 frames, 1,024 at
  * least, so that a small pool is not outweighed by the records of caches that it could never fill.
@@ -57,7 +57,8 @@ int ledger_layout_compute(struct ledger_layout *l, const struct control_geometry
 	n.users = n.caches + page_up(CONTROL_CACHES_MAX * sizeof(struct cache_record));
 	n.names = n.users + page_up(CONTROL_CACHES_MAX * n.users_stride);
 	n.slabs = n.names + page_up(LEDGER_NAMES_MAX * sizeof(struct name_record));
-	n.out = n.slabs + page_up(g->frames * sizeof(uint64_t));
+	n.high = n.slabs + page_up(g->frames * sizeof(uint64_t));
+	n.out = n.high + page_up(g->high_frames * sizeof(uint32_t));
 	n.size = n.out + page_up(c.object_words / 8);
 	n.dense = page_up(n.caches + n.nr_caches * sizeof(struct cache_record)) + (n.out - n.slabs);
 	*l = n;
@@ -75,6 +76,7 @@ void ledger_attach(struct ledger *l, const struct ledger_layout *layout, int fd,
 	l->users = p + layout->users;
 	l->name = (struct name_record *)(p + layout->names);
 	l->slab = (_Atomic uint64_t *)(p + layout->slabs);
+	l->high = (_Atomic uint32_t *)(p + layout->high);
 	l->out = (_Atomic uint64_t *)(p + layout->out);
 }
 
@@ -111,6 +113,16 @@ static int ledger_populate(const struct ledger *l)
 	               shm_populate((void *)l->slab, l->fd, y->slabs, y->out - y->slabs, SHM_4K);
 }
 
+void ledger_init_high(const struct ledger *l, const struct control_geometry *g)
+{
+	uint64_t i;
+
+	/* relaxed: whoever publishes the ledger orders it */
+	for (i = 0; i < g->high_frames; i++)
+		atomic_store_explicit(&l->high[i], (uint32_t)(g->high_start + i),
+		                      memory_order_relaxed);
+}
+
 int ledger_create(struct ledger *l, int *fd, const struct control_geometry *g,
                   const uint8_t uuid[16])
 {
@@ -134,7 +146,10 @@ int ledger_create(struct ledger *l, int *fd, const struct control_geometry *g,
 		.frames = g->frames,
 		.sessions = g->sessions,
 		.object_words = c.object_words,
+		.high_start = g->high_start,
+		.high_frames = g->high_frames,
 	};
+	ledger_init_high(l, g);
 	memcpy(l->head->uuid, uuid, sizeof(l->head->uuid));
 	return 0;
 }
@@ -159,7 +174,8 @@ int ledger_check(const struct ledger *l, const struct control_geometry *g, const
 	else if (memcmp(h->uuid, uuid, sizeof(h->uuid)) != 0)
 		*why = "it is of another pool";
 	else if (h->frames != g->frames || h->sessions != g->sessions ||
-	         h->object_words != c.object_words)
+	         h->object_words != c.object_words || h->high_frames != g->high_frames ||
+	         (g->high_frames && h->high_start != g->high_start))
 		*why = "it was made for a pool of another size";
 	else
 		return 0;

@@ -15,7 +15,7 @@
 
 struct ledger_layout {
 	/* byte offsets, and the size of all */
-	size_t caches, users, names, slabs, out, size;
+	size_t caches, users, names, slabs, high, out, size;
 	size_t users_stride; /* bytes from one cache's users to the next's */
 	uint32_t nr_caches;  /* records that are used: ids 1 to nr_caches - 1 */
 	size_t dense;        /* bytes that are populated at the start */
@@ -32,6 +32,7 @@ struct ledger {
 	uint8_t *users;
 	struct name_record *name;
 	_Atomic uint64_t *slab; /* one a frame */
+	_Atomic uint32_t *high; /* the frame of each page that can move */
 	_Atomic uint64_t *out;  /* bits */
 };
 
@@ -43,6 +44,8 @@ static inline _Atomic uint64_t *ledger_users(const struct ledger *l, uint32_t ca
 	return (_Atomic uint64_t *)(l->users + cache * l->layout.users_stride);
 }
 
+/* As in a new pool: each page that can move has the frame of its place. */
+void ledger_init_high(const struct ledger *l, const struct control_geometry *g);
 /* Makes a new one's memfd (*fd, the caller's) and head, maps it, populates what is dense. */
 int ledger_create(struct ledger *l, int *fd, const struct control_geometry *g,
                   const uint8_t uuid[16]);

@@ -310,7 +310,7 @@ static int thing_check(struct name_table *t, struct session *s, uint32_t granule
 		*why = "what is to be published is no block or object that anybody has";
 		return -ENOENT;
 	}
-	w = owner_load(thing->word);
+	w = thing_word(t->d, thing);
 	if (owner_kind(w) == OWNER_FREE) {
 		*why = "what is to be published is free";
 		return -ENOENT;
@@ -371,8 +371,7 @@ static int hold(struct name_table *t, const struct thing *thing, uint64_t genera
 {
 	uint64_t w;
 	bool added;
-	int r = holder_add(t->d->holders, NAME_HOLDER, thing->granule, thing->word,
-	                   (uint32_t)generation, true, &added);
+	int r = thing_hold(t->d, NAME_HOLDER, thing, (uint32_t)generation, true, &added);
 
 	if (r == -ENOSPC) {
 		*why = grant_text("all %u entries for holders are in use; put some back, or raise "

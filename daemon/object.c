@@ -29,8 +29,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "daemon/high.h"
 #include "daemon/holder.h"
+#include "daemon/move.h"
 #include "daemon/pool.h"
+#include "daemon/reclaim.h"
 #include "daemon/wait_queue.h"
 
 #define GET_AHEAD 8u          /* words fetched ahead */
@@ -45,16 +48,21 @@ bool thing_find(struct domain *d, uint32_t granule, struct thing *t)
 	bool out;
 
 	t->granule = granule;
+	t->page = control_pfn_of_granule(d->granule_shift, granule);
 	t->is_object = slab_object_at(d->slabs, address, &t->object, &out);
 	if (t->is_object) {
 		t->pfn = t->object.head;
 		t->word = object_word(d, &t->object);
 		return out;
 	}
-	t->pfn = control_pfn_of_granule(d->granule_shift, granule);
-	t->word = &d->control.word[t->pfn];
-	return domain_granule(d, t->pfn) == granule && mm_block_get(d->mm, t->pfn, &b) &&
-	       b.domain == d->id;
+	t->word = &d->control.word[t->page];
+	if (domain_block_get(d, t->page, &t->pfn, &b))
+		return domain_granule(d, t->page) == granule;
+	if (!domain_page_moves(d, t->page) || domain_granule(d, t->page) != granule)
+		return false;
+	/* It may be on its way from frame to frame. */
+	move_wait(d);
+	return domain_block_get(d, t->page, &t->pfn, &b);
 }
 
 const char *thing_text(const struct thing *t)
@@ -65,7 +73,7 @@ const char *thing_text(const struct thing *t)
 		snprintf(buffer, sizeof(buffer), "the object of cache %s at granule %u",
 		         kmem_cache_record(t->object.cache)->name, t->granule);
 	else
-		snprintf(buffer, sizeof(buffer), "the block at frame %u", t->pfn);
+		snprintf(buffer, sizeof(buffer), "the block at page %u", t->page);
 	return buffer;
 }
 
@@ -77,7 +85,7 @@ void thing_leave(struct domain *d, uint32_t cpu, const struct thing *t)
 
 	if (!t->is_object) {
 		grant_batch_init(&pages, d, cpu);
-		grant_leave(&pages, t->pfn);
+		grant_leave(&pages, t->page);
 		grant_batch_flush(&pages);
 		return;
 	}
@@ -118,7 +126,7 @@ int thing_note(struct domain *d, struct session *s, const struct thing *t)
 {
 	if (t->is_object)
 		return note_slab(d, s, t->pfn);
-	grant_note_section(d, s, t->pfn);
+	grant_note_section(d, s, t->page);
 	return 0;
 }
 
@@ -126,11 +134,13 @@ void thing_left(struct domain *d, const struct thing *t, uint32_t who, uint32_t 
 {
 	struct mm_block b;
 
-	if (t->is_object || !mm_block_get(d->mm, t->pfn, &b))
+	pfn_t pfn;
+
+	if (t->is_object || !domain_block_get(d, t->page, &pfn, &b))
 		return;
 	/* Without an heir it has an owner, who is charged, or only names are left. */
 	if (heir || (b.tag == who && owner_is(owner_load(t->word), OWNER_HELD, 0)))
-		charge_inherit(d, t->pfn, &b, heir);
+		charge_inherit(d, t->page, &b, heir);
 }
 
 /* ---- offering ---- */
@@ -253,16 +263,22 @@ int object_alloc_near(struct cache *c, struct session *s, uint32_t cpu, uint32_t
 	return 0;
 }
 
-int object_alloc(struct cache *c, struct session *s, uint32_t cpu, gfp_t gfp, bool constructed,
-                 uint32_t *granule, const char **why)
+int object_alloc_node(struct cache *c, struct session *s, uint32_t cpu, uint32_t node, gfp_t gfp,
+                      bool constructed, uint32_t *granule, const char **why)
 {
-	int rc = object_alloc_near(c, s, cpu, MM_NODE_ANY, gfp, constructed, granule, why);
+	int rc = object_alloc_near(c, s, cpu, node, gfp, constructed, granule, why);
 	unsigned int tries = 8; /* magazines */
 
 	/* Before it is refused: what the depot and the rack keep of the cache, nobody uses. */
 	for (; (rc == -ENOMEM || rc == -ENOKEY) && tries && exchange_free_one(c, cpu); tries--)
-		rc = object_alloc_near(c, s, cpu, MM_NODE_ANY, gfp, constructed, granule, why);
+		rc = object_alloc_near(c, s, cpu, node, gfp, constructed, granule, why);
 	return rc;
+}
+
+int object_alloc(struct cache *c, struct session *s, uint32_t cpu, gfp_t gfp, bool constructed,
+                 uint32_t *granule, const char **why)
+{
+	return object_alloc_node(c, s, cpu, MM_NODE_ANY, gfp, constructed, granule, why);
 }
 
 /* ---- taking back ---- */
@@ -281,6 +297,7 @@ void object_batch_end(struct object_batch *b)
 	if (b->c)
 		cache_leave(b->c);
 	b->c = NULL;
+	reclaim_note_objects(b->d, b->objects);
 	if (!b->objects || !wait_queue_waiting(b->d->waiters))
 		return;
 	/* Freed by a look at the queue that came too early: the objects are in the cpu's magazines. What

@@ -27,17 +27,24 @@ struct thing {
 	bool is_object;
 	uint32_t granule;
 	owner_word_t *word;
-	pfn_t pfn;                 /* head of the block, or of the object's slab */
+	uint32_t page;             /* of a block: whose word it is (high.h) */
+	pfn_t pfn;                 /* head of the block as of now, or of the object's slab */
 	struct slab_object object; /* when is_object */
 };
 static inline bool thing_granule_ok(const struct domain *d, uint32_t granule)
 {
-	return control_pfn_of_granule(d->granule_shift, granule) < d->control.geometry.frames;
+	return control_pfn_of_granule(d->granule_shift, granule) <
+	       control_pages(&d->control.geometry);
 }
 /* False: the granule (of the pool) is no first byte of a granted block or of an object that is out;
  * t then has the word that would be its, of an object when one could begin there, else of the
  * frame. */
 bool thing_find(struct domain *d, uint32_t granule, struct thing *t);
+/* The word of a thing that was found; of one that is changing its frame, what it says after. */
+uint64_t thing_word(struct domain *d, const struct thing *t);
+/* holder_add() of a thing that was found, which may be changing its frame. */
+int thing_hold(struct domain *d, uint32_t session, const struct thing *t, uint32_t generation,
+               bool room, bool *added);
 /* The thing's word says FREE by the caller's own exchange: it goes back to where it came from. */
 void thing_leave(struct domain *d, uint32_t cpu, const struct thing *t);
 
@@ -66,7 +73,10 @@ const char *object_get_text(const struct cache *c, int rc);
  * wanted and there are none. */
 int object_alloc(struct cache *c, struct session *s, uint32_t cpu, gfp_t gfp, bool constructed,
                  uint32_t *granule, const char **why);
-/* For another cpu's request: node as in struct mm_request. */
+/* The same from a node, as in struct mm_request. */
+int object_alloc_node(struct cache *c, struct session *s, uint32_t cpu, uint32_t node, gfp_t gfp,
+                      bool constructed, uint32_t *granule, const char **why);
+/* For another cpu's request, from the slabs alone. */
 int object_alloc_near(struct cache *c, struct session *s, uint32_t cpu, uint32_t node, gfp_t gfp,
                       bool constructed, uint32_t *granule, const char **why);
 void object_withdraw(struct domain *d, struct session *s, uint32_t cpu, uint32_t granule);

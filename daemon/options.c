@@ -63,6 +63,7 @@ static int options_default(struct options *o)
 	        .huge_page_size = UINT64_C(2) << 20,
 	        .dma_size = UINT64_C(16) << 20,
 	        .dma32_size = UINT64_C(4) << 30,
+	        .highmem = OPTIONS_HIGHMEM_DEFAULT,
 	        .nodes = 1,
 	        .pin = true,
 	        .grace_ms = 5000,

@@ -15,6 +15,7 @@
 #include "shm/memfd.h"
 
 #define OPTIONS_SETTINGS_MAX 64u
+#define OPTIONS_HIGHMEM_DEFAULT UINT64_MAX
 
 struct options {
 	char *config;    /* --config; NULL: none */
@@ -29,6 +30,8 @@ struct options {
 	uint64_t huge_page_size; /* of hugetlb sections: 2 MiB or 1 GiB */
 	uint64_t dma_size;       /* bytes below which ZONE_DMA lies: 16 MiB */
 	uint64_t dma32_size;     /* 4 GiB */
+	uint64_t highmem;        /* bytes; OPTIONS_HIGHMEM_DEFAULT: by the pool's size */
+	uint64_t movable;        /* bytes; 0 */
 	uint32_t nodes;          /* 1 */
 	uint32_t reactors;       /* 0: one a CPU that it may run on */
 	bool pin;                /* reactors to CPUs: true */

@@ -168,11 +168,35 @@ struct pool *pool_close(struct pool *p)
 	return NULL;
 }
 
+/* Zone DMA is for devices that are told machine addresses (kmm_dma_address): its memory stays where it
+ * is. Pages of hugetlb do of themselves. */
+static void dma_lock(const struct pool *p)
+{
+	uint32_t order = mm_config(p->mm)->section_order, s;
+	size_t size = (size_t)1 << (order + PAGE_SHIFT);
+	struct section_info info;
+
+	for (s = 0; s < p->nr_sections; s++) {
+		mm_section_get(p->mm, (section_id_t){ s }, &info);
+		if (info.state != SECTION_ONLINE || info.zone != ZONE_DMA ||
+		    (info.backing != SHM_4K && info.backing != SHM_THP))
+			continue;
+		if (mlock(p->window + s * size, size) == 0)
+			continue;
+		log_warning("zone DMA is not locked in memory: %s; its pages may be swapped out. The "
+		            "limit on locked memory (LimitMEMLOCK=) must allow its size",
+		            strerror(errno));
+		return;
+	}
+}
+
 int pool_open(struct pool **ret, const struct options *o, struct fdstore *store)
 {
 	int r = pool_recover(ret, o, store);
 
 	if (r > 0)
 		r = pool_create(ret, o, store);
+	if (r == 0)
+		dma_lock(*ret);
 	return r;
 }

@@ -4,8 +4,9 @@
  *
  *   1. geometry from the options, backings that the machine's numbers allow
  *   2. section memfds, mapped into the window; then populated in chunks by one thread a CPU, since
- *      clearing pages is what takes the time. A backing whose memory turns out not to be there is
- *      given up for the next candidate, as a whole.
+ *      clearing pages is what takes the time. (The memory of the high zones is only reserved: we
+ *      touch it hardly ever, and clients map it page by page.) A backing whose memory turns out not
+ *      to be there is given up for the next candidate, as a whole.
  *   3. control memory, the ledger, tables; the superblock is written, not committed
  *   4. everything is pushed to the fd store, the section with the superblock first: whatever the
  *      store holds after a death, an uncommitted superblock is among it and says what the rest is
@@ -52,10 +53,14 @@ static void *populate_run(void *arg)
 	while ((i = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed)) < w->nr_chunks &&
 	       atomic_load_explicit(&w->error, memory_order_relaxed) == 0) {
 		uint64_t at = i * w->chunk;
-		int r = shm_populate(w->pool->window + at,
-		                     w->pool->section_fd[at / w->g->section_size],
-		                     at % w->g->section_size, w->chunk, w->backing);
-		int none = 0;
+		uint32_t s = (uint32_t)(at / w->g->section_size);
+		int r, none = 0;
+
+		if (s >= w->g->first_high && s < w->g->first_metadata)
+			r = shm_reserve(w->pool->section_fd[s], at % w->g->section_size, w->chunk);
+		else
+			r = shm_populate(w->pool->window + at, w->pool->section_fd[s],
+			                 at % w->g->section_size, w->chunk, w->backing);
 
 		if (r < 0)
 			atomic_compare_exchange_strong_explicit(&w->error, &none, r,
@@ -132,7 +137,8 @@ static int sections_map(struct pool *p, const struct pool_geometry *g, enum shm_
 		int r;
 
 		snprintf(label, sizeof(label), "kmm-%s", pool_section_name(name, g, i));
-		r = shm_memfd_new(&p->section_fd[i], label, g->section_size, b);
+		r = shm_memfd_new(&p->section_fd[i], label, g->section_size,
+		                  pool_section_backing(g, i, b));
 		if (r == 0)
 			r = shm_map(&at, p->window + i * g->section_size, p->section_fd[i],
 			            g->section_size, true);
@@ -178,8 +184,10 @@ static int sections_make(struct pool *p, const struct pool_geometry *g,
 			r = sections_populate(p, g, list[i]);
 		if (r == 0) {
 			*got = list[i];
-			log_info("%s of %s memory made ready in %.0f ms",
+			log_info("%s of %s memory%s made ready in %.0f ms",
 			         backing_size_text(a, g->size), shm_backing_name(list[i]),
+			         pool_high_bytes(g) && list[i] != SHM_4K ?
+			                 " (HighMem and Movable of 4k)" : "",
 			         (seconds() - start) * 1000);
 			break;
 		}
@@ -199,7 +207,9 @@ static enum shm_backing section_tag(const struct pool *p, const struct pool_geom
 {
 	uint64_t b4k, b2m, b1g;
 
-	if (b != SHM_THP || p->bytes_4k == 0)
+	if (pool_section_backing(g, section, b) != b)
+		return SHM_4K;
+	if (b != SHM_THP || p->bytes_4k == pool_high_bytes(g))
 		return b;
 	if (shm_page_sizes(p->window + section * g->section_size, g->section_size, &b4k, &b2m,
 	                   &b1g) < 0)
@@ -211,10 +221,9 @@ static void backing_account(struct pool *p, const struct pool_geometry *g, enum 
 {
 	uint64_t b4k = 0, b2m = 0, b1g = 0;
 
-	if (b == SHM_HUGETLB_1G) {
-		p->bytes_1g = g->size;
-	} else if (b == SHM_HUGETLB_2M) {
-		p->bytes_2m = g->size;
+	if (b == SHM_HUGETLB_1G || b == SHM_HUGETLB_2M) {
+		p->bytes_4k = pool_high_bytes(g);
+		*(b == SHM_HUGETLB_1G ? &p->bytes_1g : &p->bytes_2m) = g->size - p->bytes_4k;
 	} else {
 		shm_page_sizes(p->window, g->size, &b4k, &b2m, &b1g);
 		p->bytes_2m = b2m;
@@ -239,7 +248,7 @@ static int control_make(struct pool *p, const struct pool_geometry *g, int *view
 	if (r < 0)
 		return r;
 	/* Free words of the first generation: no handle is ever 0. */
-	for (i = 0; i < g->mm.frames; i++)
+	for (i = 0; i < control_pages(&g->control); i++)
 		owner_store(&p->control.word[i], owner_reborn(0, OWNER_FREE, 0));
 	p->control.status->version = CONTROL_VERSION;
 	memcpy(p->control.status->uuid, p->uuid, sizeof(p->uuid));
@@ -247,9 +256,13 @@ static int control_make(struct pool *p, const struct pool_geometry *g, int *view
 	atomic_store_explicit(&p->control.status->epoch, p->epoch, memory_order_release);
 	for (s = 0; s < g->first_metadata; s++)
 		atomic_store_explicit(&p->control.section[s],
-		                      s << g->mm.section_order >= g->mm.highmem_start ?
-		                              CONTROL_SECTION_HIGH : CONTROL_SECTION_DIRECT,
+		                      s >= g->first_high ? CONTROL_SECTION_HIGH :
+		                                           CONTROL_SECTION_DIRECT,
 		                      memory_order_release);
+	/* of the pages that move */
+	for (s = g->first_high; s < g->first_metadata; s++)
+		atomic_store_explicit(&p->control.section[g->nr_sections + s - g->first_high],
+		                      CONTROL_SECTION_HIGH, memory_order_release);
 	return 0;
 }
 
@@ -359,6 +372,7 @@ static int pool_build(struct pool *p, const struct pool_geometry *g, const struc
 {
 	struct backing_need need = {
 		.pool = g->size,
+		.small = pool_high_bytes(g),
 		.section = g->section_size,
 		.control = g->layout.words_dense + pool_views_dense(g) + g->ledger.dense,
 		.wanted = o->backing,

@@ -35,6 +35,8 @@
 #define SESSIONS_MIN 64u
 #define MAGAZINES_MIN 1024u
 #define MAGAZINES_MAX 16384u
+#define HIGHMEM_POOL_MIN (64 * MIB) /* smaller pools have no HighMem unless asked */
+#define HIGHMEM_PART 16u            /* of the pool, unless set */
 
 static uint32_t frames_order(uint64_t bytes)
 {
@@ -95,6 +97,42 @@ static uint32_t cpus(const struct options *o)
 	if (n == 0 && sched_getaffinity(0, sizeof(set), &set) == 0)
 		n = CPU_COUNT(&set);
 	return n < 1 ? 1 : n > (int)MAX_CPUS ? MAX_CPUS : (uint32_t)n;
+}
+
+/* Where the machine has several nodes the pool's lie on them in turn (sections_bind): as far from each
+ * other as these are, and each reactor on the one of the CPU that it is pinned to. Without that mm/'s
+ * own choice is as good. Good until the next call. */
+static void topology(struct mm_config *c)
+{
+	static uint8_t distance[MAX_NODES * MAX_NODES], cpu_node[MAX_CPUS];
+	unsigned int ids[MAX_NODES], on[MAX_NODES], machine = shm_nodes(ids, MAX_NODES), n;
+	uint16_t node_of[CPU_SETSIZE];
+	uint32_t reactor, shared;
+	cpu_set_t set;
+	int cpu = -1;
+
+	if (machine < 2 || c->nodes < 2 || c->nodes > MAX_NODES)
+		return;
+	if (machine > MAX_NODES)
+		machine = MAX_NODES;
+	for (n = 0; n < c->nodes; n++)
+		on[n] = ids[n % machine];
+	shm_node_distances(NULL, on, c->nodes, distance);
+	c->distance = distance;
+	if (sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) == 0)
+		return;
+	shm_cpu_nodes(NULL, ids, machine, CPU_SETSIZE, node_of);
+	/* as main.c pins them: the CPUs in order, again and again */
+	for (reactor = 0; reactor < c->cpus; reactor++) {
+		do {
+			cpu = (cpu + 1) % CPU_SETSIZE;
+		} while (!CPU_ISSET((unsigned int)cpu, &set));
+		n = node_of[cpu] % c->nodes;
+		/* of several pool nodes there the CPUs take one each in turn */
+		shared = (c->nodes - n + machine - 1) / machine;
+		cpu_node[reactor] = (uint8_t)(n + machine * (reactor % shared));
+	}
+	c->cpu_node = cpu_node;
 }
 
 static uint64_t page_up(uint64_t bytes)
@@ -162,12 +200,68 @@ static int layout(struct pool_geometry *g, struct memblock *mb)
 	return 0;
 }
 
+uint64_t pool_sections_of(const struct pool_geometry *g, uint64_t bytes)
+{
+	return bytes / g->section_size + (bytes % g->section_size != 0);
+}
+
+/* HighMem and Movable go to the top of what the tables leave. -EINVAL: too little is left. */
+static int high_place(struct pool_geometry *g, const struct options *o, const char **why)
+{
+	uint64_t dma = pool_sections_of(g, o->dma_size), movable = pool_sections_of(g, o->movable);
+	uint64_t highmem;
+	uint64_t low = dma ? dma : 1, room = g->first_metadata > low ? g->first_metadata - low : 0;
+
+	if (o->highmem != OPTIONS_HIGHMEM_DEFAULT) {
+		highmem = pool_sections_of(g, o->highmem);
+	} else {
+		highmem = g->size < HIGHMEM_POOL_MIN ?
+		                  0 : pool_sections_of(g, g->size / HIGHMEM_PART);
+		if (highmem > g->nr_sections / 4 || highmem + movable > room)
+			highmem = 0;
+	}
+	if (highmem + movable > room && highmem + movable > 0) {
+		*why = "its zones HighMem and Movable (highmem, movable) leave no room for zone DMA "
+		       "(dma_size) and the tables";
+		return -EINVAL;
+	}
+	g->first_high = g->first_metadata - (uint32_t)(highmem + movable);
+	if (highmem)
+		g->mm.highmem_start = (uint64_t)g->first_high << g->mm.section_order;
+	if (movable)
+		g->mm.movable_start = (g->first_high + highmem) << g->mm.section_order;
+	return 0;
+}
+
+/* The same from the superblock's numbers; false: they cannot be ours. */
+static bool high_find(struct pool_geometry *g)
+{
+	uint64_t end = (uint64_t)g->first_metadata << g->mm.section_order, first = end;
+	uint64_t mask = (UINT64_C(1) << g->mm.section_order) - 1;
+
+	if (g->mm.movable_start != UINT64_MAX)
+		first = g->mm.movable_start;
+	if (first & mask || first > end)
+		return false;
+	if (g->mm.highmem_start != UINT64_MAX) {
+		if (g->mm.highmem_start & mask || g->mm.highmem_start > first)
+			return false;
+		first = g->mm.highmem_start;
+	}
+	g->first_high = (uint32_t)(first >> g->mm.section_order);
+	return true;
+}
+
 static int control_size(struct pool_geometry *g)
 {
+	uint64_t high = g->first_metadata - g->first_high;
 	int r;
 
 	g->control = (struct control_geometry){
 		.frames = g->mm.frames,
+		.high_start = high ? (uint64_t)g->first_high << g->mm.section_order :
+		                     g->mm.frames,
+		.high_frames = high << g->mm.section_order,
 		.section_order = g->mm.section_order,
 		.sessions = g->sessions,
 		.magazines = g->magazines,
@@ -204,11 +298,14 @@ int pool_geometry_from_options(struct pool_geometry *g, const struct options *o,
 	if (g->sessions < 2)
 		g->sessions = 2;
 	g->holders = o->holders_max ? o->holders_max : 1;
+	topology(&g->mm);
 	r = mm_config_check(&g->mm, &why);
 	if (r == 0) {
 		tables_fit(g);
 		r = layout(g, mb);
 	}
+	if (r == 0)
+		r = high_place(g, o, &why);
 	if (r == 0)
 		r = control_size(g);
 	if (r < 0) {
@@ -236,6 +333,7 @@ int pool_geometry_from_superblock(struct pool_geometry *g, const struct superblo
 		.highmem_start = sb->highmem_start,
 		.movable_start = sb->movable_start,
 	};
+	topology(&g->mm);
 	if (mm_config_check(&g->mm, why) < 0)
 		return -EUCLEAN;
 	g->size = sb->frames << PAGE_SHIFT;
@@ -244,7 +342,7 @@ int pool_geometry_from_superblock(struct pool_geometry *g, const struct superblo
 	g->sessions = sb->sessions;
 	g->holders = sb->holders;
 	g->magazines = sb->magazines;
-	if (control_size(g) < 0) {
+	if (control_size(g) < 0) { /* with the high zones when it is known where they end */
 		*why = "the numbers of sessions and magazines are out of range";
 		return -EUCLEAN;
 	}
@@ -253,7 +351,22 @@ int pool_geometry_from_superblock(struct pool_geometry *g, const struct superblo
 		*why = "its tables lie elsewhere than this version lays them out";
 		return -EUCLEAN;
 	}
+	if (!high_find(g) || control_size(g) < 0) {
+		*why = "its zones HighMem and Movable lie where they cannot";
+		return -EUCLEAN;
+	}
 	return 0;
+}
+
+uint64_t pool_high_bytes(const struct pool_geometry *g)
+{
+	return (g->first_metadata - g->first_high) * g->section_size;
+}
+
+enum shm_backing pool_section_backing(const struct pool_geometry *g, uint32_t section,
+                                      enum shm_backing b)
+{
+	return section >= g->first_high && section < g->first_metadata ? SHM_4K : b;
 }
 
 /* FNV-1a over all that never changes. */

@@ -15,6 +15,7 @@ struct pool_geometry {
 	struct mm_config mm;
 	uint64_t size, section_size; /* bytes */
 	uint32_t nr_sections;
+	uint32_t first_high;         /* sections from here to first_metadata are HighMem, Movable */
 	uint32_t first_metadata;     /* sections from here on are metadata */
 	uint32_t sessions, holders, magazines; /* records */
 	/* pool addresses */
@@ -33,6 +34,13 @@ int pool_geometry_from_superblock(struct pool_geometry *g, const struct superblo
 void pool_superblock_fill(struct superblock *sb, const struct pool_geometry *g,
                           const uint8_t uuid[16], enum shm_backing b);
 uint64_t pool_superblock_checksum(const struct superblock *sb);
+/* What a section lies on in a pool of that backing: those of the high zones on 4 KiB pages. */
+enum shm_backing pool_section_backing(const struct pool_geometry *g, uint32_t section,
+                                      enum shm_backing b);
+/* Sections that so many bytes take. */
+uint64_t pool_sections_of(const struct pool_geometry *g, uint64_t bytes);
+/* Bytes of the sections of the high zones. */
+uint64_t pool_high_bytes(const struct pool_geometry *g);
 
 /* pool.c */
 struct pool *pool_new(const struct pool_geometry *g, const struct memblock *mb);

@@ -133,8 +133,8 @@ static void superblock_check(struct report *rep, const struct superblock *sb, ui
 		report(rep, "the last page of section m%u is no superblock (magic %016llx): the last "
 		            "section was lost, or its contents", top, (unsigned long long)sb->magic);
 	else if (sb->version < METADATA_VERSION)
-		report(rep, "the metadata are of version %u, from before there were caches of objects; "
-		            "this program makes and takes over version %u only: start the program "
+		report(rep, "the metadata are of version %u, from before there were pages that "
+		            "move; this program makes and takes over version %u only: start the program "
 		            "that made them", sb->version, METADATA_VERSION);
 	else if (sb->version > METADATA_VERSION)
 		report(rep, "the metadata are of version %u, this program knows %u: start the program "
@@ -199,7 +199,8 @@ static void fds_take(struct report *rep, struct pool *p, const struct pool_geome
 
 		if (p->section_fd[s] < 0) /* the superblock's is at hand already */
 			fd_take(rep, store, pool_section_name(name, g, s), &p->section_fd[s],
-			        g->section_size, (enum shm_backing)sb->backing);
+			        g->section_size,
+			        pool_section_backing(g, s, (enum shm_backing)sb->backing));
 	}
 	fd_take(rep, store, "words0", &p->words_fd, g->layout.words_size, SHM_4K);
 	fd_take(rep, store, "views0", views, g->layout.views_size, SHM_4K);
@@ -297,6 +298,18 @@ static void records_check(struct report *rep, const struct pool *p)
 	}
 }
 
+static bool high_differs(const struct options *o, const struct pool_geometry *g)
+{
+	uint64_t end = (uint64_t)g->first_metadata << g->mm.section_order;
+	uint64_t movable = g->mm.movable_start < end ? g->mm.movable_start : end;
+	uint64_t highmem = g->mm.highmem_start < movable ? g->mm.highmem_start : movable;
+
+	if (pool_sections_of(g, o->movable) != (end - movable) >> g->mm.section_order)
+		return true;
+	return o->highmem != OPTIONS_HIGHMEM_DEFAULT &&
+	       pool_sections_of(g, o->highmem) != (movable - highmem) >> g->mm.section_order;
+}
+
 /* What was asked for and is not what there is: the pool that exists wins. */
 static void options_compare(const struct options *o, const struct pool_geometry *g,
                             const struct superblock *sb)
@@ -317,6 +330,9 @@ static void options_compare(const struct options *o, const struct pool_geometry 
 	    o->dma32_size >> PAGE_SHIFT != g->mm.dma32_end)
 		log_warning("other zone borders are configured than the pool that exists has; they "
 		            "stay");
+	if (high_differs(o, g))
+		log_warning("other sizes of HighMem and Movable are configured than the pool that "
+		            "exists has; they stay");
 	if (o->backing != SHM_AUTO && o->backing != sb->backing &&
 	    !(o->backing == SHM_HUGETLB_2M && sb->backing == SHM_HUGETLB_1G))
 		log_warning("backing %s is configured, the pool that exists has %s and stays so",
@@ -329,6 +345,7 @@ static void backing_texts(struct pool *p, const struct pool_geometry *g, const s
 {
 	struct backing_need need = {
 		.pool = g->size,
+		.small = pool_high_bytes(g),
 		.section = g->section_size,
 		.wanted = o->backing,
 		.huge_page = o->huge_page_size,

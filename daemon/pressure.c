@@ -14,8 +14,18 @@
  * The pause is 10 ms, or four times what the worker's part took, so that it stays below a fifth of
  * the worker's time however large the pool is.
  *
+ * The event says what reclaim may do for those who wait (the flags of one of them) and how hard it is
+ * to look: a priority, as Linux's reclaim has it, 12 at first. While they go on waiting it comes again
+ * after each round, one less each time, and from 0 on after 100 ms, 200 ms and so on up to a second: to
+ * the sessions that have shrinkers (control_session.shrinkers, a hint), and only where __GFP_FS lets
+ * these be called. When the first with __GFP_FS joins others that wait without it begins anew.
+ *
  * The beginning and the end are seen under the wait queue's lock; they set the flag and post to the
  * main loop, whose part is `step`. One round runs at a time (`running`, main loop only).
+ *
+ * Without pressure, too, a request with __GFP_KSWAPD_RECLAIM that found memory low (GFP_NOWAIT, say) has
+ * caches emptied that nobody uses: per-CPU lists, depots, empty slabs, at the next tick. What threads
+ * cache stays theirs until somebody waits.
  *
  * Also without pressure the depot keeps no more than it uses: every 15 seconds the worker takes out
  * what lay there untouched since the last time (depot_trim).
@@ -26,13 +36,19 @@
 #include <stdlib.h>
 #include <uv.h>
 
+#include "daemon/compact.h"
 #include "daemon/object.h"
 #include "daemon/reactor.h"
+#include "daemon/reclaim.h"
 #include "daemon/worker.h"
+#include "mm/vmstat.h"
 #include "proto/kmm.pb-c.h"
 
 #define PRESSURE_PAUSE_MS 10u
 #define TRIM_SECONDS 15u
+#define PRIORITY_DEFAULT 12u
+#define AGAIN_MIN_MS 100u
+#define AGAIN_MAX_MS 1000u
 
 struct pressure {
 	struct domain *d;
@@ -43,9 +59,12 @@ struct pressure {
 	struct worker_job trim;
 	_Atomic uint32_t trimming; /* `trim` is under way */
 	uint32_t trim_ticks;       /* of the ticking thread */
+	uint64_t freed;            /* the worker's: frames ever freed, as of the last round */
+	_Atomic uint64_t said;     /* by the last event: gfp, and the priority above it */
 	/* main loop only */
 	uv_timer_t *timer;
 	bool running;
+	uint64_t again_at, again_ms; /* when to say it again at priority 0, and the pause before */
 };
 
 static void step(struct pressure *p);
@@ -77,6 +96,50 @@ bool pressure_is_on(const struct domain *d)
 
 const struct wait_queue_ops pressure_ops = { .begin = pressure_begin, .end = pressure_end };
 
+/* ---- telling the sessions ---- */
+
+struct pressure_said pressure_said(const struct pressure *p)
+{
+	/* acquire: pairs with the release in say(); a later say() finds the reader's stream */
+	uint64_t said = atomic_load_explicit(&p->said, memory_order_acquire);
+
+	return (struct pressure_said){ .gfp = (uint32_t)said, .priority = (uint32_t)(said >> 32) };
+}
+
+static void say(struct pressure *p, uint32_t gfp, uint32_t priority, bool again)
+{
+	atomic_store_explicit(&p->said, gfp | (uint64_t)priority << 32, memory_order_release);
+	session_broadcast_pressure(p->d->kmmd->sessions, gfp, priority, again);
+}
+
+static void say_first(struct pressure *p)
+{
+	p->again_ms = AGAIN_MIN_MS;
+	p->again_at = 0;
+	say(p, wait_queue_gfp(p->d->waiters), PRIORITY_DEFAULT, false);
+}
+
+/* A round is over, and some wait still. */
+static void say_again(struct pressure *p)
+{
+	struct pressure_said last = pressure_said(p);
+	uint32_t gfp = wait_queue_gfp(p->d->waiters);
+	uint64_t now = uv_hrtime() / 1000000;
+
+	if (!(gfp & __GFP_FS))
+		return;
+	if (!(last.gfp & __GFP_FS)) {
+		say_first(p);
+	} else if (last.priority > 0) {
+		say(p, gfp, last.priority - 1, true);
+		p->again_at = now + p->again_ms;
+	} else if (now >= p->again_at) {
+		say(p, gfp, 0, true);
+		p->again_ms = p->again_ms * 2 < AGAIN_MAX_MS ? p->again_ms * 2 : AGAIN_MAX_MS;
+		p->again_at = now + p->again_ms;
+	}
+}
+
 /* ---- a round ---- */
 
 static void drain_reactor(struct reactor *r, void *arg)
@@ -87,18 +150,39 @@ static void drain_reactor(struct reactor *r, void *arg)
 	mm_drain_cpu(p->d->zones, r->index);
 }
 
+/* Something was freed since the last round, by whomever: those who may fail hope on. */
+static bool progress(struct pressure *p)
+{
+	uint64_t freed = 0, last = p->freed;
+	struct mm_zone_stats s;
+
+	for (uint32_t node = 0; node < mm_nr_nodes(p->d->zones); node++)
+		for (unsigned int zone = 0; zone < MAX_NR_ZONES; zone++) {
+			mm_zone_stats(p->d->zones, node, (enum zone_type)zone, &s);
+			freed += s.freed;
+		}
+	p->freed = freed;
+	return freed != last;
+}
+
 static void collect(void *arg)
 {
 	struct pressure *p = arg;
 	uint64_t start = uv_hrtime(), took;
 
+	reclaim_begin(RECLAIM_DIRECT);
 	exchange_drain(p->d, MM_CPU_NONE);
 	if (wait_queue_waiting(p->d->waiters)) {
 		grant_collect(p->d, NULL, MM_CPU_NONE);
 		object_collect(p->d, NULL, NULL, MM_CPU_NONE);
 		slab_shrink_all(p->d->slabs, MM_CPU_NONE);
 	}
+	reclaim_end();
 	wait_queue_kick(p->d->waiters);
+	/* what is still missing may be missing in one piece only */
+	if (compact_round(p->d))
+		wait_queue_kick(p->d->waiters);
+	wait_queue_round(p->d->waiters, progress(p));
 	took = (uv_hrtime() - start) / 1000000 * 4;
 	p->pause_ms = took > PRESSURE_PAUSE_MS ? took : PRESSURE_PAUSE_MS;
 	reactor_post(p->d->kmmd->main, &p->ended);
@@ -138,8 +222,10 @@ static void ended_run(struct reactor *r, struct reactor_work *w)
 	struct pressure *p = (struct pressure *)((char *)w - offsetof(struct pressure, ended));
 
 	p->running = false;
-	if (wait_queue_waiting(p->d->waiters))
-		pause_start(p, r, p->pause_ms);
+	if (!wait_queue_waiting(p->d->waiters))
+		return;
+	say_again(p);
+	pause_start(p, r, p->pause_ms);
 }
 
 static void begun_run(struct reactor *r, struct reactor_work *w)
@@ -148,8 +234,7 @@ static void begun_run(struct reactor *r, struct reactor_work *w)
 
 	(void)r;
 	atomic_store_explicit(&p->posted, 0, memory_order_release);
-	session_broadcast_event(p->d->kmmd->sessions, KMM__V1__EVENT__KIND__PRESSURE,
-	                        PRESSURE_TEXT);
+	say_first(p);
 	step(p);
 }
 
@@ -159,13 +244,42 @@ static void trim_run(struct worker_job *job)
 {
 	struct pressure *p = (struct pressure *)((char *)job - offsetof(struct pressure, trim));
 
+	reclaim_begin(RECLAIM_BACKGROUND);
 	exchange_trim(p->d, MM_CPU_NONE);
+	reclaim_end();
+	vm_count(p->d->zones, VM_PAGEOUTRUN, 1);
 	/* release: pairs with the exchange in pressure_tick() */
 	atomic_store_explicit(&p->trimming, 0, memory_order_release);
 }
 
+/* On the worker, the reactors' lists are empty. */
+static void background_collect(void *arg)
+{
+	struct pressure *p = arg;
+
+	reclaim_begin(RECLAIM_BACKGROUND);
+	exchange_drain(p->d, MM_CPU_NONE);
+	slab_shrink_all(p->d->slabs, MM_CPU_NONE);
+	reclaim_end();
+	vm_count(p->d->zones, VM_PAGEOUTRUN, 1);
+	/* release: as in trim_run() */
+	atomic_store_explicit(&p->trimming, 0, memory_order_release);
+}
+
+static void background_begin(struct pressure *p)
+{
+	struct kmmd *kmmd = p->d->kmmd;
+
+	if (!mm_reclaim_wanted(p->d->zones) || wait_queue_waiting(p->d->waiters) || !kmmd->worker ||
+	    atomic_exchange_explicit(&p->trimming, 1, memory_order_acquire))
+		return;
+	if (reactor_broadcast(kmmd, drain_reactor, background_collect, p) < 0)
+		atomic_store_explicit(&p->trimming, 0, memory_order_release);
+}
+
 void pressure_tick(struct pressure *p)
 {
+	background_begin(p);
 	if (++p->trim_ticks < TRIM_SECONDS)
 		return;
 	p->trim_ticks = 0;

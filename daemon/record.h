@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x6b6d6d642d706f6f) /* "kmmd-poo" */
-#define METADATA_VERSION 2u
+#define METADATA_VERSION 3u
 
 /* The last page of the pool. */
 struct superblock {
@@ -71,6 +71,7 @@ _Static_assert(sizeof(struct holder_record) == 16, "two words");
  *   users of caches      [CONTROL_CACHES_MAX]      a bit a session: has it open
  *   struct name_record   [LEDGER_NAMES_MAX]
  *   slab words           [frames]                  mm/slab.h
+ *   high frames          [high_frames]             the frame of each page that can move (move.c)
  *   out bits             [object words / 64]       mm/slab.h
  */
 #define LEDGER_MAGIC UINT64_C(0x6b6d6d2d6c656467) /* "kmm-ledg" */
@@ -80,9 +81,9 @@ struct ledger_head {
 	uint64_t magic;
 	uint32_t version, reserved; /* METADATA_VERSION */
 	uint8_t uuid[16];           /* of the pool */
-	uint64_t frames, sessions, object_words;
+	uint64_t frames, sessions, object_words, high_start, high_frames;
 };
-_Static_assert(sizeof(struct ledger_head) == 56, "persistent layout");
+_Static_assert(sizeof(struct ledger_head) == 72, "persistent layout");
 
 /* word: 0 free; bit 0 valid, 32..63 granule. The name holds the thing of that granule in that
  * generation. */

@@ -54,6 +54,10 @@ static bool census_among(const struct rpc_pending *p)
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_CACHES ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_LEAKS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_NAMES ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_AREAS ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_STATISTICS ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_PAGE ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_MAP ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_POOL)
 			return true;
 	return false;
@@ -64,8 +68,9 @@ bool service_census_admit(struct rpc_call *call)
 	if (!census_among(call->channel->pending) && !census_among(call->channel->orphans))
 		return true;
 	service_refuse(call, -EDQUOT,
-	               "a GetPool, ListSessions, GetSession, ListCaches, ListLeaks or ListNames of "
-	               "this connection is under way already, one at a time is allowed");
+	               "a GetPool, GetStatistics, GetPage, GetMap, ListSessions, GetSession, "
+	               "ListCaches, ListLeaks, ListNames or ListAreas of this connection is under "
+	               "way already, one at a time is allowed");
 	return false;
 }
 

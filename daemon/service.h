@@ -62,10 +62,14 @@ bool service_job_list(struct service_job *j, uint32_t *next, uint32_t n, bool fa
 bool service_job_cancelled(struct service_job *j);
 
 /* service_pages.c */
+/* node as in the messages, + 1; false: there is none, and the call is answered so. */
+bool service_node_known(struct rpc_call *call, uint32_t node);
 void service_alloc_pages(struct rpc_call *call, const ProtobufCMessage *request);
 void service_free_pages(struct rpc_call *call, const ProtobufCMessage *request);
 void service_exchange(struct rpc_call *call, const ProtobufCMessage *request);
 void service_collect(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_blocks.c */
+void service_alloc_blocks(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_share.c */
 void service_send(struct rpc_call *call, const ProtobufCMessage *request);
 void service_hold(struct rpc_call *call, const ProtobufCMessage *request);
@@ -86,10 +90,17 @@ void service_lookup(struct rpc_call *call, const ProtobufCMessage *request);
 void service_unpublish(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_report.c */
 void service_report(struct rpc_call *call, const ProtobufCMessage *request);
-/* service_list_caches.c, service_leaks.c, service_list_names.c */
+void service_reclaimed(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_list_areas.c, service_list_caches.c, service_leaks.c, service_list_names.c */
+void service_list_areas(struct rpc_call *call, const ProtobufCMessage *request);
 void service_list_caches(struct rpc_call *call, const ProtobufCMessage *request);
 void service_list_leaks(struct rpc_call *call, const ProtobufCMessage *request);
 void service_list_names(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_statistics.c */
+void service_get_statistics(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_page.c, service_map.c */
+void service_get_page(struct rpc_call *call, const ProtobufCMessage *request);
+void service_get_map(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_sections.c */
 void service_get_sections(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_events.c */
@@ -97,6 +108,8 @@ void service_events(struct rpc_call *call, const ProtobufCMessage *request);
 void service_flushed(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_inspector.c: false: it is none, and the call is answered so. */
 bool service_domain_known(struct rpc_call *call, const char *name);
+/* service_compact.c */
+void service_compact(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_sessions.c */
 void service_list_sessions(struct rpc_call *call, const ProtobufCMessage *request);
 void service_get_session(struct rpc_call *call, const ProtobufCMessage *request);

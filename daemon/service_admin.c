@@ -18,9 +18,11 @@
 #include "daemon/log.h"
 #include "daemon/name.h"
 #include "daemon/object.h"
+#include "daemon/reclaim.h"
 #include "daemon/service.h"
 #include "daemon/session.h"
 #include "daemon/wait_queue.h"
+#include "mm/vmstat.h"
 #include "proto/kmm.pb-c.h"
 
 /* ---- Fsck ---- */
@@ -145,12 +147,16 @@ static void drop_collect(void *arg)
 	struct domain *d = c->job.kmmd->domain;
 	uint64_t left;
 
+	reclaim_begin(RECLAIM_PROACTIVE);
 	/* Page blocks; of objects the depot's magazines count as such, and their slabs below. */
 	c->depot = exchange_drain_pages(d, MM_CPU_NONE);
 	exchange_drain(d, MM_CPU_NONE);
 	c->threads = grant_collect(d, NULL, MM_CPU_NONE);
 	object_collect(d, NULL, NULL, MM_CPU_NONE);
 	slab_shrink_all(d->slabs, MM_CPU_NONE);
+	reclaim_end();
+	vm_count(d->zones, VM_DROP_PAGECACHE, 1);
+	vm_count(d->zones, VM_DROP_SLAB, 1);
 	c->slabs = slab_frames_reaped(d->slabs) - c->slabs;
 	left = cache_objects_all(d);
 	c->objects_back = c->objects > left ? c->objects - left : 0;
@@ -303,5 +309,6 @@ const struct rpc_method service_admin[] = {
 	METHOD(KILL_SESSION, "KillSession", false, kill_session, kill_session_reply,
 	       handle_kill_session),
 	METHOD(SHRINK, "Shrink", false, shrink, shrink_cache_reply, service_shrink_by_name),
+	METHOD(COMPACT, "Compact", true, compact, compacted, service_compact),
 	{ .handle = NULL },
 };

@@ -119,6 +119,15 @@ static struct session *hello_resume(struct rpc_call *call, const Kmm__V1__HelloR
 	}
 }
 
+/* The pieces in which sections below the high zones can be mapped. */
+static uint32_t map_shift(const struct domain *d)
+{
+	struct section_info info;
+
+	mm_section_get(d->mm, (section_id_t){ 0 }, &info);
+	return info.backing == SHM_HUGETLB_1G ? 30 : info.backing == SHM_HUGETLB_2M ? 21 : 12;
+}
+
 static void hello_reply(struct rpc_call *call, const Kmm__V1__HelloRequest *q, struct session *s)
 {
 	const struct kmmd *k = call->kmmd;
@@ -140,6 +149,9 @@ static void hello_reply(struct rpc_call *call, const Kmm__V1__HelloRequest *q, s
 	reply.epoch = k->pool->epoch;
 	reply.reactors = k->nr_reactors;
 	reply.frames = g->frames;
+	reply.high_start = g->high_start;
+	reply.high_frames = g->high_frames;
+	reply.map_shift = map_shift(k->domain);
 	reply.section_order = g->section_order;
 	reply.sessions = g->sessions;
 	reply.magazines = g->magazines;
@@ -279,7 +291,10 @@ const struct rpc_method service_allocator[] = {
 	METHOD(PUBLISH, "Publish", RPC_SESSION, false, publish, service_publish),
 	METHOD(LOOKUP, "Lookup", RPC_SESSION, false, lookup, service_lookup),
 	METHOD(UNPUBLISH, "Unpublish", RPC_SESSION, false, unpublish, service_unpublish),
+	METHOD(ALLOC_BLOCKS, "AllocBlocks", RPC_SESSION, false, alloc_blocks,
+	       service_alloc_blocks),
 	NOTIFIABLE(REPORT, "Report", report, service_report),
 	NOTIFIABLE(FLUSHED, "Flushed", flushed, service_flushed),
+	NOTIFIABLE(RECLAIMED, "Reclaimed", reclaimed, service_reclaimed),
 	{ .handle = NULL },
 };

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "daemon/cache.h"
+#include "daemon/reclaim.h"
 #include "daemon/service.h"
 #include "proto/kmm.pb-c.h"
 
@@ -231,7 +232,9 @@ static void shrink_work(struct service_job *j)
 	uint64_t left;
 
 	if (c) {
+		reclaim_begin(RECLAIM_PROACTIVE);
 		cache_shrink(c);
+		reclaim_end();
 		left = cache_objects(c);
 		s->objects_back = s->objects > left ? s->objects - left : 0;
 		s->frames_back = cache_reaped(c) - s->frames;

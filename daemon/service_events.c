@@ -8,6 +8,8 @@
  * they are sent become one, and nothing is allocated for an event. Of a FLUSH (flush.c) the last
  * number is kept, for an answer to it answers all before.
  *
+ * A PRESSURE says for whom and how hard (pressure.c); of several the last is kept.
+ *
  * Who begins to listen while somebody waits for memory is told at once: the news was out before,
  * and what his threads cache may be all that there is. So it is after a restart, when the one who
  * waited is back before the others.
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "daemon/domain.h"
 #include "daemon/flush.h"
 #include "daemon/pressure.h"
 #include "daemon/service.h"
@@ -27,6 +30,7 @@
 
 #define EVENT_KINDS 8u
 #define FLUSH KMM__V1__EVENT__KIND__FLUSH
+#define PRESSURE KMM__V1__EVENT__KIND__PRESSURE
 _Static_assert(FLUSH < EVENT_KINDS, "kinds are bits of `noted`");
 
 struct event_stream {
@@ -40,9 +44,11 @@ struct event_stream {
 	char text[EVENT_KINDS][200];
 	uint64_t flush; /* its number */
 	uint32_t cache; /* 0: all */
+	struct pressure_said pressure;
 };
 
 static void stream_note(struct event_stream *e, uint32_t kind, const char *text);
+static void stream_note_pressure(struct event_stream *e, struct pressure_said said);
 
 static void stream_free(struct event_stream *e)
 {
@@ -56,6 +62,7 @@ static void notify_run(struct reactor *r, struct reactor_work *w)
 	                                                 offsetof(struct event_stream, notify));
 	struct session_table *t = e->s->table;
 	char text[EVENT_KINDS][200];
+	struct pressure_said pressure;
 	uint32_t noted, kind, cache;
 	uint64_t flush;
 	bool ended;
@@ -65,6 +72,7 @@ static void notify_run(struct reactor *r, struct reactor_work *w)
 	noted = e->noted;
 	flush = e->flush;
 	cache = e->cache;
+	pressure = e->pressure;
 	e->noted = 0;
 	e->posted = false;
 	ended = e->ended;
@@ -87,6 +95,9 @@ static void notify_run(struct reactor *r, struct reactor_work *w)
 		if (kind == FLUSH) {
 			event.flush = flush;
 			event.cache = cache;
+		} else if (kind == PRESSURE) {
+			event.gfp = pressure.gfp;
+			event.priority = pressure.priority;
 		}
 		if (!rpc_pending_item(&e->pending, &event.base))
 			return;
@@ -150,7 +161,7 @@ void service_events(struct rpc_call *call, const ProtobufCMessage *request)
 	s->events = e;
 	/* Listed first: whoever sets the flag later finds the stream. */
 	if (pressure_is_on(s->kmmd->domain))
-		stream_note(e, KMM__V1__EVENT__KIND__PRESSURE, PRESSURE_TEXT);
+		stream_note_pressure(e, pressure_said(s->kmmd->domain->pressure));
 	lock_release(&s->table->lock);
 }
 
@@ -188,6 +199,13 @@ void event_note_flush(struct session *s, uint64_t serial, uint32_t cache)
 	}
 }
 
+/* The same. */
+static void stream_note_pressure(struct event_stream *e, struct pressure_said said)
+{
+	e->pressure = said;
+	stream_note(e, PRESSURE, PRESSURE_TEXT);
+}
+
 void session_event(struct session *s, uint32_t kind, const char *text)
 {
 	lock_acquire(&s->table->lock);
@@ -195,13 +213,23 @@ void session_event(struct session *s, uint32_t kind, const char *text)
 	lock_release(&s->table->lock);
 }
 
-void session_broadcast_event(struct session_table *t, uint32_t kind, const char *text)
+void session_broadcast_pressure(struct session_table *t, uint32_t gfp, uint32_t priority, bool again)
 {
+	struct pressure_said said = { .gfp = gfp, .priority = priority };
+	struct event_stream *e;
 	uint32_t id;
 
 	lock_acquire(&t->lock);
-	for (id = 1; id < t->size; id++)
-		event_note(&t->session[id], kind, text);
+	for (id = 1; id < t->size; id++) {
+		struct session *s = &t->session[id];
+
+		/* relaxed: a hint, which the next one sees */
+		if (again && (!s->events || !atomic_load_explicit(&s->shared->shrinkers,
+		                                                  memory_order_relaxed)))
+			continue;
+		for (e = s->events; e; e = e->next)
+			stream_note_pressure(e, said);
+	}
 	lock_release(&t->lock);
 }
 

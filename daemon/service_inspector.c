@@ -113,6 +113,10 @@ static void pool_reply(struct service_job *j)
 	p.slab = slab_frames(k->domain->slabs);
 	p.slab_reclaimable = slab_frames_reclaimable(k->domain->slabs);
 	p.caches = cache_total(k->domain);
+	/* relaxed, both: a look at what others write */
+	p.scarce = atomic_load_explicit(&k->domain->control.status->scarce, memory_order_relaxed);
+	p.pressure =
+		atomic_load_explicit(&k->domain->control.status->pressure, memory_order_relaxed);
 	p.names = name_total(k->domain->names);
 	/* meminfo's MemAvailable; depots, thread caches and what slabs say of themselves are what is
 	 * reclaimable here */
@@ -284,6 +288,15 @@ static uint32_t section_key(const struct mm *mm, uint32_t nr)
 	return info.state == SECTION_METADATA ? UINT32_MAX : 0;
 }
 
+/* The zone of a run, where that is more than an address: what clients do not map as a whole. */
+static void resource_zone(struct rpc_call *call, uint32_t key, uint64_t start, uint64_t size)
+{
+	uint32_t zone = (key - 1) % MAX_NR_ZONES;
+
+	if (zone == ZONE_HIGHMEM || zone == ZONE_MOVABLE)
+		resource_send(call, zone_names[zone], start, size, 1);
+}
+
 static void handle_list_resources(struct rpc_call *call, const ProtobufCMessage *request)
 {
 	const struct mm *mm = call->kmmd->pool->mm;
@@ -299,6 +312,7 @@ static void handle_list_resources(struct rpc_call *call, const ProtobufCMessage 
 		if (key && key != UINT32_MAX) {
 			resource_send(call, "System RAM", first * section, (nr - first) * section,
 			              0);
+			resource_zone(call, key, first * section, (nr - first) * section);
 		} else if (key) {
 			resource_send(call, "Reserved", first * section, (nr - first) * section, 0);
 			resource_children(call, first * section, (nr - first) * section);
@@ -330,5 +344,10 @@ const struct rpc_method service_inspector[] = {
 	METHOD(LIST_CACHES, "ListCaches", true, list_caches, cache, service_list_caches),
 	METHOD(LIST_LEAKS, "ListLeaks", true, list_leaks, leak, service_list_leaks),
 	METHOD(LIST_NAMES, "ListNames", true, list_names, name, service_list_names),
+	METHOD(LIST_AREAS, "ListAreas", true, list_areas, area, service_list_areas),
+	METHOD(GET_PAGE, "GetPage", false, get_page, page, service_get_page),
+	METHOD(GET_MAP, "GetMap", true, get_map, map_part, service_get_map),
+	METHOD(GET_STATISTICS, "GetStatistics", false, get_statistics, statistics,
+	       service_get_statistics),
 	{ .handle = NULL },
 };

@@ -114,6 +114,7 @@ static void item_fill(Kmm__V1__Cache *m, struct cache_picture *p)
 	m->created = p->record.created;
 	m->per_cpu = s->in_cpu;
 	m->exchanges = p->exchanges;
+	m->words = g->words;
 	m->grown = s->grown;
 	m->reaped = s->reaped;
 }

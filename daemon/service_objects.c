@@ -23,8 +23,8 @@ static int alloc(struct rpc_call *call, const Kmm__V1__AllocObjectRequest *q, ui
 		                  q->cache);
 		return -ENOENT;
 	}
-	rc = object_alloc(c, call->session, call->reactor->index, q->gfp, q->constructed, granule,
-	                  why);
+	rc = object_alloc_node(c, call->session, call->reactor->index, q->node, q->gfp,
+	                       q->constructed, granule, why);
 	cache_leave(c);
 	return rc;
 }
@@ -35,7 +35,8 @@ void service_alloc_object(struct rpc_call *call, const ProtobufCMessage *request
 	struct wait_request want = { .gfp = q->gfp,
 		                     .cache = q->cache,
 		                     .life = q->life,
-		                     .constructed = q->constructed };
+		                     .constructed = q->constructed,
+		                     .node = q->node };
 	struct domain *d = call->kmmd->domain;
 	Kmm__V1__AllocObjectReply reply = KMM__V1__ALLOC_OBJECT_REPLY__INIT;
 	const char *why;
@@ -46,11 +47,14 @@ void service_alloc_object(struct rpc_call *call, const ProtobufCMessage *request
 		service_refuse(call, -EINVAL, "no cache has the id 0");
 		return;
 	}
+	if (!service_node_known(call, q->node))
+		return;
 	if ((q->gfp & __GFP_DIRECT_RECLAIM) && wait_queue_waiting(d->waiters)) {
 		service_wait(call, &want, -ENOMEM, NULL);
 		return;
 	}
 	rc = alloc(call, q, &reply.granule, &why);
+	session_count_objects(call->session, rc == 0, 0);
 	if (rc == 0)
 		rpc_reply(call, &reply.base);
 	else
@@ -65,6 +69,7 @@ void service_free_object(struct rpc_call *call, const ProtobufCMessage *request)
 	int rc = object_free(call->kmmd->domain, call->session, call->reactor->index, q->granule,
 	                     q->generation, &why);
 
+	session_count_objects(call->session, 0, rc == 0);
 	if (rc == 0)
 		rpc_reply(call, &reply.base);
 	else

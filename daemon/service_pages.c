@@ -15,6 +15,7 @@
 #include "daemon/depot.h"
 #include "daemon/log.h"
 #include "daemon/object.h"
+#include "daemon/reclaim.h"
 #include "daemon/service.h"
 #include "daemon/service_wait.h"
 #include "daemon/wait_queue.h"
@@ -25,21 +26,34 @@ static bool must_queue(const struct domain *d, gfp_t gfp)
 	return (gfp & __GFP_DIRECT_RECLAIM) && wait_queue_waiting(d->waiters);
 }
 
+bool service_node_known(struct rpc_call *call, uint32_t node)
+{
+	uint32_t nodes = mm_nr_nodes(call->kmmd->domain->zones);
+
+	if (node <= nodes)
+		return true;
+	rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL, "there is no node %u: the pool has %u",
+	         node - 1, nodes);
+	return false;
+}
+
 void service_alloc_pages(struct rpc_call *call, const ProtobufCMessage *request)
 {
 	const Kmm__V1__AllocPagesRequest *q = (const Kmm__V1__AllocPagesRequest *)request;
-	struct wait_request want = { .gfp = q->gfp, .order = q->order };
+	struct wait_request want = { .gfp = q->gfp, .order = q->order, .node = q->node };
 	struct domain *d = call->kmmd->domain;
 	Kmm__V1__AllocPagesReply reply = KMM__V1__ALLOC_PAGES_REPLY__INIT;
 	const char *why;
 	int rc;
 
+	if (!service_node_known(call, q->node))
+		return;
 	if (must_queue(d, q->gfp)) {
 		service_wait(call, &want, -ENOMEM, NULL);
 		return;
 	}
-	rc = grant_alloc(d, call->session, call->reactor->index, q->gfp, q->order, &reply.pfn,
-	                 &why);
+	rc = grant_alloc_near(d, call->session, call->reactor->index, q->node, q->gfp, q->order,
+	                      &reply.pfn, &why);
 	if (rc == 0)
 		rpc_reply(call, &reply.base);
 	else
@@ -111,8 +125,12 @@ static int take_objects(struct rpc_call *call, const Kmm__V1__ExchangeRequest *q
 		                  q->cache);
 		return -ENOENT;
 	}
-	rc = exchange_take_objects(c, call->session, call->reactor->index, q->gfp, q->constructed,
-	                           q->rounds, m, n, why);
+	if (q->node)
+		rc = exchange_take_objects_waiting(c, call->session, q->node, q->gfp,
+		                                   q->constructed, q->rounds, m, n, why);
+	else
+		rc = exchange_take_objects(c, call->session, call->reactor->index, q->gfp,
+		                           q->constructed, q->rounds, m, n, why);
 	cache_leave(c);
 	return rc;
 }
@@ -129,6 +147,7 @@ void service_exchange(struct rpc_call *call, const ProtobufCMessage *request)
 		.cache = q->cache,
 		.life = q->life,
 		.constructed = q->constructed,
+		.node = q->node,
 	};
 	Kmm__V1__ExchangeReply reply = KMM__V1__EXCHANGE_REPLY__INIT;
 	uint32_t listed;
@@ -136,13 +155,18 @@ void service_exchange(struct rpc_call *call, const ProtobufCMessage *request)
 	const char *why;
 	int rc = 0;
 
-	if (!exchange_check(call, q))
+	if (!exchange_check(call, q) || !service_node_known(call, q->node))
 		return;
 	if (q->give) {
 		exchange_give(d, call->session, call->reactor->index,
 		              (magazine_id_t){ q->give - 1 }, &reply.accepted, &listed);
 		if (reply.accepted < listed)
 			report_bad_rounds(call->session, q->give - 1, reply.accepted, listed);
+		/* relaxed: what the client says that it carried, good enough for a report */
+		if (atomic_load_explicit(&d->control.magazine[q->give - 1].kind,
+		                         memory_order_relaxed) &
+		    MAGAZINE_OF_OBJECTS)
+			session_count_objects(call->session, 0, reply.accepted);
 	}
 	want.accepted = reply.accepted;
 	if (q->rounds && must_queue(d, q->gfp)) {
@@ -151,6 +175,10 @@ void service_exchange(struct rpc_call *call, const ProtobufCMessage *request)
 	}
 	if (q->rounds && q->cache)
 		rc = take_objects(call, q, &m, &reply.rounds, &why);
+	else if (q->rounds && q->node)
+		/* magazines are not kept by node: a fresh one */
+		rc = exchange_take_waiting(d, call->session, q->node, q->gfp, q->order, q->rounds,
+		                           &m, &reply.rounds, &why);
 	else if (q->rounds)
 		rc = exchange_take(d, call->session, call->reactor->index, q->gfp, q->order,
 		                   q->rounds, &m, &reply.rounds, &why);
@@ -162,6 +190,8 @@ void service_exchange(struct rpc_call *call, const ProtobufCMessage *request)
 	}
 	if (!rc && (q->rounds || q->empty))
 		reply.magazine = m.nr + 1;
+	if (q->cache)
+		session_count_objects(call->session, reply.rounds, 0);
 	rpc_reply(call, &reply.base);
 }
 
@@ -178,8 +208,10 @@ static void collect_work(struct service_job *j)
 	struct session *s = j->pending.session;
 
 	if (session_enter(s)) {
+		reclaim_begin(RECLAIM_PROACTIVE);
 		c->pages = grant_collect(j->kmmd->domain, s, MM_CPU_NONE);
 		object_collect(j->kmmd->domain, s, NULL, MM_CPU_NONE);
+		reclaim_end();
 		session_leave(s);
 	}
 	service_job_done(j);

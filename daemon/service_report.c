@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Report: what a client found wrong with an object.
+ * What clients tell without asking for anything.
+ *
+ * Report: what a client found wrong with an object, or a stack of its own.
  *
  * The finding is counted with the object's cache and becomes a line of the log that names the cache,
  * the object and the sessions involved. A client may say what it likes, so nothing else follows from
  * it, and of each session no more than LINES_MAX lines a minute are written.
+ *
+ * Reclaimed: how many objects its shrinkers were asked for, which is counted (vmstat's slabs_scanned);
+ * no more at once than there can be.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,6 +19,7 @@
 #include "daemon/log.h"
 #include "daemon/object.h"
 #include "daemon/service.h"
+#include "mm/vmstat.h"
 #include "proto/kmm.pb-c.h"
 
 #define LINES_MAX 10u
@@ -79,6 +85,10 @@ static void write_line(struct session *s, const Kmm__V1__ReportRequest *q, uint6
 	char text[TEXT_MAX + 1], allocated[48], freed[48];
 
 	copy_text(text, q->text);
+	if (q->kind == KMM__V1__REPORT_REQUEST__KIND__STACK_OVERRUN) {
+		log_warning("stack overrun reported by session %u (%s): %s", s->id, s->name, text);
+		return;
+	}
 	session_text(allocated, "allocated", q->allocated_by);
 	session_text(freed, "freed", q->freed_by);
 	log_warning("%s reported by session %u (%s): cache %s, object at pool address %" PRIx64
@@ -106,5 +116,16 @@ void service_report(struct rpc_call *call, const ProtobufCMessage *request)
 	}
 	if (line_admit(call->session))
 		write_line(call->session, q, address, name);
+	rpc_reply(call, &reply.base);
+}
+
+void service_reclaimed(struct rpc_call *call, const ProtobufCMessage *request)
+{
+	const Kmm__V1__ReclaimedRequest *q = (const Kmm__V1__ReclaimedRequest *)request;
+	Kmm__V1__ReclaimedReply reply = KMM__V1__RECLAIMED_REPLY__INIT;
+	struct domain *d = call->kmmd->domain;
+	uint64_t most = d->control.object_words;
+
+	vm_count(d->zones, VM_SLABS_SCANNED, q->scanned < most ? q->scanned : most);
 	rpc_reply(call, &reply.base);
 }

@@ -72,6 +72,12 @@ static bool item_fill(struct session_item *i, const struct kmmd *k, struct sessi
 	m->calls = atomic_load_explicit(&s->calls, memory_order_relaxed);
 	m->refused = atomic_load_explicit(&s->refused, memory_order_relaxed);
 	m->magazines = atomic_load_explicit(&s->magazines, memory_order_relaxed);
+	m->frames_had = atomic_load_explicit(&s->frames_had, memory_order_relaxed);
+	if (charge > 0 && m->frames_had < (uint64_t)charge)
+		m->frames_had = (uint64_t)charge; /* one was read after the other */
+	m->frames_back = m->frames_had - m->charged;
+	m->objects_had = atomic_load_explicit(&s->objects_had, memory_order_relaxed);
+	m->objects_back = atomic_load_explicit(&s->objects_back, memory_order_relaxed);
 	m->granted = n->granted;
 	m->cached = n->cached;
 	m->objects = o->objects;

@@ -158,7 +158,7 @@ void service_get_holders(struct rpc_call *call, const ProtobufCMessage *request)
 		return;
 	}
 	/* What is free has no holders. */
-	w = thing_find(d, q->granule, &t) ? owner_load(t.word) : 0;
+	w = thing_find(d, q->granule, &t) ? thing_word(d, &t) : 0;
 	/* An owner that holds the thing besides counts twice, as a reference count would have it.
 	 */
 	if (owner_kind(w) == OWNER_HELD)

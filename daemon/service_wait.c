@@ -10,6 +10,10 @@
  *             tried once more
  *   others    are refused
  *
+ * With __GFP_RETRY_MAYFAIL it waits for as long as reclaim gets anywhere: after 16 rounds in which
+ * nothing was freed it is refused. With __GFP_NOFAIL it waits whatever else it says; the client gives
+ * it no deadline.
+ *
  *     handler -> SETTLING (worker) -> tried on the reactor -> answered
  *        |                                    |
  *        +-----------> QUEUED (wait_queue) <--+
@@ -18,7 +22,8 @@
  * lock; what it gets is offered to the session and answered from its reactor. If the call was
  * cancelled or its channel closed meanwhile, what it got is withdrawn, which serves the next one.
  *
- * A queued Exchange gets one round: the others who wait come first.
+ * A queued Exchange gets one round: the others who wait come first. A queued AllocBlocks gets what
+ * is there, at most all that it asked for.
  *
  * Objects wait as blocks do, with the order and zone of their cache's slabs. The cache is not kept
  * from ending meanwhile: each try enters it, and a request for a cache that has gone is refused.
@@ -29,10 +34,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "daemon/compact.h"
 #include "daemon/object.h"
+#include "daemon/reclaim.h"
 #include "daemon/service.h"
 #include "daemon/wait_queue.h"
+#include "daemon/warn.h"
 #include "daemon/worker.h"
+#include "mm/vmstat.h"
 #include "proto/kmm.pb-c.h"
 
 enum wait_phase { WAIT_SETTLING, WAIT_QUEUED };
@@ -48,6 +57,7 @@ struct wait_call {
 	uint64_t since; /* uv_hrtime() */
 	enum wait_phase phase;
 	bool settled;
+	bool stalled;
 	int cancelled; /* positive errno */
 	/* what it got */
 	int result;
@@ -55,6 +65,7 @@ struct wait_call {
 	uint32_t granule; /* of an object */
 	magazine_id_t m;
 	uint32_t rounds;
+	struct block_list *list; /* of AllocBlocks: behind this structure */
 	char why[256];
 };
 
@@ -108,6 +119,8 @@ static int try_entered(struct wait_call *k, uint32_t cpu, uint32_t rounds)
 
 	if (q->cache)
 		rc = try_objects(k, cpu, rounds, &why);
+	else if (q->blocks)
+		rc = blocks_grant(k->d, k->s, cpu, &q->block, k->list, &why);
 	else if (!q->take)
 		rc = grant_alloc_near(k->d, k->s, cpu, k->node, q->gfp, q->order, &k->pfn, &why);
 	else
@@ -136,14 +149,33 @@ static int waiter_try(struct waiter *w)
 	return rc;
 }
 
+/* It is in the queue from now on, or no more. */
+static void park(struct wait_call *k)
+{
+	atomic_fetch_add_explicit(&k->s->parked, 1, memory_order_relaxed);
+	compact_want(k->d, k->want.gfp, k->want.order);
+}
+
+static void unpark(struct wait_call *k)
+{
+	atomic_fetch_sub_explicit(&k->s->parked, 1, memory_order_relaxed);
+	compact_unwant(k->d, k->want.gfp, k->want.order);
+}
+
 static void waiter_wake(struct waiter *w, int result)
 {
 	struct wait_call *k = of_waiter(w);
 
+	if (result == -ENOMEM)
+		snprintf(k->why, sizeof(k->why),
+		         "%u rounds of reclaim freed nothing for a block of order %u, and the request "
+		         "may fail (__GFP_RETRY_MAYFAIL)",
+		         WAIT_PATIENCE, k->want.order);
+
 	if (result == -ECANCELED)
 		snprintf(k->why, sizeof(k->why), "the session has ended");
 	k->result = result;
-	atomic_fetch_sub_explicit(&k->s->parked, 1, memory_order_relaxed);
+	unpark(k);
 	rpc_pending_post(&k->pending);
 }
 
@@ -163,6 +195,8 @@ static void take_back(struct wait_call *k)
 		exchange_withdraw(k->d, k->s, cpu, k->m);
 	else if (k->want.cache && !k->want.take)
 		object_withdraw(k->d, k->s, cpu, k->granule);
+	else if (k->want.blocks)
+		blocks_withdraw(k->d, k->s, cpu, k->list);
 	else if (!k->want.take)
 		grant_withdraw(k->d, k->s, cpu, k->pfn);
 }
@@ -172,7 +206,14 @@ static bool answer(struct wait_call *k)
 	Kmm__V1__AllocPagesReply block = KMM__V1__ALLOC_PAGES_REPLY__INIT;
 	Kmm__V1__AllocObjectReply object = KMM__V1__ALLOC_OBJECT_REPLY__INIT;
 	Kmm__V1__ExchangeReply magazine = KMM__V1__EXCHANGE_REPLY__INIT;
+	Kmm__V1__AllocBlocksReply blocks;
 
+	if (k->want.cache)
+		session_count_objects(k->s, k->want.take ? k->rounds : 1, 0);
+	if (k->want.blocks) {
+		blocks_reply(&blocks, k->list);
+		return rpc_pending_reply(&k->pending, &blocks.base);
+	}
 	block.pfn = k->pfn;
 	object.granule = k->granule;
 	magazine.magazine = k->rounds ? k->m.nr + 1 : 0;
@@ -195,6 +236,10 @@ static void wanted_text(const struct wait_call *k, char *text, size_t size)
 		         kmem_cache_geometry(c->slab)->order);
 	else if (q->cache)
 		snprintf(text, size, "an object of cache %u, which is gone", q->cache);
+	else if (q->blocks)
+		snprintf(text, size, "%u pages in blocks of order %u and more%s", q->block.pages,
+		         q->block.order_min,
+		         q->block.small ? ", mapped in pieces of 4 KiB" : "");
 	else
 		snprintf(text, size, "a block of order %u", q->order);
 	if (c)
@@ -217,6 +262,8 @@ static void refuse_late(struct wait_call *k)
 
 static void refuse(struct wait_call *k, int rc)
 {
+	if (rc == -ENOMEM || rc == -ETIMEDOUT)
+		warn_alloc(k->s, k->want.gfp, k->want.order, k->want.cache, rc);
 	switch (rc) {
 	case -ETIMEDOUT:
 		refuse_late(k);
@@ -252,19 +299,43 @@ static void finish(struct wait_call *k, int rc)
 	}
 }
 
+/* Linux's allocstall: by the highest zone that would do. Once a request. */
+static void note_stall(struct wait_call *k)
+{
+	if (!k->stalled)
+		vm_count(k->d->zones, VM_ALLOCSTALL + gfp_zone(k->want.gfp), 1);
+	k->stalled = true;
+}
+
+static bool high_only(const struct wait_call *k)
+{
+	return k->want.blocks &&
+	       blocks_request(k->d, k->s, MM_CPU_NONE, &k->want.block).lowest == ZONE_HIGHMEM;
+}
+
+/* __GFP_RETRY_MAYFAIL gives up when reclaim gets nowhere; __GFP_NOFAIL never does. */
+static uint32_t patience_of(gfp_t gfp)
+{
+	return (gfp & (__GFP_RETRY_MAYFAIL | __GFP_NOFAIL)) == __GFP_RETRY_MAYFAIL ? WAIT_PATIENCE :
+	                                                                              0;
+}
+
 static void queue(struct wait_call *k)
 {
+	note_stall(k);
 	k->phase = WAIT_QUEUED;
 	k->waiter = (struct waiter){ .gfp = k->want.gfp,
 		                     .order = k->want.order,
 		                     .cache = k->want.cache,
 		                     .node = k->node,
+		                     .high_only = high_only(k),
+		                     .patience = patience_of(k->want.gfp),
 		                     .whose = k->s,
 		                     .try = waiter_try,
 		                     .wake = waiter_wake };
-	atomic_fetch_add_explicit(&k->s->parked, 1, memory_order_relaxed);
+	park(k);
 	if (wait_queue_add(k->d->waiters, &k->waiter) < 0) {
-		atomic_fetch_sub_explicit(&k->s->parked, 1, memory_order_relaxed);
+		unpark(k);
 		snprintf(k->why, sizeof(k->why), "nothing of order %u is to be waited for",
 		         k->want.order);
 		finish(k, -EINVAL);
@@ -275,7 +346,10 @@ static void queue(struct wait_call *k)
 
 static bool may_wait(const struct wait_call *k)
 {
-	return (k->want.gfp & __GFP_DIRECT_RECLAIM) && !(k->want.gfp & __GFP_NORETRY);
+	gfp_t gfp = k->want.gfp;
+
+	/* as in Linux: a request that must not fail waits, whatever else it says */
+	return (gfp & __GFP_DIRECT_RECLAIM) && (!(gfp & __GFP_NORETRY) || (gfp & __GFP_NOFAIL));
 }
 
 static void settle(struct wait_call *k);
@@ -287,8 +361,12 @@ static void resume_settled(struct wait_call *k, uint32_t cpu)
 	struct mm_request r = { .gfp = k->want.gfp,
 		                .order = k->want.order,
 		                .cpu = cpu,
+		                .node = k->node,
 		                .tag = k->s->id };
 	int rc;
+
+	if (k->want.blocks)
+		r = blocks_request(k->d, k->s, cpu, &k->want.block);
 
 	if (!session_enter(k->s)) {
 		finish(k, gone(k));
@@ -335,7 +413,7 @@ static void wait_cancel(struct rpc_pending *p, int reason)
 	/* Woken or with the worker: resume will run. */
 	if (k->phase != WAIT_QUEUED || !wait_queue_remove(k->d->waiters, &k->waiter))
 		return;
-	atomic_fetch_sub_explicit(&k->s->parked, 1, memory_order_relaxed);
+	unpark(k);
 	refuse(k, -reason);
 }
 
@@ -347,11 +425,13 @@ static void settle_run(struct worker_job *job)
 	                                           offsetof(struct wait_call, settle));
 
 	service_job_leave(k->s);
+	reclaim_begin(RECLAIM_DIRECT);
 	if (k->want.gfp & __GFP_NORETRY) {
 		exchange_drain(k->d, MM_CPU_NONE);
 		grant_collect(k->d, NULL, MM_CPU_NONE);
 		object_collect(k->d, NULL, NULL, MM_CPU_NONE);
 		slab_shrink_all(k->d->slabs, MM_CPU_NONE);
+		compact_direct(k->d, k->want.gfp, k->want.order, k->node);
 	}
 	if (session_enter(k->s)) {
 		grant_collect(k->d, k->s, MM_CPU_NONE);
@@ -359,6 +439,7 @@ static void settle_run(struct worker_job *job)
 		grant_recharge(k->d, k->s);
 		session_leave(k->s);
 	}
+	reclaim_end();
 	rpc_pending_post(&k->pending);
 }
 
@@ -386,7 +467,7 @@ static int check_objects(struct rpc_call *call, struct wait_request *want, struc
 
 	if (!c)
 		return rc;
-	rc = object_request(c, r->cpu, MM_NODE_ANY, want->gfp, r, why);
+	rc = object_request(c, r->cpu, want->node, want->gfp, r, why);
 	cache_leave(c);
 	want->gfp = r->gfp;
 	want->order = r->order;
@@ -400,11 +481,14 @@ static int check(struct rpc_call *call, struct wait_request *want, int rc, const
 	struct mm_request r = { .gfp = want->gfp,
 		                .order = want->order,
 		                .cpu = call->reactor->index,
+		                .node = want->node,
 		                .tag = call->session->id };
 	int bad;
 
 	if (rc != -ENOMEM && rc != -EDQUOT)
 		return rc;
+	if (want->blocks)
+		r = blocks_request(call->kmmd->domain, call->session, r.cpu, &want->block);
 	bad = want->cache ? check_objects(call, want, &r, why) : grant_check(&r, why);
 	if (bad || rc == -EDQUOT)
 		return bad ? bad : rc;
@@ -428,10 +512,12 @@ void service_wait(struct rpc_call *call, const struct wait_request *request, int
 	int bad = check(call, &want, rc, &why);
 
 	if (bad && bad != -EDQUOT) {
+		if (bad == -ENOMEM)
+			warn_alloc(call->session, want.gfp, want.order, want.cache, bad);
 		service_refuse(call, bad, why);
 		return;
 	}
-	k = calloc(1, sizeof(*k));
+	k = calloc(1, sizeof(*k) + (want.blocks ? sizeof(*k->list) : 0));
 	if (!k) {
 		service_refuse(call, -ENOMEM, "the daemon is out of memory");
 		return;
@@ -444,7 +530,16 @@ void service_wait(struct rpc_call *call, const struct wait_request *request, int
 	k->s = session_ref(call->session);
 	k->want = want;
 	k->since = uv_hrtime();
-	k->node = MM_NODE(call->reactor->index % mm_nr_nodes(k->d->zones));
+	k->node = want.node ? want.node : MM_NODE(mm_cpu_node(k->d->mm, call->reactor->index));
+	if (want.blocks) {
+		k->list = (struct block_list *)(k + 1);
+		if (want.block.node)
+			k->node = want.block.node;
+		else
+			k->want.block.node = k->node;
+	}
+	if (rc == -ENOMEM)
+		note_stall(k);
 	if (rc == -EDQUOT || !may_wait(k))
 		settle(k);
 	else

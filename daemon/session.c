@@ -196,6 +196,9 @@ static void session_init(struct session *s, const struct session_peer *peer, con
 	 * becomes 0 when the last free of the life before is through. */
 	atomic_store_explicit(&s->calls, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->refused, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->frames_had, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->objects_had, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->objects_back, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->bad_rounds, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->holds, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->magazines, 0, memory_order_relaxed);

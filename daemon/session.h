@@ -69,6 +69,8 @@ struct session {
 	_Atomic uint64_t slab_pages[8];
 	_Atomic uint32_t calls_in_flight, holds, parked;
 	_Atomic uint64_t calls, refused;
+	/* for reports: frames charged to it so far; objects that its calls brought and gave back */
+	_Atomic uint64_t frames_had, objects_had, objects_back;
 	_Atomic uint64_t report_lines; /* of this minute; see service_report.c */
 	_Atomic uint32_t bad_rounds; /* magazines with blocks that were not its own */
 	_Atomic uint32_t jobs;       /* its calls in the worker's queue */
@@ -139,6 +141,15 @@ bool session_end_unwait(struct session *s, struct session_end_wait *w);
  * pidfd is ended. -ESRCH: it has no pidfd, or the process is dead already; -EPERM. */
 int session_kill(struct session *s);
 
+/* Objects that a call of the session brought, or gave back: for reports. */
+static inline void session_count_objects(struct session *s, uint32_t had, uint32_t back)
+{
+	/* relaxed, both: counters */
+	if (had)
+		atomic_fetch_add_explicit(&s->objects_had, had, memory_order_relaxed);
+	if (back)
+		atomic_fetch_add_explicit(&s->objects_back, back, memory_order_relaxed);
+}
 /* Remembered for kmmctl session ID and counted. */
 void session_refused(struct session *s, const char *text);
 /* What reports say of a session; false when there is none. */
@@ -151,9 +162,9 @@ struct session_about {
 	char name[64], last_error[256];
 };
 bool session_describe(struct session *s, struct session_about *a);
-/* Sends an Event to every live session, or to one. Any thread; holds no lock that ranks after the
- * table's. */
-void session_broadcast_event(struct session_table *t, uint32_t kind, const char *text);
+/* Sends an Event to a live session. Any thread; holds no lock that ranks after the table's. */
 void session_event(struct session *s, uint32_t kind, const char *text);
+/* PRESSURE, to all; or again, to those that have shrinkers. */
+void session_broadcast_pressure(struct session_table *t, uint32_t gfp, uint32_t priority, bool again);
 
 #endif

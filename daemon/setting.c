@@ -38,6 +38,10 @@ const struct setting setting_table[] = {
          "a size up to dma32_size"},
         {"pool", "dma32_size", NULL, SETTING_SIZE, AT(dma32_size), 0, 4 * GIB, true,
          "a size up to 4G"},
+        {"pool", "highmem", NULL, SETTING_SIZE, AT(highmem), 0, TIB, true,
+         "a size up to the pool's; 0 for none"},
+        {"pool", "movable", NULL, SETTING_SIZE, AT(movable), 0, TIB, true,
+         "a size up to the pool's; 0 for none"},
 
         {"daemon", "socket", "socket", SETTING_TEXT, AT(socket), 1, 107, true,
          "a path of at most 107 bytes that begins with /"},

@@ -15,16 +15,57 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "daemon/high.h"
 #include "daemon/holder.h"
+#include "daemon/move.h"
 #include "daemon/object.h"
 #include "daemon/options.h"
+
+#define MOVING_RACES_MAX 64u /* looks at a word that says MOVING */
+
+/* ---- things that move (move.h) ---- */
+
+uint64_t thing_word(struct domain *d, const struct thing *t)
+{
+	uint64_t w = owner_load(t->word);
+	unsigned int race;
+
+	/* A word that goes on saying so was scribbled. */
+	for (race = 0; race < MOVING_RACES_MAX && owner_kind(w) == OWNER_MOVING; race++) {
+		move_wait(d);
+		w = owner_load(t->word);
+	}
+	return w;
+}
+
+int thing_hold(struct domain *d, uint32_t session, const struct thing *t, uint32_t generation,
+               bool room, bool *added)
+{
+	unsigned int race;
+	int rc = -ESTALE;
+
+	for (race = 0; race < MOVING_RACES_MAX && rc == -ESTALE; race++) {
+		uint64_t w;
+
+		rc = holder_add(d->holders, session, t->granule, t->word, generation, room, added);
+		if (rc != -ESTALE || t->is_object || !domain_page_moves(d, t->page))
+			break;
+		/* It cannot be held while it is moved, but perhaps now. */
+		w = thing_word(d, t);
+		if (owner_kind(w) != OWNER_HELD || (uint32_t)owner_generation(w) != generation)
+			break;
+	}
+	return rc;
+}
+
+/* ---- granules from outside ---- */
 
 static int check_granule(const struct domain *d, uint32_t granule, const char **why)
 {
 	if (thing_granule_ok(d, granule))
 		return 0;
-	*why = grant_text("granule %u is beyond the pool's %" PRIu64 " frames", granule,
-	                  d->control.geometry.frames);
+	*why = grant_text("granule %u is beyond the pool's %" PRIu64 " pages", granule,
+	                  control_pages(&d->control.geometry));
 	return -EINVAL;
 }
 
@@ -75,13 +116,14 @@ static int send_reserve(struct domain *d, const struct thing *t, struct session 
                         const char **why)
 {
 	struct mm_block b;
+	pfn_t pfn;
 
 	if (t->is_object)
 		return charge_reserve_objects(to, kmem_cache_geometry(t->object.cache)->stride, 1) ?
 		               0 :
 		               send_refuse(t, to, why);
 	/* It costs nothing when the receiver is charged already. */
-	if (!mm_block_get(d->mm, t->pfn, &b) || b.tag == to->id)
+	if (!domain_block_get(d, t->page, &pfn, &b) || b.tag == to->id)
 		return 0;
 	if (!charge_reserve(to, b.order, 1))
 		return send_refuse(t, to, why);
@@ -97,7 +139,14 @@ static void send_charge(struct domain *d, const struct thing *t, struct session 
 		charge_return_objects(sent ? from : to,
 		                      kmem_cache_geometry(t->object.cache)->stride);
 	else if (sent)
-		charge_move(d, t->pfn, to->id);
+		charge_move(d, t->page, to->id);
+}
+
+/* Sent: the receiver has mapped nothing yet. */
+static uint64_t word_sent(const struct domain *d, const struct thing *t, uint64_t w, uint32_t to)
+{
+	w = owner_moved(w, OWNER_HELD, to);
+	return !t->is_object && domain_page_moves(d, t->page) ? w & ~OWNER_MAPPED : w;
 }
 
 int grant_send(struct domain *d, struct session *from, uint32_t granule, uint64_t generation,
@@ -109,7 +158,7 @@ int grant_send(struct domain *d, struct session *from, uint32_t granule, uint64_
 
 	if (rc)
 		return rc;
-	w = owner_load(t.word);
+	w = thing_word(d, &t);
 	if (owner_kind(w) == OWNER_FREE) {
 		*why = grant_text("%s is free", thing_text(&t));
 		return -ENOENT;
@@ -119,7 +168,7 @@ int grant_send(struct domain *d, struct session *from, uint32_t granule, uint64_
 		return rc;
 	if (rc == SEND_DONE) {
 		if (!t.is_object)
-			charge_move(d, t.pfn, to->id);
+			charge_move(d, t.page, to->id);
 		return 0;
 	}
 	if (thing_note(d, to, &t) < 0) {
@@ -130,14 +179,18 @@ int grant_send(struct domain *d, struct session *from, uint32_t granule, uint64_
 	if (rc)
 		return rc;
 	rc = SEND_MAY;
-	while (rc == SEND_MAY && !owner_cas(t.word, &w, owner_moved(w, OWNER_HELD, to->id)))
+	while (rc == SEND_MAY && !owner_cas(t.word, &w, word_sent(d, &t, w, to->id))) {
+		if (owner_kind(w) == OWNER_MOVING)
+			w = thing_word(d, &t);
 		rc = send_judge(w, from, &t, generation, to, why);
+	}
 	/* SEND_DONE: by another call meanwhile, which moved the charge */
 	send_charge(d, &t, from, to, rc == SEND_MAY);
 	return rc < 0 ? rc : 0;
 }
 
 /* ---- Hold, Release ---- */
+
 
 int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t generation,
                const char **why)
@@ -156,7 +209,7 @@ int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t g
 	}
 	/* relaxed: a counter that limits. At the limit what is held already may be held again. */
 	room = atomic_fetch_add_explicit(&s->holds, 1, memory_order_relaxed) < limit;
-	rc = holder_add(d->holders, s->id, granule, t.word, generation, room, &added);
+	rc = thing_hold(d, s->id, &t, generation, room, &added);
 	if (!rc && added)
 		return 0;
 	atomic_fetch_sub_explicit(&s->holds, 1, memory_order_relaxed);

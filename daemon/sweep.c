@@ -15,15 +15,19 @@
  *   4. magazines     that it has: what they list is freed, too (it may have taken one from the rack
  *                    and died before it marked the slabs), then empty. What it was giving away is
  *                    taken as given. Others that only count for it count for who has them
- *   5. shared record zeroed
+ *   5. areas         its entries in their table, which are for reports alone (area.c)
+ *   6. shared record zeroed
  *
  * A word is freed by a compare-and-swap from what was read, so an adoption that came first wins and
  * the block stays; one that comes later fails. After step 2 no block is charged to the session.
  *
  * A walk costs O(frames of the sections), one load each.
  */
+#include "daemon/area.h"
 #include "daemon/exchange_private.h"
+#include "daemon/high.h"
 #include "daemon/holder.h"
+#include "daemon/move.h"
 #include "daemon/rack.h"
 
 #include <sched.h>
@@ -57,12 +61,12 @@ static uint64_t walk_run(struct walk *k, grant_walk_fn fn)
 
 /* ---- collect ---- */
 
-static void collect_one(void *ctx, pfn_t pfn, uint64_t w)
+static void collect_one(void *ctx, uint32_t page, uint64_t w)
 {
 	struct walk *k = ctx;
 
 	if (owner_kind(w) == OWNER_RETURNED && (!k->s || owner_id(w) == k->s->id))
-		grant_take_back(&k->batch, pfn, w);
+		grant_take_back(&k->batch, page, w);
 }
 
 uint64_t grant_collect(struct domain *d, struct session *s, uint32_t cpu)
@@ -75,12 +79,12 @@ uint64_t grant_collect(struct domain *d, struct session *s, uint32_t cpu)
 
 /* ---- withdraw ---- */
 
-static void withdraw_one(void *ctx, pfn_t pfn, uint64_t w)
+static void withdraw_one(void *ctx, uint32_t page, uint64_t w)
 {
 	struct walk *k = ctx;
 
 	if (owner_is(w, OWNER_OFFERED, k->s->id))
-		grant_take_back(&k->batch, pfn, w);
+		grant_take_back(&k->batch, page, w);
 }
 
 uint64_t grant_withdraw_all(struct domain *d, struct session *s)
@@ -102,7 +106,7 @@ uint64_t grant_withdraw_all(struct domain *d, struct session *s)
 
 /* ---- sweep ---- */
 
-static void sweep_one(void *ctx, pfn_t pfn, uint64_t w)
+static void sweep_one(void *ctx, uint32_t page, uint64_t w)
 {
 	struct walk *k = ctx;
 	struct domain *d = k->d;
@@ -110,27 +114,35 @@ static void sweep_one(void *ctx, pfn_t pfn, uint64_t w)
 	unsigned int race;
 	struct mm_block b;
 	struct session *t;
+	pfn_t pfn;
 
 	for (race = 0; race < SWEEP_RACES_MAX && grant_holder_of(d, w) == id; race++) {
-		if (grant_take_back(&k->batch, pfn, w) != GRANT_BACK_CHANGED)
+		/* Not under a mover's hands; one that nobody moves is as good as HELD. */
+		if (owner_kind(w) == OWNER_MOVING) {
+			move_wait(d);
+			w = owner_load(&d->control.word[page]);
+			if (grant_holder_of(d, w) != id)
+				break;
+		}
+		if (grant_take_back(&k->batch, page, w) != GRANT_BACK_CHANGED)
 			break;
-		w = owner_load(&d->control.word[pfn]);
+		w = owner_load(&d->control.word[page]);
 	}
 	/* Freed, or somebody else has it: then that one is charged for it. */
-	if (!mm_block_get(d->mm, pfn, &b) || b.tag != id)
+	if (!domain_block_get(d, page, &pfn, &b) || b.tag != id)
 		return;
-	w = owner_load(&d->control.word[pfn]);
+	w = owner_load(&d->control.word[page]);
 	other = grant_holder_of(d, w);
 	if (owner_is(w, OWNER_HELD, 0))
-		other = holder_first(d->holders, domain_granule(d, pfn), owner_generation(w));
+		other = holder_first(d->holders, domain_granule(d, page), owner_generation(w));
 	t = other ? session_by_id(d->kmmd->sessions, other) : NULL;
 	/* acquire: pairs with the store that ended its life */
 	if (t && atomic_load_explicit(&t->state, memory_order_acquire) == SESSION_FREE) {
-		domain_damage(d, "the block at frame %u is said to be of session %u, which is none",
-		              pfn, other);
+		domain_damage(d, "the block at page %u is said to be of session %u, which is none",
+		              page, other);
 		t = NULL;
 	}
-	charge_move(d, pfn, t && t != k->s ? other : 0);
+	charge_move(d, page, t && t != k->s ? other : 0);
 }
 
 static void sweep_holds(struct walk *k)
@@ -259,6 +271,7 @@ uint64_t grant_sweep(struct domain *d, struct session *s)
 	walk_run(&k, sweep_one);
 	object_sweep(d, s);
 	sweep_magazines(&k);
+	area_sweep(d, s);
 	/* relaxed: the session's record, freed after this with release, covers them */
 	for (i = 0; i < CONTROL_SECTIONS_MAX / 64; i++) {
 		atomic_store_explicit(&s->granted_from[i], 0, memory_order_relaxed);
@@ -266,6 +279,7 @@ uint64_t grant_sweep(struct domain *d, struct session *s)
 	}
 	atomic_store_explicit(&c->cached_pages, 0, memory_order_relaxed);
 	atomic_store_explicit(&c->racks, 0, memory_order_relaxed);
+	atomic_store_explicit(&c->shrinkers, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->magazines, 0, memory_order_relaxed);
 	for (i = 0; i < sizeof(s->lent_lately) / sizeof(s->lent_lately[0]); i++)
 		atomic_store_explicit(&s->lent_lately[i], 0, memory_order_relaxed);
@@ -282,15 +296,17 @@ struct census {
 	uint32_t only; /* session, 0: all */
 };
 
-static void count_one(void *ctx, pfn_t pfn, uint64_t w)
+static void count_one(void *ctx, uint32_t page, uint64_t w)
 {
 	struct census *c = ctx;
 	uint32_t id = owner_id(w);
 	struct grant_count *n;
 	struct mm_block b;
+	pfn_t pfn;
 
-	if (owner_kind(w) > OWNER_RETURNED || owner_kind(w) == OWNER_MAGAZINE ||
-	    (c->only && c->only != id) || !mm_block_get(c->d->mm, pfn, &b))
+	if (owner_kind(w) == OWNER_MAGAZINE || owner_kind(w) == OWNER_AREA ||
+	    owner_kind(w) >= OWNER_NR_KINDS || (c->only && c->only != id) ||
+	    !domain_block_get(c->d, page, &pfn, &b))
 		return;
 	n = &c->n[c->only || id >= c->size ? 0 : id];
 	if (owner_kind(w) == OWNER_RETURNED) {

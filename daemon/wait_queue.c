@@ -64,6 +64,7 @@ struct wait_queue {
 	struct lock lock;
 	/* guarded by lock */
 	uint64_t sequence;
+	uint32_t impatient; /* requests with patience */
 	uint32_t nr_active;
 	uint16_t active[WAIT_CLASSES];
 	uint32_t heap_n;             /* classes in the round, the oldest at the front */
@@ -104,6 +105,7 @@ static void unlink_waiter(struct wait_queue *q, struct waiter *w)
 	*(w->next ? &w->next->prev : &c->last) = w->prev;
 	w->next = w->prev = NULL;
 	w->queued = false;
+	q->impatient -= w->patience != 0;
 	if (!c->first) {
 		uint16_t moved = q->active[--q->nr_active];
 
@@ -112,6 +114,13 @@ static void unlink_waiter(struct wait_queue *q, struct waiter *w)
 	}
 	if (atomic_fetch_sub_explicit(&q->waiting, 1, memory_order_seq_cst) == 1)
 		q->ops->end(q->ctx);
+}
+
+/* Requests that only the high zones may serve form classes of their own: with DMA32 beside HIGHMEM,
+ * which no request has. */
+static gfp_t class_gfp(const struct waiter *w)
+{
+	return (w->gfp | (w->high_only ? __GFP_HIGHMEM | __GFP_DMA32 : 0)) & WAIT_GFP;
 }
 
 static uint32_t class_node(const struct waiter *w)
@@ -125,7 +134,8 @@ static uint32_t class_index(const struct waiter *w)
 
 	if (w->cache)
 		return WAIT_PAGE_CLASSES + w->cache;
-	return (row * WAIT_CHOICES + (w->gfp & (WAIT_CHOICES - 1))) * NR_PAGE_ORDERS + w->order;
+	return (row * WAIT_CHOICES + (class_gfp(w) & (WAIT_CHOICES - 1))) * NR_PAGE_ORDERS +
+	       w->order;
 }
 
 int wait_queue_add(struct wait_queue *q, struct waiter *w)
@@ -137,7 +147,7 @@ int wait_queue_add(struct wait_queue *q, struct waiter *w)
 	LOCK_SCOPED(&q->lock);
 	c = &q->class[class_index(w)];
 	if (!c->first) {
-		c->gfp = w->gfp & WAIT_GFP;
+		c->gfp = class_gfp(w);
 		c->order = w->order;
 		c->node = class_node(w);
 		c->cache = w->cache;
@@ -151,6 +161,7 @@ int wait_queue_add(struct wait_queue *q, struct waiter *w)
 	*(c->last ? &c->last->next : &c->first) = w;
 	c->last = w;
 	w->queued = true;
+	q->impatient += w->patience != 0;
 	if (!atomic_fetch_add_explicit(&q->waiting, 1, memory_order_seq_cst))
 		q->ops->begin(q->ctx);
 	return 0;
@@ -250,6 +261,33 @@ void wait_queue_kick(struct wait_queue *q)
 	}
 }
 
+void wait_queue_round(struct wait_queue *q, bool progress)
+{
+	LOCK_SCOPED(&q->lock);
+	uint32_t i;
+
+	if (!q->impatient)
+		return;
+	/* backwards: an emptied class's place is taken by the last one's */
+	for (i = q->nr_active; i-- > 0;) {
+		struct waiter *w, *next;
+
+		for (w = q->class[q->active[i]].first; w; w = next) {
+			next = w->next;
+			if (!w->patience)
+				continue;
+			if (progress) {
+				w->patience = WAIT_PATIENCE;
+			} else if (w->patience > 1) {
+				w->patience--;
+			} else {
+				unlink_waiter(q, w);
+				w->wake(w, -ENOMEM);
+			}
+		}
+	}
+}
+
 uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result)
 {
 	LOCK_SCOPED(&q->lock);
@@ -271,6 +309,32 @@ uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result)
 	return n;
 }
 
+/* The oldest of a class that has __GFP_FS, or just the oldest. */
+static const struct waiter *class_freest(const struct wait_class *c)
+{
+	const struct waiter *w;
+
+	for (w = c->first; w && !(w->gfp & __GFP_FS); w = w->next)
+		;
+	return w ? w : c->first;
+}
+
+gfp_t wait_queue_gfp(struct wait_queue *q)
+{
+	LOCK_SCOPED(&q->lock);
+	const struct waiter *best = NULL;
+	uint32_t i;
+
+	for (i = 0; i < q->nr_active; i++) {
+		const struct waiter *w = class_freest(&q->class[q->active[i]]);
+		bool fs = w->gfp & __GFP_FS, best_fs = best && (best->gfp & __GFP_FS);
+
+		if (!best || fs > best_fs || (fs == best_fs && w->sequence < best->sequence))
+			best = w;
+	}
+	return best ? best->gfp : 0;
+}
+
 size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx)
 {
 	LOCK_SCOPED(&q->lock);
@@ -286,7 +350,7 @@ size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx)
 			n++;
 			if (w->prev == prev && w->queued && w->class == q->active[i] &&
 			    w->cache == c->cache &&
-			    (c->cache || (w->order == c->order && (w->gfp & WAIT_GFP) == c->gfp &&
+			    (c->cache || (w->order == c->order && class_gfp(w) == c->gfp &&
 			                  class_node(w) == c->node)) &&
 			    (!prev || prev->sequence < w->sequence))
 				continue;

@@ -24,6 +24,9 @@ struct waiter {
 	uint32_t order;
 	uint32_t cache;    /* 0: blocks; else objects of that cache, in slabs of that order */
 	uint32_t node;     /* of mm_request; tells requests with __GFP_THISNODE apart */
+	bool high_only;    /* only HighMem and Movable may serve it (mm_request.lowest) */
+	/* Rounds without progress that it still bears (wait_queue_round()); 0: any number. */
+	uint32_t patience;
 	const void *whose; /* for wait_queue_cancel() */
 	/* Tries to be served: 0; -ENOMEM still not; else it fails with that. Under the queue's
 	 * lock: takes no lock that ranks before LOCK_RANK_DEPOT and frees nothing. */
@@ -47,8 +50,15 @@ int wait_queue_add(struct wait_queue *q, struct waiter *w);
 bool wait_queue_remove(struct wait_queue *q, struct waiter *w);
 /* Memory was freed: serves who can be served, the longest waiting first. */
 void wait_queue_kick(struct wait_queue *q);
+/* A round of reclaim is over, with or without progress: who has borne so many of the latter fails with
+ * -ENOMEM; progress lets everybody begin anew. */
+#define WAIT_PATIENCE 16u
+void wait_queue_round(struct wait_queue *q, bool progress);
 /* Wakes all of one owner with that result; how many. */
 uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result);
+/* The flags of the longest waiting request whose reclaim may do most: of one with __GFP_FS, when there
+ * is one, else of any. 0: nobody waits. O(waiting). */
+gfp_t wait_queue_gfp(struct wait_queue *q);
 /* How many wait; one atomic load. */
 uint32_t wait_queue_waiting(const struct wait_queue *q);
 size_t wait_queue_validate(struct wait_queue *q, mm_report_fn report, void *ctx);

@@ -30,6 +30,7 @@ enum lock_rank {
 	LOCK_RANK_NAME,          /* published names */
 	LOCK_RANK_HOLDER,        /* further holders */
 	LOCK_RANK_CACHE,         /* who has which cache open */
+	LOCK_RANK_MOVE,          /* the one page of a domain that is being moved */
 	LOCK_RANK_SLAB_SPACE,    /* mm: caches coming and going */
 	LOCK_RANK_SLAB,          /* mm: the slabs of one cache on one node */
 	LOCK_RANK_SLAB_WORDS,    /* mm: runs of owner words */

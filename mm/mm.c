@@ -41,6 +41,20 @@ void mm_config_default(struct mm_config *c, uint64_t frames)
 	};
 }
 
+static bool topology_sane(const struct mm_config *c)
+{
+	for (uint32_t i = 0; c->cpu_node && i < c->cpus; i++)
+		if (c->cpu_node[i] >= c->nodes)
+			return false;
+	for (uint32_t i = 0; c->distance && i < c->nodes * c->nodes; i++) {
+		bool self = i % (c->nodes + 1) == 0;
+
+		if (self ? c->distance[i] != MM_DISTANCE_LOCAL : c->distance[i] <= MM_DISTANCE_LOCAL)
+			return false;
+	}
+	return true;
+}
+
 int mm_config_check(const struct mm_config *c, const char **why)
 {
 	uint64_t sections;
@@ -66,6 +80,9 @@ int mm_config_check(const struct mm_config *c, const char **why)
 		*why = "zone Movable must start at or above the start of HighMem";
 	else if (c->movable_start < c->dma_end)
 		*why = "zone Movable must start at or above the end of DMA";
+	else if (!topology_sane(c))
+		*why = "the distance of a node to itself must be 10, to others more, and a CPU be on "
+		       "one of the nodes";
 	else
 		return 0;
 	return -EINVAL;
@@ -91,6 +108,31 @@ size_t mm_persistent_bytes(const struct mm_config *c)
 	return mm_layout(c).total;
 }
 
+/* What the configuration says of the machine, or what holds without. */
+static void topology_copy(struct mm *mm)
+{
+	struct mm_config *c = &mm->config;
+
+	for (uint32_t i = 0; i < c->nodes * c->nodes; i++)
+		mm->distance[i] = c->distance          ? c->distance[i] :
+		                  i % (c->nodes + 1) ? MM_DISTANCE_REMOTE :
+		                                         MM_DISTANCE_LOCAL;
+	for (uint32_t i = 0; i < c->cpus; i++)
+		mm->cpu_node[i] = c->cpu_node ? c->cpu_node[i] : (uint8_t)(i % c->nodes);
+	c->distance = mm->distance;
+	c->cpu_node = mm->cpu_node;
+}
+
+uint32_t mm_cpu_node(const struct mm *mm, uint32_t cpu)
+{
+	return mm->cpu_node[cpu];
+}
+
+uint32_t mm_node_distance(const struct mm *mm, uint32_t from, uint32_t to)
+{
+	return mm->distance[from * mm->config.nodes + to];
+}
+
 int mm_init(struct mm **ret, const struct mm_config *c, void *memory, const struct memblock *mb)
 {
 	struct mm_layout l;
@@ -113,14 +155,19 @@ int mm_init(struct mm **ret, const struct mm_config *c, void *memory, const stru
 	mm->mark = calloc(c->frames, sizeof(*mm->mark));
 	mm->large = calloc(c->frames >> PAGEBLOCK_ORDER, sizeof(*mm->large));
 	mm->unmanaged = calloc((c->frames + 63) / 64, sizeof(*mm->unmanaged));
+	mm->compact_skip = calloc(c->frames >> PAGEBLOCK_ORDER, sizeof(*mm->compact_skip));
+	mm->distance = calloc(c->nodes, c->nodes);
+	mm->cpu_node = calloc(c->cpus, 1);
 	mm->geometry = calloc(mm->nr_sections, sizeof(*mm->geometry));
 	mm->section_zone = calloc(mm->nr_sections, sizeof(*mm->section_zone));
 	mm->owner = calloc(mm->nr_sections, sizeof(*mm->owner));
-	if (!mm->link || !mm->mark || !mm->large || !mm->unmanaged || !mm->geometry ||
-	    !mm->section_zone || !mm->owner)
+	if (!mm->link || !mm->mark || !mm->large || !mm->unmanaged || !mm->compact_skip ||
+	    !mm->distance || !mm->cpu_node || !mm->geometry || !mm->section_zone || !mm->owner)
 		err = -ENOMEM;
 	else
 		err = sparse_init(mm, mb);
+	if (!err)
+		topology_copy(mm);
 	if (err) {
 		mm_free(mm);
 		return err;
@@ -137,6 +184,9 @@ struct mm *mm_free(struct mm *mm)
 	free(mm->mark);
 	free(mm->large);
 	free(mm->unmanaged);
+	free(mm->compact_skip);
+	free(mm->distance);
+	free(mm->cpu_node);
 	free(mm->geometry);
 	free(mm->section_zone);
 	free(mm->owner);

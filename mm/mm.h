@@ -37,7 +37,15 @@ struct mm_config {
 	uint64_t dma32_end;     /* first frame above ZONE_DMA32; likewise */
 	uint64_t highmem_start; /* first frame of ZONE_HIGHMEM, UINT64_MAX: none */
 	uint64_t movable_start; /* first frame of ZONE_MOVABLE, UINT64_MAX: none */
+	/* nodes * nodes, a row for each: 10 to itself, more to others, as the machine tells (SLIT).
+	 * NULL: 10 and 20. mm_init() copies it. */
+	const uint8_t *distance;
+	/* The node that each cpu is on. NULL: cpu % nodes. mm_init() copies it. */
+	const uint8_t *cpu_node;
 };
+
+#define MM_DISTANCE_LOCAL 10u
+#define MM_DISTANCE_REMOTE 20u
 
 /* Linux's and DESIGN's defaults for a pool of that many frames: DMA 16 MiB, DMA32 4 GiB, the rest
  * Normal; section size clamp(power of two >= pool/512, 4 MiB, 1 GiB). */
@@ -123,8 +131,10 @@ struct mm_request {
 	uint32_t order;
 	uint32_t cpu; /* or MM_CPU_NONE */
 	uint32_t tag;
-	uint32_t node; /* preferred: MM_NODE_ANY (the cpu's, cpu % nodes) or MM_NODE(n) */
+	uint32_t node; /* preferred: MM_NODE_ANY (the cpu's) or MM_NODE(n) */
 	bool slab;     /* for the slab layer: the block is marked so in its state word */
+	bool interleave; /* the node's turn came: counted when it is served there */
+	uint8_t lowest; /* enum zone_type: no zone below it serves the request; 0: any may */
 };
 #define MM_NODE_ANY 0u
 #define MM_NODE(n) ((uint32_t)(n) + 1u)
@@ -166,6 +176,9 @@ void mm_free_pages_bulk(struct mm_domain *d, uint32_t cpu, size_t n, const pfn_t
 
 void mm_drain_cpu(struct mm_domain *d, uint32_t cpu); /* thread of that cpu: lists to buddy */
 void mm_tick_cpu(struct mm_domain *d, uint32_t cpu);  /* thread of that cpu, once a second: decay */
+/* Since the last call a request that may wake background reclaim (__GFP_KSWAPD_RECLAIM) found every zone
+ * that it may use below its low watermark, and none that it may use is above its high one by now. */
+bool mm_reclaim_wanted(struct mm_domain *d);
 void mm_tick(struct mm_domain *d); /* any one thread, once a second: boost decay, unreserve */
 /* Walks every structure; returns the number of findings, each with a text through `report`. No
  * other thread may use the domain meanwhile. */
@@ -193,6 +206,9 @@ struct mm_zone_stats {
 	uint64_t alloc, freed, fallback, steal, claim, alloc_fail;
 };
 uint32_t mm_nr_nodes(const struct mm_domain *d);
+/* The node whose memory is nearest to that cpu. */
+uint32_t mm_cpu_node(const struct mm *mm, uint32_t cpu);
+uint32_t mm_node_distance(const struct mm *mm, uint32_t from, uint32_t to);
 void mm_zone_stats(const struct mm_domain *d, uint32_t node, enum zone_type z,
                    struct mm_zone_stats *s);
 void mm_pcp_stats(const struct mm_domain *d, uint32_t node, enum zone_type z, uint32_t cpu,

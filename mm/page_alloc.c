@@ -35,9 +35,11 @@ struct alloc_context {
 	struct zone *preferred; /* first populated zone; NULL: none */
 	uint32_t first;         /* its place in the list */
 	uint32_t class;         /* highest zone allowed */
+	uint32_t lowest;        /* lowest one */
 	uint32_t type;          /* of the lists to use */
 	uint32_t order;
 	uint32_t cpu;
+	bool interleave;
 };
 
 int mm_request_check(const struct mm_request *r, const char **why)
@@ -57,6 +59,12 @@ int mm_request_check(const struct mm_request *r, const char **why)
 	return -EINVAL;
 }
 
+/* The request may be served from there. */
+static inline bool zone_is_allowed(const struct alloc_context *ac, const struct zone *z)
+{
+	return z->index <= ac->class && z->index >= ac->lowest;
+}
+
 /* False: the request makes no sense. */
 static inline bool context_init(struct alloc_context *ac, struct mm_domain *d,
                                 const struct mm_request *r)
@@ -74,18 +82,20 @@ static inline bool context_init(struct alloc_context *ac, struct mm_domain *d,
 	if (r->node != MM_NODE_ANY)
 		node = r->node - 1;
 	else if (c->nodes > 1 && r->cpu != MM_CPU_NONE)
-		node = r->cpu % c->nodes;
+		node = d->mm->cpu_node[r->cpu];
 	ac->d = d;
 	ac->zonelist = &d->lists[node * MAX_ZONELISTS + kind];
 	ac->class = zone;
+	ac->lowest = r->lowest;
 	ac->type = relaxed_load(&d->grouping_disabled) ? (uint32_t)MIGRATE_UNMOVABLE : type;
 	ac->order = r->order;
 	ac->cpu = r->cpu;
+	ac->interleave = r->interleave;
 	ac->preferred = NULL;
 	for (ac->first = ac->zonelist->first[zone]; ac->first < ac->zonelist->nr; ac->first++) {
 		struct zone *z = ac->zonelist->zone[ac->first];
 
-		if (z->index <= zone && relaxed_load(&z->managed)) {
+		if (zone_is_allowed(ac, z) && relaxed_load(&z->managed)) {
 			ac->preferred = z;
 			break;
 		}
@@ -131,8 +141,10 @@ static void events_elsewhere(const struct alloc_context *ac, struct zone *z, uin
 		atomic_fetch_add_explicit(&z->events.miss, blocks, memory_order_relaxed);
 		atomic_fetch_add_explicit(&ac->preferred->events.foreign, blocks,
 		                          memory_order_relaxed);
+	} else if (ac->interleave) {
+		atomic_fetch_add_explicit(&z->events.interleave, blocks, memory_order_relaxed);
 	}
-	if (ac->cpu != MM_CPU_NONE && z->node != ac->cpu % ac->d->mm->config.nodes)
+	if (ac->cpu != MM_CPU_NONE && z->node != ac->d->mm->cpu_node[ac->cpu])
 		atomic_fetch_add_explicit(&z->events.other, blocks, memory_order_relaxed);
 }
 
@@ -202,7 +214,7 @@ static pfn_t alloc_pass(const struct alloc_context *ac, enum zone_watermark w, u
 			struct zone *z = l->zone[i];
 			pfn_t pfn;
 
-			if (z->index > ac->class || relaxed_load(&z->managed) == 0)
+			if (!zone_is_allowed(ac, z) || relaxed_load(&z->managed) == 0)
 				continue;
 			/* a near mixed block is better than a far clean one */
 			if ((flags & ALLOC_NOFRAGMENT) && zone_is_remote(z, ac))
@@ -231,7 +243,7 @@ static bool drain_own(const struct alloc_context *ac)
 		struct zone *z = ac->zonelist->zone[i];
 		struct pcp *p = &z->pcp[ac->cpu];
 
-		if (z->index > ac->class || relaxed_load(&p->count) == 0)
+		if (!zone_is_allowed(ac, z) || relaxed_load(&p->count) == 0)
 			continue;
 		pcp_drain(z, p, UINT32_MAX, 0);
 		any = true;
@@ -244,17 +256,38 @@ static bool unreserve_any(const struct alloc_context *ac)
 	for (uint32_t i = ac->first; i < ac->zonelist->nr; i++) {
 		struct zone *z = ac->zonelist->zone[i];
 
-		if (z->index <= ac->class && highatomic_unreserve(z, ac->type, true))
+		if (zone_is_allowed(ac, z) && highatomic_unreserve(z, ac->type, true))
 			return true;
 	}
 	return false;
+}
+
+/* A block of several frames is missing: background compaction may make one. */
+static void note_wanted(const struct alloc_context *ac)
+{
+	for (uint32_t i = ac->first; i < ac->zonelist->nr; i++) {
+		struct zone *z = ac->zonelist->zone[i];
+		uint32_t was;
+
+		if (!zone_is_allowed(ac, z))
+			continue;
+		/* relaxed, and one of two at a time may be lost: a wish */
+		was = relaxed_load(&z->compact_wanted);
+		if (ac->order > COMPACT_WANTED_ORDER(was))
+			relaxed_store(&z->compact_wanted, COMPACT_WANTED(ac->order, ac->class));
+	}
 }
 
 __attribute__((noinline)) static pfn_t alloc_slow(const struct alloc_context *ac, gfp_t gfp)
 {
 	/* this near the end a refill would only be drained again for the next one in need */
 	uint32_t flags = flags_of(gfp, ac->order) | ALLOC_DIRECT;
-	pfn_t pfn = alloc_pass(ac, WMARK_MIN, flags);
+	pfn_t pfn;
+
+	/* relaxed: a wish; seen again while it is one */
+	if ((gfp & __GFP_KSWAPD_RECLAIM) && !relaxed_load(&ac->d->reclaim_wanted))
+		relaxed_store(&ac->d->reclaim_wanted, true);
+	pfn = alloc_pass(ac, WMARK_MIN, flags);
 
 	if (pfn == PFN_NONE && (gfp & __GFP_MEMALLOC) && !(gfp & __GFP_NOMEMALLOC)) {
 		flags |= ALLOC_NO_WATERMARKS;
@@ -264,9 +297,12 @@ __attribute__((noinline)) static pfn_t alloc_slow(const struct alloc_context *ac
 		pfn = alloc_pass(ac, WMARK_MIN, flags);
 	while (pfn == PFN_NONE && (gfp & __GFP_DIRECT_RECLAIM) && unreserve_any(ac))
 		pfn = alloc_pass(ac, WMARK_MIN, flags);
-	if (pfn == PFN_NONE)
+	if (pfn == PFN_NONE) {
 		/* relaxed: a counter */
 		atomic_fetch_add_explicit(&ac->preferred->alloc_fail, 1, memory_order_relaxed);
+		if (ac->order && (gfp & __GFP_KSWAPD_RECLAIM))
+			note_wanted(ac);
+	}
 	return pfn;
 }
 
@@ -323,7 +359,7 @@ __attribute__((always_inline)) static inline bool alloc_fast(struct mm_domain *d
 	struct pcp *p;
 	pfn_t pfn;
 
-	if (!fast || r->cpu >= d->cpus || r->tag > MM_TAG_MAX || r->node > 1)
+	if (!fast || r->cpu >= d->cpus || r->tag > MM_TAG_MAX || r->node > 1 || r->lowest)
 		return false;
 	z = &d->zones[FAST_ZONE(fast)];
 	p = &z->pcp[r->cpu];
@@ -446,7 +482,7 @@ bool mm_request_possible(const struct mm_domain *d, const struct mm_request *r)
 		const struct zone *z = ac.zonelist->zone[i];
 		uint64_t min = relaxed_load(&z->wmark[WMARK_MIN]);
 
-		if (z->index > ac.class || relaxed_load(&z->max_order) <= r->order)
+		if (!zone_is_allowed(&ac, z) || relaxed_load(&z->max_order) <= r->order)
 			continue;
 		if ((r->gfp & __GFP_MEMALLOC) && !(r->gfp & __GFP_NOMEMALLOC))
 			return true;
@@ -459,4 +495,21 @@ bool mm_request_possible(const struct mm_domain *d, const struct mm_request *r)
 			return true;
 	}
 	return false;
+}
+
+bool mm_reclaim_wanted(struct mm_domain *d)
+{
+	/* relaxed: a wish */
+	if (!atomic_exchange_explicit(&d->reclaim_wanted, false, memory_order_relaxed))
+		return false;
+	/* as kswapd: one zone that is well off is enough; what needs DMA alone waits for its own */
+	for (uint32_t i = 0; i < d->mm->config.nodes * MAX_NR_ZONES; i++) {
+		const struct zone *z = &d->zones[i];
+
+		if (z->index == ZONE_NORMAL || z->index == ZONE_DMA32)
+			if (relaxed_load(&z->managed) &&
+			    zone_watermark_ok(z, 0, zone_wmark(z, WMARK_HIGH), ZONE_NORMAL, 0))
+				return false;
+	}
+	return true;
 }

@@ -330,6 +330,7 @@ static int slab_grow(struct kmem_cache *c, const struct mm_request *r, uint32_t 
 		.cpu = r->cpu,
 		.node = MM_NODE(node),
 		.slab = true,
+		.interleave = kmem_cache_record(c)->flags & SLAB_MEM_SPREAD,
 	};
 	uint64_t *more = NULL;
 	struct slab_about about;

@@ -257,5 +257,8 @@ void kmem_cache_stats(const struct kmem_cache *c, struct kmem_cache_stats *s);
 uint64_t slab_frames(const struct slab_space *s);             /* in slabs */
 uint64_t slab_frames_reaped(const struct slab_space *s);      /* given back since the start */
 uint64_t slab_frames_reclaimable(const struct slab_space *s); /* of caches with RECLAIM_ACCOUNT */
+/* Frames in slabs on that node, of caches with RECLAIM_ACCOUNT and of others. O(caches). */
+void slab_frames_node(struct slab_space *s, uint32_t node, uint64_t *reclaimable,
+                      uint64_t *unreclaimable);
 
 #endif

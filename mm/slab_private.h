@@ -240,7 +240,7 @@ static inline bool slab_out_bit(const struct slab_space *s, uint32_t word)
 /* The thread names it, so that `cpu` counts as the node's own. */
 static inline uint32_t slab_cpu_node(const struct slab_space *s, uint32_t cpu)
 {
-	return cpu % s->nodes;
+	return s->mm->cpu_node[cpu];
 }
 
 /* ---- slab.c ---- */

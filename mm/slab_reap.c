@@ -159,3 +159,27 @@ uint64_t slab_frames_reclaimable(const struct slab_space *s)
 {
 	return relaxed_load(&s->frames_reclaimable);
 }
+
+void slab_frames_node(struct slab_space *s, uint32_t node, uint64_t *reclaimable,
+                      uint64_t *unreclaimable)
+{
+	uint64_t sum[2] = { 0, 0 };
+
+	for (uint32_t id = 1; id < s->m.caches; id++) {
+		struct kmem_cache *c = cache_enter_id(s, id);
+		struct cache_node *k;
+
+		if (!c)
+			continue;
+		k = &c->node[node];
+		{
+			LOCK_SCOPED(&k->lock);
+			sum[c->reclaimable] += (uint64_t)c->pages * (k->list[SLAB_FULL].nr +
+			                                             k->list[SLAB_PARTIAL].nr +
+			                                             k->list[SLAB_EMPTY].nr);
+		}
+		kmem_cache_leave(c);
+	}
+	*unreclaimable = sum[0];
+	*reclaimable = sum[1];
+}

@@ -50,7 +50,10 @@ struct mm {
 	struct page_link *link;    /* of blocks smaller than a pageblock, by pfn */
 	uint8_t *mark;             /* likewise */
 	struct large_block *large; /* of the others, by pfn >> PAGEBLOCK_ORDER */
+	uint8_t *distance;         /* nodes * nodes */
+	uint8_t *cpu_node;         /* by cpu */
 	uint64_t *unmanaged;       /* a bit a frame: absent or reserved */
+	bool *compact_skip;        /* by pageblock: nothing in it moved; of the thread that compacts */
 	struct section_geometry *geometry;
 	uint16_t *section_zone; /* node * MAX_NR_ZONES + zone, by section */
 	/* whose zones have the section's frames; under the hotplug lock of that domain */

@@ -32,6 +32,7 @@ static void add_events(struct mm_zone_stats *s, uint64_t *blocks, const struct z
 	s->numa_miss += relaxed_load(&e->miss);
 	s->numa_foreign += relaxed_load(&e->foreign);
 	s->numa_other += relaxed_load(&e->other);
+	s->numa_interleave += relaxed_load(&e->interleave);
 }
 
 static void copy_lists(const struct zone *z, struct mm_zone_stats *s)

@@ -142,6 +142,9 @@ void watermark_decay(struct zone *z)
 		step = boost;
 	relaxed_store(&z->boost, boost - step);
 	zone_clear_flag(z, ZONE_BOOSTED_WATERMARK);
+	/* migrate types mixed: compaction may make whole pageblocks again. relaxed: a wish */
+	if (COMPACT_WANTED_ORDER(relaxed_load(&z->compact_wanted)) < PAGEBLOCK_ORDER)
+		relaxed_store(&z->compact_wanted, COMPACT_WANTED(PAGEBLOCK_ORDER, z->index));
 }
 
 bool zone_watermark_ok(const struct zone *z, uint32_t order, uint64_t mark, uint32_t zone_class,

@@ -8,9 +8,9 @@
  * precious (DMA). Lists hold every zone that the geometry has; one that is empty at the moment
  * fails its watermark check, so that sections may come while others allocate.
  *
- * Distances: nodes are parts of one pool, all equally far from each other. As in Linux, equal ones
- * are told apart by preferring higher numbers (wrapping around) and by a load that spreads the
- * first fallback over the nodes.
+ * Distances are the machine's where the pool's nodes lie on several of its own (mm_config.distance),
+ * else all are equally far from each other. As in Linux, equal ones are told apart by preferring
+ * higher numbers (wrapping around) and by a load that spreads the first fallback over the nodes.
  *
  * Locking: hotplug (one section at a time, and the limits), then the zone's lock.
  * Complexity: a section comes online in O(frames / 1024) when nothing in it is reserved.
@@ -23,24 +23,25 @@
 #include "pcp.h"
 #include "watermark.h"
 
-#define LOCAL_DISTANCE 10u
-#define REMOTE_DISTANCE 20u
-
-static uint32_t node_distance(uint32_t a, uint32_t b)
+static bool node_has_cpu(const struct mm *mm, uint32_t node)
 {
-	return a == b ? LOCAL_DISTANCE : REMOTE_DISTANCE;
+	for (uint32_t cpu = 0; cpu < mm->config.cpus; cpu++)
+		if (mm->cpu_node[cpu] == node)
+			return true;
+	return false;
 }
 
 /* The nearest node not used yet, MAX_NODES: none. */
-static uint32_t node_next(const struct mm_config *c, uint32_t self, const bool used[],
+static uint32_t node_next(const struct mm *mm, uint32_t self, const bool used[],
                           const uint32_t load[])
 {
+	const struct mm_config *c = &mm->config;
 	uint32_t best = MAX_NODES, least = UINT32_MAX;
 
 	if (!used[self])
 		return self;
 	for (uint32_t n = 0; n < c->nodes; n++) {
-		uint32_t value = node_distance(self, n) + (n < self) + (n < c->cpus);
+		uint32_t value = mm_node_distance(mm, self, n) + (n < self) + node_has_cpu(mm, n);
 
 		value = value * MAX_NODES + load[n];
 		if (!used[n] && value < least) {
@@ -80,9 +81,10 @@ static void zonelists_build(struct mm_domain *d)
 		uint32_t n, previous = self;
 
 		all->zone = refs;
-		while ((n = node_next(c, self, used, load)) != MAX_NODES) {
+		while ((n = node_next(d->mm, self, used, load)) != MAX_NODES) {
 			/* the first of each group of equals is loaded by being first */
-			if (node_distance(self, n) != node_distance(self, previous))
+			if (mm_node_distance(d->mm, self, n) !=
+			    mm_node_distance(d->mm, self, previous))
 				load[n]++;
 			used[n] = true;
 			previous = n;
@@ -115,6 +117,7 @@ void zone_reset(struct zone *z)
 	}
 	for (uint32_t c = 0; z->pcp && c < z->mm->config.cpus; c++)
 		pcp_reset(&z->pcp[c]);
+	compaction_zone_reset(z);
 }
 
 static int zones_init(struct mm_domain *d)

@@ -16,6 +16,7 @@
 
 #include "lock.h"
 #include "sparse.h"
+#include "vmstat.h"
 
 #define MM_CACHE_LINE 64
 
@@ -51,6 +52,7 @@ struct zone_events {
 	_Atomic uint64_t miss;    /* blocks for a request that preferred another node */
 	_Atomic uint64_t foreign; /* blocks that this zone should have given but another did */
 	_Atomic uint64_t other;   /* blocks for a cpu of another node */
+	_Atomic uint64_t interleave; /* blocks from the node whose turn it was */
 };
 
 struct pcp;
@@ -85,7 +87,20 @@ struct zone {
 
 	alignas(MM_CACHE_LINE) struct zone_events events;
 	_Atomic uint64_t alloc_fail;
+
+	/* compaction.c: where its scanners stood last ([0]: runs that pass by what did not move, [1]:
+	 * all), where they begin anew, and when the next run is worth it. Used by the one thread that
+	 * compacts the domain, but for what is wanted (a zone class and an order, see below). */
+	pfn_t compact_cached_free_pfn, compact_cached_migrate_pfn[2];
+	pfn_t compact_init_free_pfn, compact_init_migrate_pfn;
+	uint32_t compact_considered, compact_defer_shift, compact_order_failed;
+	bool compact_blockskip_flush; /* a run has met itself: forget what to pass by */
+	_Atomic uint32_t compact_wanted;
 };
+
+#define COMPACT_WANTED(order, class) ((order) | (class) << 8)
+#define COMPACT_WANTED_ORDER(w) ((w)&0xffu)
+#define COMPACT_WANTED_CLASS(w) ((w) >> 8)
 
 /* Zones in the order in which to try them, for one node. */
 struct zonelist {
@@ -115,12 +130,15 @@ struct mm_domain {
 	/* by the five zone and mobility bits: what the fast path needs to know of a request, see
 	 * domain_fast_entry(); 0: not for the fast path. Written by mm_domain_ready(). */
 	_Atomic uint8_t fast[32];
+	_Atomic bool reclaim_wanted;    /* a request with __GFP_KSWAPD_RECLAIM met a low watermark */
 	_Atomic bool grouping_disabled; /* too small for migrate types: all Unmovable */
 	struct lock hotplug;
 	struct zone *zones;            /* node * MAX_NR_ZONES + zone */
 	struct zonelist *lists;        /* node * MAX_ZONELISTS + kind */
 	struct zone **refs;            /* what the lists point into */
 	struct cpu_hint *hint;         /* by cpu */
+	/* what happened (vmstat.h), behind all that the fast paths read */
+	_Atomic uint64_t event[VM_NR_EVENTS];
 };
 
 /* A fast entry: the zone to use plus one, the zone class, the type of its lists. */
@@ -185,6 +203,8 @@ static inline void zone_clear_flag(struct zone *z, uint32_t flag)
 
 /* zone.c: a zone without frames, as after mm_domain_new(). */
 void zone_reset(struct zone *z);
+/* compaction.c: its scanners begin at the zone's ends, nothing is passed by. */
+void compaction_zone_reset(struct zone *z);
 /* Adds the section's counts to its zone; its frames come by zone_release_range(). */
 void zone_account_section(struct mm_domain *d, section_id_t s);
 /* Puts the free frames [start, end) (managed, unallocated) on the free areas in blocks as large as

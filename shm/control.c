@@ -39,7 +39,9 @@ static bool geometry_valid(const struct control_geometry *g)
 		return false;
 	section_frames = UINT64_C(1) << g->section_order;
 	if (g->frames == 0 || g->frames >= FRAMES_MAX || g->frames % section_frames != 0 ||
-	    g->frames / section_frames > CONTROL_SECTIONS_MAX)
+	    g->high_frames % section_frames != 0 || g->high_frames > g->frames ||
+	    g->high_start > g->frames || g->high_frames > g->frames - g->high_start ||
+	    control_pages(g) >= FRAMES_MAX || control_pages(g) / section_frames > CONTROL_SECTIONS_MAX)
 		return false;
 	if (g->sessions < 2 || g->sessions > OWNER_MAX + 1)
 		return false;
@@ -69,18 +71,22 @@ int control_layout_compute(struct control_layout *l, const struct control_geomet
 		return -EINVAL;
 	n.object_words = object_words(g->frames);
 	n.slab_bits_stride = slab_bits_stride(g->frames);
-	if (!part_place(&words, &n.words, g->frames, sizeof(owner_word_t)) ||
+	if (!part_place(&words, &n.words, control_pages(g), sizeof(owner_word_t)) ||
 	    !part_place(&words, &n.sessions, g->sessions, sizeof(struct control_session)) ||
 	    !part_place(&words, &n.magazines, g->magazines, sizeof(struct magazine)))
 		return -EINVAL;
 	n.words_dense = words;
 	if (!part_place(&words, &n.objects, n.object_words, sizeof(owner_word_t)) ||
 	    !part_place(&words, &n.slab_bits, g->sessions, n.slab_bits_stride) ||
-	    !part_place(&words, &n.racks, CONTROL_CACHES_MAX, sizeof(struct control_rack)))
+	    !part_place(&words, &n.racks, CONTROL_CACHES_MAX, sizeof(struct control_rack)) ||
+	    !part_place(&words, &n.areas, CONTROL_AREAS_MAX, sizeof(struct control_area)) ||
+	    !part_place(&words, &n.locks, CONTROL_AREAS_MAX,
+	                CONTROL_AREA_CPUS * sizeof(uint64_t)))
 		return -EINVAL;
 	if (!part_place(&views, &n.status, 1, sizeof(struct control_status)) ||
-	    !part_place(&views, &n.sections, g->frames >> g->section_order, sizeof(uint8_t)) ||
-	    !part_place(&views, &n.descriptors, g->frames, sizeof(page_desc_t)))
+	    !part_place(&views, &n.sections, control_pages(g) >> g->section_order,
+	                sizeof(uint8_t)) ||
+	    !part_place(&views, &n.descriptors, control_pages(g), sizeof(page_desc_t)))
 		return -EINVAL;
 	n.views_dense = views;
 	if (!part_place(&views, &n.caches, CONTROL_CACHES_MAX, sizeof(struct control_cache)))
@@ -112,15 +118,17 @@ void control_attach(struct control *c, const struct control_geometry *g, void *w
 	c->slab_bits = w + l.slab_bits;
 	c->slab_bits_stride = l.slab_bits_stride;
 	c->rack = (struct control_rack *)(w + l.racks);
+	c->area = (struct control_area *)(w + l.areas);
+	c->area_lock = (_Atomic uint64_t *)(w + l.locks);
 	c->cache = (struct control_cache *)(v + l.caches);
 }
 
-unsigned int control_granule_shift(uint64_t frames)
+unsigned int control_granule_shift(uint64_t pages)
 {
 	unsigned int shift = GRANULE_SHIFT_MIN;
 
 	/* 2^32 granules cover 2^(32 + shift) bytes */
-	while (shift < FRAME_SHIFT && frames > UINT64_C(1) << (32 + shift - FRAME_SHIFT))
+	while (shift < FRAME_SHIFT && pages > UINT64_C(1) << (32 + shift - FRAME_SHIFT))
 		shift++;
 	return shift;
 }

@@ -7,11 +7,11 @@
  *
  *   words (clients: read-write)                 views (clients: read-only)
  *   +----------------------------------+        +----------------------------------+
- *   | owner words       8 B a frame    |        | struct control_status    4 KiB   |
+ *   | owner words       8 B a page     |        | struct control_status    4 KiB   |
  *   +----------------------------------+        +----------------------------------+
  *   | struct control_session a session |        | section states  1 B a section    |
  *   +----------------------------------+        +----------------------------------+
- *   | struct magazine   a magazine     |        | page descriptors   8 B a frame   |
+ *   | struct magazine   a magazine     |        | page descriptors   8 B a page    |
  *   +==================================+        +==================================+
  *   | object words      8 B an object  |        | struct control_cache  a cache    |
  *   +----------------------------------+        +----------------------------------+
@@ -20,14 +20,35 @@
  *   +----------------------------------+
  *   | struct control_rack  a cache     |
  *   +----------------------------------+
+ *   | struct control_area  an area     |
+ *   +----------------------------------+
+ *   | CPU locks  8 B an area and CPU   |
+ *   +----------------------------------+
  *
  * Every part starts on a page boundary. The parts below the double line are sparse: their pages
  * come with the slabs, sessions and caches that use them.
  *
- * The descriptors are what libkmm calls struct kmm_page: one 64-bit word a frame. A granted block
- * has one on its head, all other frames of it 0:
+ * Pages. A frame of the low zones is a page: the same index names the memory, its owner word and
+ * its descriptor. In HighMem and Movable the daemon may move what a page holds to another frame
+ * while nobody maps it. So a block of order 0 there is a page of its own, beside the frame that it
+ * has at the moment: page indices from `frames` on, as many as those zones have frames, stand for
+ * such pages, and the sections that they make up behind the pool's own are HIGH like those of the
+ * frames. Blocks of higher orders there do not move and are named by their first frame.
+ *
+ *      0               high_start     (metadata)   frames                 frames + high_frames
+ *     +-----------------+------------+------------+----------------------+
+ *     | frames = pages  | frames of  |            | pages of order 0     |
+ *     |                 | high zones |            | in the high zones    |
+ *     +-----------------+-----^------+------------+-----------|----------+
+ *                             '------- descriptor: frame -----'
+ *
+ * The descriptors are what libkmm calls struct kmm_page: one 64-bit word a page. A granted block
+ * has one on its head, all other pages of it 0:
  *
  *     bits 0..3 order   5..6 kind   24 cacheable   25..27 migrate type   28..30 zone   32..39 node
+ *
+ * A page that can move has bit 31 set, and its frame in bits 32..63 in place of the node. The frame
+ * that it has carries kind ALIAS and, in bits 32..63, the page.
  *
  * A slab has one on each of its frames:
  *
@@ -55,9 +76,9 @@
 #include "shm/magazine.h"
 #include "shm/owner.h"
 
-#define CONTROL_SECTIONS_MAX 1024u
+#define CONTROL_SECTIONS_MAX 2048u /* of pages: the pool's and those that stand for high pages */
 #define CONTROL_CACHES_MAX 16384u /* ids 1 to CONTROL_CACHES_MAX - 1 */
-#define CONTROL_VERSION 3u
+#define CONTROL_VERSION 4u
 
 /* A session's own record. The sweep looks only at the sections whose bit is set here or that the
  * daemon itself granted from; a bit is set before anything in the section is adopted or taken. */
@@ -65,10 +86,12 @@ struct control_session {
 	_Alignas(64) _Atomic uint64_t section[CONTROL_SECTIONS_MAX / 64];
 	_Atomic uint64_t cached_pages; /* what its threads cache, in frames: a hint for reports */
 	_Atomic uint32_t racks; /* not 0: it may have magazines by the rack */
+	_Atomic uint32_t areas; /* not 0: it may have entries in the table of areas */
+	_Atomic uint32_t shrinkers; /* that it has registered: who is told of pressure again and again */
 	uint32_t reserved32;
-	uint64_t reserved[6];
+	uint64_t reserved[5];
 };
-_Static_assert(sizeof(struct control_session) == 192, "three cache lines");
+_Static_assert(sizeof(struct control_session) == 320, "five cache lines");
 
 /*
  * The rack: full magazines that change hands between members without the daemon, by cache; at index
@@ -151,13 +174,15 @@ enum page_kind {
 	PAGE_NONE, /* free, or inside a block */
 	PAGE_BLOCK,
 	PAGE_SLAB,
-	PAGE_AREA,
+	PAGE_ALIAS, /* the frame of a page that can move */
 };
 
 #define PAGE_DESC_KIND_SHIFT 5
 #define PAGE_DESC_CACHEABLE (UINT64_C(1) << 24)
 #define PAGE_DESC_TYPE_SHIFT 25
 #define PAGE_DESC_ZONE_SHIFT 28
+#define PAGE_DESC_MOVABLE (UINT64_C(1) << 31)
+#define PAGE_DESC_FRAME_SHIFT 32 /* of a page that can move; of an alias: the page */
 #define PAGE_DESC_NODE_SHIFT 32
 #define PAGE_DESC_CACHE_SHIFT 7
 #define PAGE_DESC_CACHE_MASK 0x1ffffu
@@ -185,6 +210,18 @@ static inline unsigned page_desc_type(uint64_t d)
 static inline unsigned page_desc_zone(uint64_t d)
 {
 	return d >> PAGE_DESC_ZONE_SHIFT & 7;
+}
+
+/* Of a page that can move: the frame that it has at the moment; of an alias: its page. */
+static inline uint32_t page_desc_other(uint64_t d)
+{
+	return (uint32_t)(d >> PAGE_DESC_FRAME_SHIFT);
+}
+
+static inline uint64_t page_desc_alias(uint32_t page)
+{
+	return (uint64_t)PAGE_ALIAS << PAGE_DESC_KIND_SHIFT |
+	       (uint64_t)page << PAGE_DESC_FRAME_SHIFT;
 }
 
 /* ---- of slabs ---- */
@@ -260,9 +297,41 @@ static inline uint32_t control_cache_slot(const struct control_cache *c, uint32_
 	return q >> c->twos | q << (-c->twos & 31);
 }
 
+/*
+ * Areas: what a process puts together of blocks that it holds: vmalloc areas, per-CPU areas, stacks.
+ * The blocks' own words say whose they are; the entry is for the reports, and for the locks of
+ * per-CPU areas. A session claims a free entry by a CAS of its word to HELD by itself, fills it in
+ * and clears the word at the end; the sweep frees those of the dead. Clients write all of it: nothing
+ * here is believed beyond its own line in a report.
+ */
+#define CONTROL_AREAS_MAX 65536u
+#define CONTROL_AREA_CPUS 256u /* locks an area */
+
+enum control_area_kind {
+	CONTROL_AREA_NONE,
+	CONTROL_AREA_VMALLOC,
+	CONTROL_AREA_PERCPU, /* a chunk */
+	CONTROL_AREA_STACK,
+	CONTROL_AREA_UNPURGED, /* freed, kept mapped; its blocks are RETURNED */
+};
+
+struct control_area {
+	_Alignas(64) owner_word_t word; /* FREE or HELD by a session; written last */
+	uint64_t start;    /* address in the process */
+	uint64_t size;     /* bytes with the guard */
+	uint32_t kind;     /* enum control_area_kind */
+	uint32_t pages;
+	uint64_t used;     /* bytes: of a per-CPU chunk, what is allocated a unit */
+	uint32_t node_pages[8];
+	char caller[56];   /* symbol+0x1/0x2, with NUL; empty: not known */
+};
+_Static_assert(sizeof(struct control_area) == 128, "two cache lines");
+
 /* What the hello tells; the rest follows. */
 struct control_geometry {
 	uint64_t frames;        /* of the pool */
+	uint64_t high_start;    /* first frame of the high zones; frames: there are none */
+	uint64_t high_frames;   /* how many pages stand for frames there: a multiple of a section */
 	uint32_t section_order; /* log2 of the frames of a section */
 	uint32_t sessions;      /* records: ids 1 to sessions - 1 */
 	uint32_t magazines;
@@ -270,7 +339,8 @@ struct control_geometry {
 
 struct control_layout {
 	/* byte offsets in, size of, the first memfd; of it, up to words_dense is populated */
-	size_t words, sessions, magazines, words_dense, objects, slab_bits, racks, words_size;
+	size_t words, sessions, magazines, words_dense, objects, slab_bits, racks, areas, locks;
+	size_t words_size;
 	size_t status, sections, descriptors, views_dense, caches, views_size;
 	uint64_t object_words;   /* how many there are */
 	size_t slab_bits_stride; /* bytes from one session's slab bits to the next's */
@@ -278,6 +348,18 @@ struct control_layout {
 
 /* -EINVAL when the numbers are out of range or overflow. */
 int control_layout_compute(struct control_layout *l, const struct control_geometry *g);
+
+/* Pages: frames, and those that can move. */
+static inline uint64_t control_pages(const struct control_geometry *g)
+{
+	return g->frames + g->high_frames;
+}
+
+/* The page can move from frame to frame. */
+static inline bool control_page_moves(const struct control_geometry *g, uint64_t page)
+{
+	return page >= g->frames;
+}
 
 /* Pointers into the two mappings. */
 struct control {
@@ -293,6 +375,8 @@ struct control {
 	uint8_t *slab_bits;            /* see control_slab_bits() */
 	size_t slab_bits_stride;
 	struct control_rack *rack;     /* CONTROL_CACHES_MAX of them */
+	struct control_area *area;     /* CONTROL_AREAS_MAX of them */
+	_Atomic uint64_t *area_lock;   /* CONTROL_AREA_CPUS an area */
 	struct control_cache *cache;   /* CONTROL_CACHES_MAX of them */
 };
 
@@ -306,8 +390,9 @@ static inline _Atomic uint64_t *control_slab_bits(const struct control *c, uint3
 void control_attach(struct control *c, const struct control_geometry *g, void *words, void *views);
 
 /* log2 of the bytes of a granule, in which handles, rounds and messages name places of the pool:
- * 3 up to a pool of 32 GiB, above that the least that makes granule indices fit 32 bits. */
-unsigned int control_granule_shift(uint64_t frames);
+ * 3 up to 32 GiB of pages (control_pages), above that the least that makes granule indices fit 32
+ * bits. */
+unsigned int control_granule_shift(uint64_t pages);
 
 static inline uint32_t control_granule_of_pfn(unsigned int granule_shift, uint32_t pfn)
 {

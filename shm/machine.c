@@ -211,3 +211,84 @@ int shm_page_sizes(const void *addr, size_t size, uint64_t *b4k, uint64_t *b2m, 
 	*b1g = n1g;
 	return 0;
 }
+
+/* ---- NUMA distances ---- */
+
+#define NODES "/sys/devices/system/node"
+#define NODE_IDS 1024u
+#define DISTANCE_SELF 10u
+#define DISTANCE_NEAR 11u
+#define DISTANCE_FAR 20u
+
+static bool line_read(const char *root, const char *name, char *line, size_t room)
+{
+	char path[PATH_MAX];
+	bool ok = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", root, name);
+	f = fopen(path, "re");
+	if (f) {
+		ok = fgets(line, (int)room, f) != NULL;
+		fclose(f);
+	}
+	return ok;
+}
+
+/* The row of one node: a number for each node that is online, in order. 0: not told. */
+static unsigned int distance_read(const char *root, unsigned int from, unsigned int to)
+{
+	char line[4096], name[40], *at = line, *end;
+	unsigned int online[NODE_IDS], n = 0, value;
+
+	if (line_read(root, "online", line, sizeof(line)))
+		n = shm_list_parse(line, online, NODE_IDS);
+	snprintf(name, sizeof(name), "node%u/distance", from);
+	if (!line_read(root, name, line, sizeof(line)))
+		return 0;
+	for (unsigned int i = 0; i < n && i < NODE_IDS; i++, at = end) {
+		value = (unsigned int)strtoul(at, &end, 10);
+		if (end == at)
+			return 0;
+		if (online[i] == to)
+			return value > DISTANCE_SELF && value < 255 ? value : 0;
+	}
+	return 0;
+}
+
+bool shm_node_distances(const char *root, const unsigned int ids[], unsigned int n, uint8_t ret[])
+{
+	bool told = true;
+
+	for (unsigned int i = 0; i < n; i++)
+		for (unsigned int k = 0; k < n; k++) {
+			unsigned int d = i == k          ? DISTANCE_SELF :
+			                 ids[i] == ids[k] ? DISTANCE_NEAR :
+			                                   distance_read(root ? root : NODES, ids[i],
+			                                                 ids[k]);
+
+			told = told && d != 0;
+			ret[i * n + k] = (uint8_t)d;
+		}
+	for (unsigned int i = 0; !told && i < n * n; i++)
+		ret[i] = i % (n + 1) ? DISTANCE_FAR : DISTANCE_SELF;
+	return told;
+}
+
+void shm_cpu_nodes(const char *root, const unsigned int ids[], unsigned int n, unsigned int cpus,
+                   uint16_t ret[])
+{
+	char line[4096], name[40];
+	unsigned int cpu[NODE_IDS], found;
+
+	memset(ret, 0, cpus * sizeof(*ret));
+	for (unsigned int i = n; i-- > 0;) {
+		snprintf(name, sizeof(name), "node%u/cpulist", ids[i]);
+		if (!line_read(root ? root : NODES, name, line, sizeof(line)))
+			continue;
+		found = shm_list_parse(line, cpu, NODE_IDS);
+		for (unsigned int k = 0; k < found && k < NODE_IDS; k++)
+			if (cpu[k] < cpus)
+				ret[cpu[k]] = (uint16_t)i;
+	}
+}

@@ -123,6 +123,11 @@ int shm_populate(void *addr, int fd, uint64_t offset, size_t size, enum shm_back
 	return r;
 }
 
+int shm_reserve(int fd, uint64_t offset, size_t size)
+{
+	return populate_by_file(fd, offset, size);
+}
+
 int shm_map_populate(void **ret, void *addr, int fd, size_t size, enum shm_backing b)
 {
 	void *p;
@@ -172,7 +177,7 @@ int shm_window_release(void *addr, size_t size)
 }
 
 /* A list like "0-3,8": at most `max` numbers. */
-static unsigned int list_parse(const char *text, unsigned int ids[], unsigned int max)
+unsigned int shm_list_parse(const char *text, unsigned int ids[], unsigned int max)
 {
 	unsigned int n = 0, first, last;
 	int used;
@@ -200,7 +205,7 @@ unsigned int shm_nodes(unsigned int ids[], unsigned int max)
 
 	if (f) {
 		if (fgets(line, sizeof(line), f))
-			n = list_parse(line, ids, max);
+			n = shm_list_parse(line, ids, max);
 		fclose(f);
 	}
 	if (n == 0) { /* a kernel without NUMA */

@@ -19,9 +19,11 @@
  *   RETURNED  session          given back, or cached by a thread of that session; the daemon may
  *                              collect it at any time
  *   AREA      area             part of a larger thing whose own word decides
+ *   MOVING    session          HELD, and the daemon copies it to another frame: a moment's matter
  *
  *   S SHARED       a handle was made; adopting or freeing bumps the generation
- *   C CONSTRUCTED  the cache's constructor ran
+ *   C CONSTRUCTED  the cache's constructor ran; of a page that can move, MAPPED: its owner has
+ *                  mapped it (kmap), it stays where it is
  *   K KEPT         the daemon records further holders (kmm_get, names)
  *
  * Transitions (d: by the daemon, c: by a client):
@@ -31,6 +33,7 @@
  *   RETURNED(s) -c-> HELD(s)                    a cached block used again
  *   HELD(a)+S -c-> HELD(b), generation + 1      adopted
  *   RETURNED(s) -c-> MAGAZINE(m) -> FREE or RETURNED(b)
+ *   HELD(s) -d-> MOVING(s) -d-> HELD(s)         pages of the high zones, neither MAPPED nor KEPT
  *
  * Objects that a thread caches stay HELD(s), so that allocating and freeing them writes no word;
  * a cache with consistency checks, and one that the session has not open, marks them RETURNED as
@@ -64,6 +67,7 @@ enum owner_kind {
 	OWNER_MAGAZINE,
 	OWNER_RETURNED,
 	OWNER_AREA,
+	OWNER_MOVING,
 	OWNER_NR_KINDS,
 };
 
@@ -72,6 +76,7 @@ enum owner_kind {
 #define OWNER_KIND_SHIFT 20
 #define OWNER_SHARED (UINT64_C(1) << 23)
 #define OWNER_CONSTRUCTED (UINT64_C(1) << 24)
+#define OWNER_MAPPED OWNER_CONSTRUCTED /* of a page that can move */
 #define OWNER_KEPT (UINT64_C(1) << 25)
 #define OWNER_GENERATION_SHIFT 26
 

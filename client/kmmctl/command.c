@@ -3,7 +3,7 @@
  * A command is fetch, then print: text by report.h, or the same values as JSON. Nothing is printed
  * to the output before everything was fetched, so that a refusal leaves the output empty.
  */
-#include "client/kmmctl/command.h"
+#include "client/kmmctl/command_private.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,17 +18,20 @@
 
 #define SESSION_ID_MAX 0xfffffu /* 20 bits */
 
-/* Says why on stderr. */
-static enum kmmctl_status failed(struct command_context *x, enum connection_result result)
+enum kmmctl_status command_failed(struct command_context *x, enum connection_result result)
 {
 	fprintf(stderr, "kmmctl: %s\n", connection_error(x->connection));
+	return command_broke(x, result);
+}
+
+enum kmmctl_status command_broke(struct command_context *x, enum connection_result result)
+{
 	if (result != CONNECTION_REFUSED)
 		x->connection = connection_close(x->connection);
 	return result == CONNECTION_NO_DAEMON ? KMMCTL_NO_DAEMON : KMMCTL_FAILED;
 }
 
-/* Takes the object over. */
-static enum kmmctl_status print_json(struct command_context *x, struct json_object *o)
+enum kmmctl_status command_print_json(struct command_context *x, struct json_object *o)
 {
 	int flags = JSON_C_TO_STRING_NOSLASHESCAPE;
 	const char *text;
@@ -75,12 +78,12 @@ static enum kmmctl_status run_zoneinfo(struct command_context *x)
 
 	result = fetch_zones(x->connection, x->domain, &zone, &n);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
-	result = fetch_nodes(x->connection, &node, &nodes);
+		return command_failed(x, result);
+	result = fetch_nodes(x->connection, x->domain, &node, &nodes);
 	if (result != CONNECTION_OK)
-		status = failed(x, result);
+		status = command_failed(x, result);
 	else if (x->json)
-		status = print_json(x, json_zoneinfo(zone, n, node, nodes));
+		status = command_print_json(x, json_zoneinfo(zone, n, node, nodes));
 	else
 		report_zoneinfo(x->out, zone, n, node, nodes);
 	free(node);
@@ -100,9 +103,9 @@ static enum kmmctl_status run_zones(struct command_context *x,
 
 	result = fetch_zones(x->connection, x->domain, &zone, &n);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		status = print_json(x, json(zone, n));
+		status = command_print_json(x, json(zone, n));
 	else
 		print(x->out, zone, n);
 	free(zone);
@@ -128,9 +131,9 @@ static enum kmmctl_status run_iomem(struct command_context *x)
 
 	result = fetch_resources(x->connection, &resource, &n);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		status = print_json(x, json_iomem(resource, n));
+		status = command_print_json(x, json_iomem(resource, n));
 	else
 		report_iomem(x->out, resource, n);
 	free(resource);
@@ -143,11 +146,42 @@ static enum kmmctl_status run_meminfo(struct command_context *x)
 	enum connection_result result = fetch_meminfo(x->connection, x->domain, &m);
 
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		return print_json(x, json_meminfo(&m));
+		return command_print_json(x, json_meminfo(&m));
 	report_meminfo(x->out, &m);
 	return KMMCTL_DONE;
+}
+
+static enum kmmctl_status run_vmstat(struct command_context *x)
+{
+	struct report_vmstat v;
+	enum connection_result result = fetch_vmstat(x->connection, x->domain, &v);
+
+	if (result != CONNECTION_OK)
+		return command_failed(x, result);
+	if (x->json)
+		return command_print_json(x, json_vmstat(&v));
+	report_vmstat(x->out, &v);
+	return KMMCTL_DONE;
+}
+
+static enum kmmctl_status run_vmallocinfo(struct command_context *x)
+{
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	kmm_v1_Area *area;
+	size_t n;
+
+	result = fetch_areas(x->connection, x->domain, &area, &n);
+	if (result != CONNECTION_OK)
+		return command_failed(x, result);
+	if (x->json)
+		status = command_print_json(x, json_vmallocinfo(area, n));
+	else
+		report_vmallocinfo(x->out, area, n);
+	free(area);
+	return status;
 }
 
 static enum kmmctl_status run_slabinfo(struct command_context *x)
@@ -159,9 +193,9 @@ static enum kmmctl_status run_slabinfo(struct command_context *x)
 
 	result = fetch_caches(x->connection, x->domain, &cache, &n);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		status = print_json(x, json_slabinfo(cache, n));
+		status = command_print_json(x, json_slabinfo(cache, n));
 	else
 		report_slabinfo(x->out, cache, n);
 	free(cache);
@@ -179,9 +213,9 @@ static enum kmmctl_status run_sessions(struct command_context *x)
 
 	result = fetch_sessions(x->connection, x->domain, &session, &n);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		status = print_json(x, json_sessions(session, n));
+		status = command_print_json(x, json_sessions(session, n));
 	else
 		report_sessions(x->out, session, n, seconds_now());
 	free(session);
@@ -198,9 +232,9 @@ static enum kmmctl_status run_session(struct command_context *x)
 		return KMMCTL_USAGE;
 	result = fetch_session(x->connection, id, &s);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		return print_json(x, json_session(&s));
+		return command_print_json(x, json_session(&s));
 	report_session(x->out, &s, seconds_now());
 	return KMMCTL_DONE;
 }
@@ -214,9 +248,9 @@ static enum kmmctl_status run_kill(struct command_context *x)
 		return KMMCTL_USAGE;
 	result = fetch_kill(x->connection, id);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		return print_json(x, json_kill(id));
+		return command_print_json(x, json_kill(id));
 	fprintf(x->out, "session %" PRIu32 " killed\n", id);
 	return KMMCTL_DONE;
 }
@@ -230,9 +264,9 @@ static enum kmmctl_status run_leaks(struct command_context *x)
 
 	result = fetch_leaks(x->connection, x->domain, &leak, &n);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		status = print_json(x, json_leaks(leak, n));
+		status = command_print_json(x, json_leaks(leak, n));
 	else
 		report_leaks(x->out, leak, n, seconds_now());
 	free(leak);
@@ -248,9 +282,9 @@ static enum kmmctl_status run_names(struct command_context *x)
 
 	result = fetch_names(x->connection, x->domain, &name, &n);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		status = print_json(x, json_names(name, n));
+		status = command_print_json(x, json_names(name, n));
 	else
 		report_names(x->out, name, n);
 	free(name);
@@ -265,9 +299,9 @@ static enum kmmctl_status run_health(struct command_context *x)
 	enum connection_result result = fetch_health(x->connection, &h);
 
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		return print_json(x, json_health(&h));
+		return command_print_json(x, json_health(&h));
 	report_health(x->out, &h);
 	return KMMCTL_DONE;
 }
@@ -281,13 +315,13 @@ static enum kmmctl_status run_methods(struct command_context *x)
 
 	result = fetch_methods(x->connection, x->argument ? x->argument : "", &method, &n);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->argument && n == 0) {
 		fprintf(stderr, "kmmctl: no method is named %s; kmmctl methods lists them\n",
 		        x->argument);
 		status = KMMCTL_FAILED;
 	} else if (x->json) {
-		status = print_json(x, json_methods(method, n));
+		status = command_print_json(x, json_methods(method, n));
 	} else if (x->argument) {
 		report_method(x->out, &method[0]);
 	} else {
@@ -306,9 +340,9 @@ static enum kmmctl_status run_fsck(struct command_context *x)
 
 	result = fetch_findings(x->connection, &finding, &n);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json) {
-		status = print_json(x, json_findings(finding, n));
+		status = command_print_json(x, json_findings(finding, n));
 	} else {
 		for (size_t i = 0; i < n; i++)
 			fprintf(x->out, "%s\n", finding[i].text);
@@ -339,9 +373,9 @@ static enum kmmctl_status run_drop_caches(struct command_context *x)
 	enum connection_result result = fetch_drop_caches(x->connection, &r);
 
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		return print_json(x, json_drop_caches(&r));
+		return command_print_json(x, json_drop_caches(&r));
 	fprintf(x->out,
 	        "given back: %s by per-CPU lists, %s by depots, %s by clients' threads, %s by "
 	        "slabs; %" PRIu64 " objects to their slabs\n",
@@ -349,6 +383,24 @@ static enum kmmctl_status run_drop_caches(struct command_context *x)
 	        table_frames(threads, r.threads), table_frames(slabs, r.slabs), r.objects);
 	print_silent(x, r.silent, r.asked);
 	return KMMCTL_DONE;
+}
+
+static enum kmmctl_status run_compact(struct command_context *x)
+{
+	enum kmmctl_status status = KMMCTL_DONE;
+	enum connection_result result;
+	kmm_v1_Compacted *zone;
+	size_t n;
+
+	result = fetch_compact(x->connection, x->domain, &zone, &n);
+	if (result != CONNECTION_OK)
+		return command_failed(x, result);
+	if (x->json)
+		status = command_print_json(x, json_compact(zone, n));
+	else
+		report_compact(x->out, zone, n);
+	free(zone);
+	return status;
 }
 
 static enum kmmctl_status run_shrink(struct command_context *x)
@@ -359,9 +411,9 @@ static enum kmmctl_status run_shrink(struct command_context *x)
 
 	result = fetch_shrink(x->connection, x->argument, &r);
 	if (result != CONNECTION_OK)
-		return failed(x, result);
+		return command_failed(x, result);
 	if (x->json)
-		return print_json(x, json_shrink(&r));
+		return command_print_json(x, json_shrink(&r));
 	fprintf(x->out, "given back: %s by %s, %" PRIu64 " objects to its slabs\n",
 	        table_frames(unit, r.pages), x->argument, r.objects);
 	print_silent(x, r.silent, r.asked);
@@ -379,14 +431,26 @@ const struct command command_table[] = {
 	  "free blocks by migrate type and order, page blocks by type", run_pagetypeinfo },
 	{ "slabinfo", NULL, COMMAND_NO_ARGUMENT, false,
 	  "caches: objects, slabs, magazines; newest first", run_slabinfo },
+	{ "vmallocinfo", NULL, COMMAND_NO_ARGUMENT, false,
+	  "areas that processes put together: address, size, caller, pages", run_vmallocinfo },
 	{ "iomem", NULL, COMMAND_NO_ARGUMENT, false, "what lies where in the pool", run_iomem },
 	{ "meminfo", NULL, COMMAND_NO_ARGUMENT, false, "totals", run_meminfo },
+	{ "vmstat", NULL, COMMAND_NO_ARGUMENT, false,
+	  "counts and events: allocations, stalls, reclaim, compaction", run_vmstat },
 	{ "sessions", NULL, COMMAND_NO_ARGUMENT, false, "who holds how much", run_sessions },
 	{ "session", "ID", COMMAND_SESSION, false, "one session in full", run_session },
 	{ "leaks", NULL, COMMAND_NO_ARGUMENT, false,
 	  "who holds how many objects of what, the oldest session first", run_leaks },
 	{ "names", NULL, COMMAND_NO_ARGUMENT, false,
 	  "what is published: name, thing, publisher, holders", run_names },
+	{ "top", NULL, COMMAND_NO_ARGUMENT, false,
+	  "sessions with what they do a second, over and over", command_top },
+	{ "page", "PFN", COMMAND_PAGE, false,
+	  "one page: state, flags, owner, cache, holders", command_page },
+	{ "map", NULL, COMMAND_NO_ARGUMENT, false,
+	  "a picture of the pool, a cell for each 2 MiB; --svg: as a file", command_map },
+	{ "frag", NULL, COMMAND_NO_ARGUMENT, false,
+	  "fragmentation by order and by cache, and what would help", command_frag },
 	{ "health", NULL, COMMAND_NO_ARGUMENT, false,
 	  "is it serving, what backs the pool, how to get better", run_health },
 	{ "methods", "NAME", COMMAND_MAY_ARGUMENT, false,
@@ -395,6 +459,8 @@ const struct command command_table[] = {
 	  "check every structure; status 1 when something is wrong", run_fsck },
 	{ "drop-caches", NULL, COMMAND_NO_ARGUMENT, false,
 	  "give cached memory back to the zones", run_drop_caches },
+	{ "compact", NULL, COMMAND_NO_ARGUMENT, false,
+	  "move pages of HighMem and Movable together, for larger free blocks", run_compact },
 	{ "shrink", "CACHE", COMMAND_CACHE, false,
 	  "give a cache's free objects and empty slabs back to the zones", run_shrink },
 	{ "kill", "ID", COMMAND_SESSION, true,
@@ -425,6 +491,22 @@ static bool check_session(const struct command *command, const char *argument)
 	return false;
 }
 
+static bool check_page(const struct command *command, const char *argument)
+{
+	uint32_t page;
+
+	if (!argument)
+		fprintf(stderr, "kmmctl: %s wants the number of a page: a frame of the pool\n",
+		        command->name);
+	else if (!command_parse_page(argument, &page))
+		fprintf(stderr,
+		        "kmmctl: %s: a page is a number from 0 to %u, or behind 0x in hexadecimal, "
+		        "not %s\n", command->name, UINT32_MAX, argument);
+	else
+		return true;
+	return false;
+}
+
 static bool check_cache(const struct command *command, const char *argument)
 {
 	if (!argument)
@@ -445,6 +527,8 @@ bool command_check(const struct command *command, const char *argument)
 		return check_session(command, argument);
 	case COMMAND_CACHE:
 		return check_cache(command, argument);
+	case COMMAND_PAGE:
+		return check_page(command, argument);
 	case COMMAND_MAY_ARGUMENT:
 		if (!argument || strlen(argument) < sizeof(((kmm_v1_ListMethodsRequest *)0)->name))
 			return true;
@@ -459,14 +543,24 @@ bool command_check(const struct command *command, const char *argument)
 	return false;
 }
 
+bool command_paces(const struct command *command)
+{
+	return command->run == command_top;
+}
+
+enum connection_result command_connect(struct command_context *x)
+{
+	return connection_open(&x->connection, x->address, x->domain);
+}
+
 enum kmmctl_status command_run(const struct command *command, struct command_context *x)
 {
 	enum connection_result result;
 
 	if (!x->connection) {
-		result = connection_open(&x->connection, x->address, x->domain);
+		result = command_connect(x);
 		if (result != CONNECTION_OK) {
-			enum kmmctl_status status = failed(x, result);
+			enum kmmctl_status status = command_failed(x, result);
 
 			/* A refused Hello leaves a connection that is of no use. */
 			x->connection = connection_close(x->connection);

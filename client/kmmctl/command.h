@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "client/kmmctl/connection.h"
+#include "client/kmmctl/map.h"
 
 enum kmmctl_status {
 	KMMCTL_DONE = 0,
@@ -25,6 +26,19 @@ struct command_context {
 	bool json;
 	bool lines; /* JSON on one line: one document of many */
 	FILE *out;
+	/* of map */
+	const char *svg; /* a file, "-": the output; NULL: none */
+	enum map_by by;
+	enum command_colour {
+		COMMAND_COLOUR_AUTO,
+		COMMAND_COLOUR_ALWAYS,
+		COMMAND_COLOUR_NEVER,
+	} colour;
+	/* of top */
+	const char *sort; /* a key; NULL: the default */
+	bool batch;
+	uint32_t count;  /* frames; 0: no end */
+	double interval; /* seconds between them; 0: the default */
 };
 
 enum command_argument {
@@ -32,6 +46,7 @@ enum command_argument {
 	COMMAND_MAY_ARGUMENT, /* a method's name, or none */
 	COMMAND_SESSION,      /* a session's id */
 	COMMAND_CACHE,        /* a cache's name */
+	COMMAND_PAGE,         /* a page's number */
 };
 
 struct command {
@@ -53,5 +68,9 @@ enum kmmctl_status command_run(const struct command *command, struct command_con
 /* False, with the reason on stderr, when the argument is missing, superfluous, or cannot be what
  * the command wants. */
 bool command_check(const struct command *command, const char *argument);
+/* It waits between its frames by itself: --watch is its interval. */
+bool command_paces(const struct command *command);
+/* Opens x->connection; of a failure that says why, too. */
+enum connection_result command_connect(struct command_context *x);
 
 #endif

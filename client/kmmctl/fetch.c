@@ -3,21 +3,12 @@
  * From messages to values. A stream's items are gathered in a growing array; a message's lists have
  * the bounds of kmm.options, values beyond what a report has room for are dropped.
  */
-#include "client/kmmctl/fetch.h"
+#include "client/kmmctl/fetch_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define KB_PER_FRAME 4u
-
-struct vector {
-	void *item;
-	size_t size; /* of one item */
-	size_t n, room;
-};
-
-/* A zeroed item at the end; NULL: out of memory. */
-static void *vector_add(struct vector *v)
+void *vector_add(struct vector *v)
 {
 	void *item;
 
@@ -35,9 +26,8 @@ static void *vector_add(struct vector *v)
 	return item;
 }
 
-/* The array becomes the caller's when the call succeeded. */
-static enum connection_result vector_finish(struct vector *v, enum connection_result result,
-                                            void *ret, size_t *n)
+enum connection_result vector_finish(struct vector *v, enum connection_result result, void *ret,
+                                     size_t *n)
 {
 	if (result != CONNECTION_OK) {
 		free(v->item);
@@ -68,10 +58,10 @@ static bool each_kept(void *ctx, const void *item)
 	return true;
 }
 
-static enum connection_result fetch_list(struct connection *c, kmm_v1_Method method,
-                                         const pb_msgdesc_t *request_type, const void *request,
-                                         const pb_msgdesc_t *item_type, size_t size,
-                                         void (*clean)(void *item), void *ret, size_t *n)
+enum connection_result fetch_list(struct connection *c, kmm_v1_Method method,
+                                  const pb_msgdesc_t *request_type, const void *request,
+                                  const pb_msgdesc_t *item_type, size_t size,
+                                  void (*clean)(void *item), void *ret, size_t *n)
 {
 	struct list l = { .v = { .size = size }, .clean = clean };
 	void *item = calloc(1, size);
@@ -84,13 +74,6 @@ static enum connection_result fetch_list(struct connection *c, kmm_v1_Method met
 	free(item);
 	return vector_finish(&l.v, result, ret, n);
 }
-#define FETCH_LIST(c, method, Request, request, Item, clean, ret, n)                               \
-	fetch_list(c, kmm_v1_Method_##method, kmm_v1_##Request##Request_fields, request,           \
-	           kmm_v1_##Item##_fields, sizeof(kmm_v1_##Item), clean, ret, n)
-
-#define FETCH_CALL(c, method, Request, request, Reply, reply)                                      \
-	connection_call(c, kmm_v1_Method_##method, kmm_v1_##Request##Request_fields, request,      \
-	                kmm_v1_##Reply##_fields, reply)
 
 /* ---- texts ---- */
 
@@ -131,8 +114,7 @@ void fetch_clean_text(char *text, bool lines)
 	}
 }
 
-/* Leaves out what does not fit. */
-static void copy_text(char *to, size_t room, const char *from)
+void fetch_copy_text(char *to, size_t room, const char *from)
 {
 	size_t n = strnlen(from, room - 1);
 
@@ -141,7 +123,7 @@ static void copy_text(char *to, size_t room, const char *from)
 	fetch_clean_text(to, false);
 }
 
-static bool copy_domain(char *to, size_t room, const char *domain)
+bool fetch_copy_domain(char *to, size_t room, const char *domain)
 {
 	if (domain && strlen(domain) < room)
 		strcpy(to, domain);
@@ -163,7 +145,7 @@ static void copy_numbers(uint64_t *to, size_t room, const uint64_t *from, size_t
 static void zone_from_message(struct report_zone *z, const kmm_v1_Zone *m)
 {
 	z->node = m->node;
-	copy_text(z->name, sizeof(z->name), m->name);
+	fetch_copy_text(z->name, sizeof(z->name), m->name);
 	z->free = m->free;
 	z->boost = m->boost;
 	z->min = m->min;
@@ -248,7 +230,7 @@ enum connection_result fetch_zones(struct connection *c, const char *domain,
 	enum connection_result result;
 	kmm_v1_Zone item;
 
-	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
 		return CONNECTION_FAILED;
 	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_ZONES,
 	                           kmm_v1_ListZonesRequest_fields, &request, kmm_v1_Zone_fields,
@@ -256,127 +238,6 @@ enum connection_result fetch_zones(struct connection *c, const char *domain,
 	if (result == CONNECTION_OK && !add_device(&v))
 		result = CONNECTION_FAILED;
 	return vector_finish(&v, result, ret, n);
-}
-
-/* ---- nodes, iomem, meminfo ---- */
-
-static enum connection_result fetch_pool(struct connection *c, kmm_v1_Pool *ret)
-{
-	kmm_v1_GetPoolRequest request = kmm_v1_GetPoolRequest_init_zero;
-
-	return FETCH_CALL(c, INSPECTOR_GET_POOL, GetPool, &request, Pool, ret);
-}
-
-/* Two counters, read one after the other. */
-static uint64_t slab_unreclaimable(const kmm_v1_Pool *pool)
-{
-	return pool->slab > pool->slab_reclaimable ? pool->slab - pool->slab_reclaimable : 0;
-}
-
-enum connection_result fetch_nodes(struct connection *c, struct report_node **ret, size_t *n)
-{
-	enum connection_result result;
-	struct report_node *node;
-	kmm_v1_Pool pool;
-	size_t nodes;
-
-	result = fetch_pool(c, &pool);
-	if (result != CONNECTION_OK)
-		return result;
-	nodes = smaller(pool.nodes, REPORT_NODES_MAX);
-	node = calloc(nodes ? nodes : 1, sizeof(*node));
-	if (!node)
-		return CONNECTION_FAILED;
-	if (nodes == 1) {
-		report_node_stat_set(node, "nr_slab_reclaimable", pool.slab_reclaimable);
-		report_node_stat_set(node, "nr_slab_unreclaimable", slab_unreclaimable(&pool));
-	}
-	*ret = node;
-	*n = nodes;
-	return CONNECTION_OK;
-}
-
-static bool each_resource(void *ctx, const void *item)
-{
-	const kmm_v1_Resource *m = item;
-	struct report_resource *r = vector_add(ctx);
-
-	if (!r)
-		return false;
-	r->start = m->start;
-	r->end = m->end;
-	r->depth = m->depth < 5 ? m->depth : 4; /* Linux shows five levels */
-	copy_text(r->name, sizeof(r->name), m->name);
-	return true;
-}
-
-enum connection_result fetch_resources(struct connection *c, struct report_resource **ret,
-                                       size_t *n)
-{
-	kmm_v1_ListResourcesRequest request = kmm_v1_ListResourcesRequest_init_zero;
-	struct vector v = { .size = sizeof(struct report_resource) };
-	kmm_v1_Resource item;
-	enum connection_result result;
-
-	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_RESOURCES,
-	                           kmm_v1_ListResourcesRequest_fields, &request,
-	                           kmm_v1_Resource_fields, &item, each_resource, &v);
-	return vector_finish(&v, result, ret, n);
-}
-
-static void meminfo_set_highmem(struct report_meminfo *m, const kmm_v1_Pool *pool,
-                                const struct report_zone zone[], size_t n)
-{
-	uint64_t managed = 0, free_frames = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		if (strcmp(zone[i].name, "HighMem") == 0 && zone[i].present) {
-			managed += zone[i].managed;
-			free_frames += zone[i].free;
-			m->highmem = true;
-		}
-	}
-	if (!m->highmem)
-		return;
-	/* Two snapshots: the zone's may be the later one. */
-	if (free_frames > pool->free)
-		free_frames = pool->free;
-	report_meminfo_set(m, "HighTotal", managed * KB_PER_FRAME);
-	report_meminfo_set(m, "HighFree", free_frames * KB_PER_FRAME);
-	report_meminfo_set(m, "LowTotal",
-	                   (pool->managed > managed ? pool->managed - managed : 0) * KB_PER_FRAME);
-	report_meminfo_set(m, "LowFree", (pool->free - free_frames) * KB_PER_FRAME);
-}
-
-enum connection_result fetch_meminfo(struct connection *c, const char *domain,
-                                     struct report_meminfo *ret)
-{
-	struct report_meminfo m = { .highmem = false };
-	struct report_zone *zone = NULL;
-	enum connection_result result;
-	kmm_v1_Pool pool;
-	size_t n;
-
-	result = fetch_pool(c, &pool);
-	if (result == CONNECTION_OK)
-		result = fetch_zones(c, domain, &zone, &n);
-	if (result != CONNECTION_OK)
-		return result;
-	report_meminfo_set(&m, "MemTotal", pool.managed * KB_PER_FRAME);
-	report_meminfo_set(&m, "MemFree", pool.free * KB_PER_FRAME);
-	report_meminfo_set(&m, "MemAvailable", pool.available * KB_PER_FRAME);
-	report_meminfo_set(&m, "KReclaimable", pool.slab_reclaimable * KB_PER_FRAME);
-	report_meminfo_set(&m, "Slab",
-	                   (pool.slab_reclaimable + slab_unreclaimable(&pool)) * KB_PER_FRAME);
-	report_meminfo_set(&m, "SReclaimable", pool.slab_reclaimable * KB_PER_FRAME);
-	report_meminfo_set(&m, "SUnreclaim", slab_unreclaimable(&pool) * KB_PER_FRAME);
-	report_meminfo_set(&m, "DirectMap4k", pool.bytes_4k / 1024);
-	report_meminfo_set(&m, "DirectMap2M", pool.bytes_2m / 1024);
-	report_meminfo_set(&m, "DirectMap1G", pool.bytes_1g / 1024);
-	meminfo_set_highmem(&m, &pool, zone, n);
-	free(zone);
-	*ret = m;
-	return CONNECTION_OK;
 }
 
 /* ---- sessions ---- */
@@ -398,7 +259,7 @@ enum connection_result fetch_sessions(struct connection *c, const char *domain,
 {
 	kmm_v1_ListSessionsRequest request = kmm_v1_ListSessionsRequest_init_zero;
 
-	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
 		return CONNECTION_FAILED;
 	return FETCH_LIST(c, INSPECTOR_LIST_SESSIONS, ListSessions, &request, Session,
 	                  clean_session, ret, n);
@@ -438,7 +299,7 @@ enum connection_result fetch_caches(struct connection *c, const char *domain, km
 {
 	kmm_v1_ListCachesRequest request = kmm_v1_ListCachesRequest_init_zero;
 
-	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
 		return CONNECTION_FAILED;
 	return FETCH_LIST(c, INSPECTOR_LIST_CACHES, ListCaches, &request, Cache, clean_cache, ret,
 	                  n);
@@ -458,7 +319,7 @@ enum connection_result fetch_leaks(struct connection *c, const char *domain, kmm
 {
 	kmm_v1_ListLeaksRequest request = kmm_v1_ListLeaksRequest_init_zero;
 
-	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
 		return CONNECTION_FAILED;
 	return FETCH_LIST(c, INSPECTOR_LIST_LEAKS, ListLeaks, &request, Leak, clean_leak, ret, n);
 }
@@ -476,7 +337,7 @@ enum connection_result fetch_names(struct connection *c, const char *domain, kmm
 {
 	kmm_v1_ListNamesRequest request = kmm_v1_ListNamesRequest_init_zero;
 
-	if (!copy_domain(request.domain, sizeof(request.domain), domain))
+	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
 		return CONNECTION_FAILED;
 	return FETCH_LIST(c, INSPECTOR_LIST_NAMES, ListNames, &request, Name, clean_name, ret, n);
 }
@@ -523,7 +384,7 @@ enum connection_result fetch_methods(struct connection *c, const char *name,
 {
 	kmm_v1_ListMethodsRequest request = kmm_v1_ListMethodsRequest_init_zero;
 
-	copy_text(request.name, sizeof(request.name), name);
+	fetch_copy_text(request.name, sizeof(request.name), name);
 	return FETCH_LIST(c, HEALTH_LIST_METHODS, ListMethods, &request, MethodInfo, clean_method,
 	                  ret, n);
 }
@@ -538,6 +399,21 @@ enum connection_result fetch_findings(struct connection *c, kmm_v1_Finding **ret
 	kmm_v1_FsckRequest request = kmm_v1_FsckRequest_init_zero;
 
 	return FETCH_LIST(c, ADMIN_FSCK, Fsck, &request, Finding, clean_finding, ret, n);
+}
+
+static void clean_compacted(void *item)
+{
+	fetch_clean_text(((kmm_v1_Compacted *)item)->zone, false);
+}
+
+enum connection_result fetch_compact(struct connection *c, const char *domain, kmm_v1_Compacted **ret,
+                                     size_t *n)
+{
+	kmm_v1_CompactRequest request = kmm_v1_CompactRequest_init_zero;
+
+	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
+		return CONNECTION_FAILED;
+	return FETCH_LIST(c, ADMIN_COMPACT, Compact, &request, Compacted, clean_compacted, ret, n);
 }
 
 enum connection_result fetch_drop_caches(struct connection *c, kmm_v1_DropCachesReply *ret)

@@ -12,15 +12,22 @@
 #include "client/kmmctl/connection.h"
 #include "client/kmmctl/report.h"
 
+enum connection_result fetch_pool(struct connection *c, kmm_v1_Pool *ret);
 /* Node-major; every node ends with Device. domain NULL: what Hello chose. */
 enum connection_result fetch_zones(struct connection *c, const char *domain,
                                    struct report_zone **ret, size_t *n);
-/* By node number; to be freed. What the pool counts in all is a node's only when there is one. */
-enum connection_result fetch_nodes(struct connection *c, struct report_node **ret, size_t *n);
+/* By node number. */
+enum connection_result fetch_nodes(struct connection *c, const char *domain,
+                                   struct report_node **ret, size_t *n);
 enum connection_result fetch_resources(struct connection *c, struct report_resource **ret,
                                        size_t *n);
+/* By address. */
+enum connection_result fetch_areas(struct connection *c, const char *domain, kmm_v1_Area **ret,
+                                   size_t *n);
 enum connection_result fetch_meminfo(struct connection *c, const char *domain,
                                      struct report_meminfo *ret);
+enum connection_result fetch_vmstat(struct connection *c, const char *domain,
+                                    struct report_vmstat *ret);
 enum connection_result fetch_sessions(struct connection *c, const char *domain,
                                       kmm_v1_Session **ret, size_t *n);
 enum connection_result fetch_session(struct connection *c, uint32_t id, kmm_v1_Session *ret);
@@ -30,6 +37,9 @@ enum connection_result fetch_methods(struct connection *c, const char *name,
                                      kmm_v1_MethodInfo **ret, size_t *n);
 enum connection_result fetch_findings(struct connection *c, kmm_v1_Finding **ret, size_t *n);
 enum connection_result fetch_drop_caches(struct connection *c, kmm_v1_DropCachesReply *ret);
+/* What came of it, by node and zone. */
+enum connection_result fetch_compact(struct connection *c, const char *domain, kmm_v1_Compacted **ret,
+                                     size_t *n);
 enum connection_result fetch_kill(struct connection *c, uint32_t id);
 /* Newest first. */
 enum connection_result fetch_caches(struct connection *c, const char *domain, kmm_v1_Cache **ret,

@@ -8,24 +8,7 @@
 
 #include <string.h>
 
-static void add_number(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
-
-static void add_text(struct json_object *o, const char *key, const char *text)
-{
-	json_object_object_add(o, key, json_object_new_string(text));
-}
-
-static void add_numbers(struct json_object *o, const char *key, const uint64_t value[], size_t n)
-{
-	struct json_object *a = json_object_new_array_ext((int)n);
-
-	for (size_t i = 0; i < n; i++)
-		json_object_array_add(a, json_object_new_uint64(value[i]));
-	json_object_object_add(o, key, a);
-}
+#include "client/kmmctl/json_add.h"
 
 /* ---- zones ---- */
 
@@ -194,6 +177,37 @@ struct json_object *json_meminfo(const struct report_meminfo *m)
 	return o;
 }
 
+struct json_object *json_vmstat(const struct report_vmstat *v)
+{
+	struct json_object *o = json_object_new_object();
+
+	for (size_t i = 0; i < REPORT_VMSTAT_LINES; i++)
+		if (report_vmstat_shown(v, i))
+			add_number(o, report_vmstat_name(i), v->value[i]);
+	return o;
+}
+
+struct json_object *json_vmallocinfo(const kmm_v1_Area area[], size_t n)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *o = json_object_new_object();
+
+		add_number(o, "session", area[i].session);
+		add_text(o, "kind", report_area_kind(&area[i]));
+		add_number(o, "start", area[i].start);
+		add_number(o, "end", area[i].start ? area[i].start + area[i].size : 0);
+		add_number(o, "size", area[i].size);
+		add_number(o, "pages", area[i].pages);
+		add_number(o, "used", area[i].used);
+		add_text(o, "caller", report_area_caller(&area[i]));
+		add_numbers(o, "node_pages", area[i].node_pages, area[i].node_pages_count);
+		json_object_array_add(a, o);
+	}
+	return a;
+}
+
 /* ---- sessions ---- */
 
 static struct json_object *session_caches(const kmm_v1_Session *s)
@@ -286,7 +300,7 @@ static struct json_object *cache_object(const kmm_v1_Cache *c)
 	add_number(o, "size", c->size);
 	add_number(o, "align", c->align);
 	add_number(o, "flags", c->flags);
-	json_object_object_add(o, "ctor", json_object_new_boolean(c->ctor));
+	add_bool(o, "ctor", c->ctor);
 	add_number(o, "users", c->users);
 	add_number(o, "reports", c->reports);
 	add_number(o, "created", c->created);
@@ -408,6 +422,29 @@ struct json_object *json_findings(const kmm_v1_Finding finding[], size_t n)
 		json_object_array_add(a, json_object_new_string(finding[i].text));
 	json_object_object_add(o, "findings", a);
 	return o;
+}
+
+struct json_object *json_compact(const kmm_v1_Compacted zone[], size_t n)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (size_t i = 0; i < n; i++) {
+		const kmm_v1_Compacted *z = &zone[i];
+		struct json_object *o = json_object_new_object();
+
+		add_number(o, "node", z->node);
+		json_object_object_add(o, "zone", json_object_new_string(z->zone));
+		add_number(o, "migrate_scanned", z->migrate_scanned);
+		add_number(o, "free_scanned", z->free_scanned);
+		add_number(o, "isolated", z->isolated);
+		add_number(o, "moved", z->moved);
+		add_number(o, "failed", z->failed);
+		json_object_object_add(o, "gained", json_object_new_int64(z->gained));
+		add_number(o, "score_before", z->score_before);
+		add_number(o, "score_after", z->score_after);
+		json_object_array_add(a, o);
+	}
+	return a;
 }
 
 struct json_object *json_drop_caches(const kmm_v1_DropCachesReply *r)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "client/kmmctl/command.h"
+#include "client/kmmctl/top.h"
 
 #define WATCH_MIN 0.1
 #define WATCH_MAX 86400.0
@@ -24,7 +25,41 @@ struct settings {
 	const char *domain;
 	bool json;
 	double watch; /* seconds, 0: once */
+	uint32_t given; /* options of one command, a bit a row of command_options */
+	const char *svg, *sort;
+	enum map_by by;
+	enum command_colour colour;
+	bool batch;
+	uint32_t count;
 };
+
+enum {
+	OPTION_SOCKET = 256,
+	OPTION_DOMAIN,
+	OPTION_JSON,
+	OPTION_WATCH,
+	OPTION_HELP,
+	OPTION_VERSION,
+	OPTION_SVG,
+	OPTION_BY,
+	OPTION_COLOUR,
+	OPTION_SORT,
+	OPTION_ONCE,
+	OPTION_COUNT,
+};
+
+/* Options that mean something to one command alone. */
+static const struct {
+	int option;
+	const char *text, *command;
+} command_options[] = {
+	{ OPTION_SVG, "--svg", "map" },     { OPTION_BY, "--by", "map" },
+	{ OPTION_COLOUR, "--color", "map" }, { OPTION_SORT, "--sort", "top" },
+	{ 'b', "-b", "top" },               { OPTION_ONCE, "--once", "top" },
+	{ OPTION_COUNT, "--count", "top" },
+};
+#define COMMAND_OPTIONS (sizeof(command_options) / sizeof(command_options[0]))
+#define COUNT_MAX 1000000000.0
 
 static void print_help(FILE *out)
 {
@@ -47,6 +82,14 @@ static void print_help(FILE *out)
 	      "      --domain NAME    of that domain alone\n"
 	      "      --json           as JSON\n"
 	      "      --watch SECONDS  again every so many seconds\n"
+	      "      --by VIEW        map: by fullness, zone, type or owner\n"
+	      "      --color WHEN     map: auto, always or never\n"
+	      "      --svg FILE       map: as an SVG file; -: to standard output\n"
+	      "      --sort KEY       top: id, pid, mem, cached, objects, calls, alloc, free,\n"
+	      "                       obj-in, obj-out, refused, parked or name\n"
+	      "      -b               top: in batches, for programs\n"
+	      "      --count N        top: so many of them\n"
+	      "      --once           top: one\n"
 	      "      --help           this text\n"
 	      "      --version        the version\n"
 	      "\n"
@@ -76,22 +119,120 @@ static bool parse_seconds(const char *text, double *ret)
 	return true;
 }
 
+/* Which of the names it is; -1, with the reason on stderr: none. */
+static int parse_name(const char *option, const char *text, const char *const name[], size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(text, name[i]) == 0)
+			return (int)i;
+	fprintf(stderr, "kmmctl: %s wants ", option);
+	for (size_t i = 0; i < n; i++)
+		fprintf(stderr, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ", name[i]);
+	fprintf(stderr, ", not \"%s\"\n", text);
+	return -1;
+}
+
+static bool parse_by(const char *text, enum map_by *ret)
+{
+	int i = parse_name("--by", text, map_by_names, MAP_NR_BY);
+
+	if (i >= 0)
+		*ret = (enum map_by)i;
+	return i >= 0;
+}
+
+static bool parse_colour(const char *text, enum command_colour *ret)
+{
+	static const char *const name[] = { "auto", "always", "never" };
+	int i = parse_name("--color", text, name, 3);
+
+	if (i >= 0)
+		*ret = (enum command_colour)i;
+	return i >= 0;
+}
+
+static bool parse_count(const char *text, uint32_t *ret)
+{
+	double value;
+	char *end;
+
+	value = strtod(text, &end);
+	if (text[0] < '0' || text[0] > '9' || *end || !(value >= 1 && value <= COUNT_MAX) ||
+	    value != (double)(uint32_t)value) {
+		fprintf(stderr, "kmmctl: --count wants a number of frames, not \"%s\"\n", text);
+		return false;
+	}
+	*ret = (uint32_t)value;
+	return true;
+}
+
+static bool parse_domain(const char *text, const char **ret)
+{
+	if (!text[0] || strlen(text) >= sizeof(((kmm_v1_HelloRequest *)0)->domain)) {
+		fprintf(stderr,
+		        "kmmctl: --domain wants a name of 1 to %zu bytes, not \"%s\"\n",
+		        sizeof(((kmm_v1_HelloRequest *)0)->domain) - 1, text);
+		return false;
+	}
+	*ret = text;
+	return true;
+}
+
+/* False, with the reason on stderr: the option's value makes no sense, or there is no such option. */
+static bool take_option(struct settings *s, int o)
+{
+	for (size_t i = 0; i < COMMAND_OPTIONS; i++)
+		if (command_options[i].option == o)
+			s->given |= 1u << i;
+	switch (o) {
+	case OPTION_SOCKET:
+		s->address = optarg;
+		return true;
+	case OPTION_DOMAIN:
+		return parse_domain(optarg, &s->domain);
+	case OPTION_JSON:
+		s->json = true;
+		return true;
+	case OPTION_WATCH:
+		return parse_seconds(optarg, &s->watch);
+	case OPTION_SVG:
+		s->svg = optarg;
+		return true;
+	case OPTION_BY:
+		return parse_by(optarg, &s->by);
+	case OPTION_COLOUR:
+		return parse_colour(optarg, &s->colour);
+	case OPTION_SORT:
+		s->sort = optarg;
+		return parse_name("--sort", optarg, top_key_names, TOP_NR_KEYS) >= 0;
+	case 'b':
+		s->batch = true;
+		return true;
+	case OPTION_ONCE:
+		s->count = 1;
+		return true;
+	case OPTION_COUNT:
+		return parse_count(optarg, &s->count);
+	default:
+		usage_hint();
+		return false;
+	}
+}
+
 /* *done: nothing is left to do, the result is the exit status. */
 static enum kmmctl_status parse_options(struct settings *s, int argc, char *argv[], bool *done)
 {
-	enum {
-		OPTION_SOCKET = 256,
-		OPTION_DOMAIN,
-		OPTION_JSON,
-		OPTION_WATCH,
-		OPTION_HELP,
-		OPTION_VERSION,
-	};
 	static const struct option options[] = {
 		{ "socket", required_argument, NULL, OPTION_SOCKET },
 		{ "domain", required_argument, NULL, OPTION_DOMAIN },
 		{ "json", no_argument, NULL, OPTION_JSON },
 		{ "watch", required_argument, NULL, OPTION_WATCH },
+		{ "svg", required_argument, NULL, OPTION_SVG },
+		{ "by", required_argument, NULL, OPTION_BY },
+		{ "color", required_argument, NULL, OPTION_COLOUR },
+		{ "sort", required_argument, NULL, OPTION_SORT },
+		{ "once", no_argument, NULL, OPTION_ONCE },
+		{ "count", required_argument, NULL, OPTION_COUNT },
 		{ "help", no_argument, NULL, OPTION_HELP },
 		{ "version", no_argument, NULL, OPTION_VERSION },
 		{ NULL, 0, NULL, 0 },
@@ -99,29 +240,8 @@ static enum kmmctl_status parse_options(struct settings *s, int argc, char *argv
 	int o;
 
 	*done = true;
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((o = getopt_long(argc, argv, "b", options, NULL)) != -1) {
 		switch (o) {
-		case OPTION_SOCKET:
-			s->address = optarg;
-			break;
-		case OPTION_DOMAIN:
-			if (!optarg[0] ||
-			    strlen(optarg) >= sizeof(((kmm_v1_HelloRequest *)0)->domain)) {
-				fprintf(stderr,
-				        "kmmctl: --domain wants a name of 1 to %zu bytes, not "
-				        "\"%s\"\n",
-				        sizeof(((kmm_v1_HelloRequest *)0)->domain) - 1, optarg);
-				return KMMCTL_USAGE;
-			}
-			s->domain = optarg;
-			break;
-		case OPTION_JSON:
-			s->json = true;
-			break;
-		case OPTION_WATCH:
-			if (!parse_seconds(optarg, &s->watch))
-				return KMMCTL_USAGE;
-			break;
 		case OPTION_HELP:
 			print_help(stdout);
 			return KMMCTL_DONE;
@@ -129,12 +249,35 @@ static enum kmmctl_status parse_options(struct settings *s, int argc, char *argv
 			puts("kmmctl " PACKAGE_VERSION);
 			return KMMCTL_DONE;
 		default:
-			usage_hint();
-			return KMMCTL_USAGE;
+			if (!take_option(s, o))
+				return KMMCTL_USAGE;
 		}
 	}
 	*done = false;
 	return KMMCTL_DONE;
+}
+
+/* False, with the reason on stderr: the options do not go with the command or each other. */
+static bool check_options(const struct settings *s, const struct command *command)
+{
+	for (size_t i = 0; i < COMMAND_OPTIONS; i++) {
+		if ((s->given >> i & 1) && strcmp(command_options[i].command, command->name) != 0) {
+			fprintf(stderr, "kmmctl: %s is an option of %s, not of %s\n",
+			        command_options[i].text, command_options[i].command,
+			        command->name);
+			return false;
+		}
+	}
+	if (s->watch > 0 && command->once) {
+		fprintf(stderr, "kmmctl: %s is not for --watch\n", command->name);
+		return false;
+	}
+	if (s->svg && (s->json || !s->svg[0])) {
+		fputs(s->json ? "kmmctl: --svg and --json are two different outputs\n" :
+		                "kmmctl: --svg wants a file's name\n", stderr);
+		return false;
+	}
+	return true;
 }
 
 /* NULL, with the reason on stderr: the command line makes no sense. */
@@ -204,14 +347,19 @@ int main(int argc, char *argv[])
 		command = parse_command(argc, argv, &x.argument);
 		if (!command)
 			return KMMCTL_USAGE;
-		if (s.watch > 0 && command->once) {
-			fprintf(stderr, "kmmctl: %s is not for --watch\n", command->name);
+		if (!check_options(&s, command))
 			return KMMCTL_USAGE;
-		}
 		x.address = s.address;
 		x.domain = s.domain;
 		x.json = s.json;
-		if (s.watch > 0)
+		x.svg = s.svg;
+		x.by = s.by;
+		x.colour = s.colour;
+		x.sort = s.sort;
+		x.batch = s.batch;
+		x.count = s.count;
+		x.interval = s.watch;
+		if (s.watch > 0 && !command_paces(command))
 			watch(command, &x, s.watch);
 		else
 			status = command_run(command, &x);

@@ -3,8 +3,8 @@
  * Reports: values in, text out. Every function here is pure but for the stream that it prints to,
  * so that tests feed it the values of a saved file and compare bytes.
  *
- * The first group prints Linux's formats (zoneinfo, buddyinfo, pagetypeinfo, slabinfo, iomem,
- * meminfo) byte for byte: names, order, widths and trailing spaces are what existing parsers rely
+ * The first group prints Linux's formats (zoneinfo, buddyinfo, pagetypeinfo, slabinfo,
+ * vmallocinfo, iomem, meminfo, vmstat) byte for byte: names, order, widths and trailing spaces are what existing parsers rely
  * on. The second group prints kmmd's own reports, for people.
  */
 #ifndef CLIENT_KMMCTL_REPORT_H
@@ -100,12 +100,34 @@ bool report_meminfo_shown(const struct report_meminfo *m, size_t i);
 bool report_meminfo_set(struct report_meminfo *m, const char *label, uint64_t value);
 void report_meminfo(FILE *out, const struct report_meminfo *m);
 
+#define REPORT_VMSTAT_LINES 195u
+struct report_vmstat {
+	bool highmem; /* the lines of kernels with high memory are shown */
+	uint64_t value[REPORT_VMSTAT_LINES];
+};
+/* NULL: there are not so many. */
+const char *report_vmstat_name(size_t i);
+bool report_vmstat_shown(const struct report_vmstat *v, size_t i);
+/* Adds to the line of that name; false: there is none. */
+bool report_vmstat_add(struct report_vmstat *v, const char *name, uint64_t value);
+void report_vmstat(FILE *out, const struct report_vmstat *v);
+
+/* In the order in which they are to be shown, but for freed ones, which come last. */
+void report_vmallocinfo(FILE *out, const kmm_v1_Area area[], size_t n);
+bool report_area_shown(const kmm_v1_Area *a);
+/* "vmalloc" "percpu" "stack" "unpurged" */
+const char *report_area_kind(const kmm_v1_Area *a);
+/* symbol+0x1/0x2 */
+const char *report_area_caller(const kmm_v1_Area *a);
+
 /* ---- kmmd's own ---- */
 
 /* `now` is the time that ages are counted from, seconds since the epoch. */
 void report_sessions(FILE *out, const kmm_v1_Session session[], size_t n, uint64_t now);
 void report_session(FILE *out, const kmm_v1_Session *s, uint64_t now);
 void report_leaks(FILE *out, const kmm_v1_Leak leak[], size_t n, uint64_t now);
+/* What compaction did, a line a zone. */
+void report_compact(FILE *out, const kmm_v1_Compacted zone[], size_t n);
 void report_names(FILE *out, const kmm_v1_Name name[], size_t n);
 void report_health(FILE *out, const kmm_v1_CheckReply *h);
 const char *report_health_status(kmm_v1_CheckReply_Status status);

@@ -51,6 +51,8 @@ METHODS = {
     "collect": (10, b""),
     "events": (11, b""),
     "get_holders": (12, field(1, 512)),
+    "alloc_blocks": (24, field(1, 0xCC2) + field(2, 4096) + field(3, 10) + field(4, 9) + field(5, 1)
+                     + field(6, 1)),
     "get_pool": (32, b""),
     "list_zones": (33, field(1, "default")),
     "list_resources": (34, b""),

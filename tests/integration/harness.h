@@ -119,6 +119,8 @@ enum peer_op {
 	PEER_RELEASE,    /* blocks                frees that many of what EXHAUST had */
 	PEER_FLUSH,      /*                       r */
 	PEER_CANCEL,     /*                       r */
+	PEER_KMAP,       /* pfn                   0 or -errno */
+	PEER_KUNMAP,     /* pfn                   r */
 	PEER_TIMEOUT,    /* ms                    r */
 	PEER_CLOSE,      /*                       r; the session ends, the process waits */
 	PEER_EXIT,       /* by peer_exit() alone */

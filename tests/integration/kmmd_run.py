@@ -18,13 +18,18 @@ PATIENCE = 300  # seconds after which a daemon that does not serve is given up
 
 
 class Daemon:
-    """with Daemon('--pool-size', '64M') as d: d.ctl('zoneinfo')"""
+    """with Daemon('--pool-size', '64M', config="[pool]...") as d: d.ctl('zoneinfo')"""
 
-    def __init__(self, *args):
+    def __init__(self, *args, config=None):
         self.directory = tempfile.mkdtemp(prefix='kmmd-test.')
         self.socket = os.path.join(self.directory, 'sock')
         self.log = os.path.join(self.directory, 'log')
         self.args = [KMMD, '--socket', self.socket, *args]
+        if config is not None:
+            path = os.path.join(self.directory, 'config')
+            with open(path, 'w') as f:
+                f.write(config)
+            self.args += ['--config', path]
         self.process = None
 
     def __enter__(self):

@@ -218,3 +218,74 @@ def iomem(text):
         path = path[:depth] + [(start, end)]
         found.append((depth, start, end, m.group(4)))
     return found
+
+
+def vmstat(text):
+    """{name: value}, in order; no name twice, `nr_unstable 0` is the last"""
+    lines, found = Lines(text), {}
+    while lines.more():
+        m = lines.take(r'([a-z0-9_]+) (\d+)')
+        if m.group(1) in found or str(int(m.group(2))) != m.group(2):
+            raise ValueError('%r' % m.group(0))
+        found[m.group(1)] = int(m.group(2))
+    if list(found.items())[-1] != ('nr_unstable', 0):
+        raise ValueError('the last line is not nr_unstable 0')
+    return found
+
+
+VMALLOCINFO_ROW = (r'0x([0-9a-f]{16})-0x([0-9a-f]{16}) ( *\d+)(?: (unpurged vm_area)|'
+                   r' (\S+\+0x[0-9a-f]+/0x[0-9a-f]+)(?: pages=(\d+))?'
+                   r'(?: phys=0x[0-9a-f]{16})?((?: (?:ioremap|sparse|vmalloc|vmap|user|'
+                   r'dma-coherent|vpages))*)((?: N\d+=[1-9]\d*)*))')
+
+
+def vmallocinfo(text):
+    """[{start, end, size, caller, pages, flags, nodes}], in order; `unpurged` ones come last"""
+    lines, found = Lines(text), []
+    while lines.more():
+        m = lines.take(VMALLOCINFO_ROW)
+        size = int(m.group(3))
+        if '%7d' % size != m.group(3) or size % 4096:
+            raise ValueError('size of %r' % m.group(0))
+        row = {'start': int(m.group(1), 16), 'end': int(m.group(2), 16), 'size': size,
+               'unpurged': bool(m.group(4)), 'caller': m.group(5),
+               'pages': m.group(6) and int(m.group(6)),
+               'flags': (m.group(7) or '').split(),
+               'nodes': {int(x[1:].split('=')[0]): int(x.split('=')[1])
+                         for x in (m.group(8) or '').split()}}
+        if row['pages'] and row['nodes'] and sum(row['nodes'].values()) != row['pages']:
+            raise ValueError('nodes of %r' % m.group(0))
+        if found and found[-1]['unpurged'] and not row['unpurged']:
+            raise ValueError('%r comes behind a freed one' % m.group(0))
+        found.append(row)
+    if found and not found[0]['caller'] and not found[0]['unpurged']:
+        raise ValueError('the first line has no caller')
+    return found
+
+
+# ---- shapes: what is left of a line when its values are taken away ----
+
+def shape(line):
+    """Numbers, hexadecimal ones too, with the padding before them become #."""
+    line = re.sub(r' *\b0x[0-9a-f]+', ' #', line)
+    return re.sub(r' *\b[0-9]+\b', ' #', line)
+
+
+def shapes(text):
+    return [shape(line) for line in text.rstrip('\n').split('\n')]
+
+
+def table_shapes(text):
+    """The shapes of a table's rows, each once: names and paddings at the beginning set apart."""
+    return {shape(re.sub(r'^\S+ +', 'name ', line)) for line in text.rstrip('\n').split('\n')}
+
+
+def zone_shapes(text):
+    """{first words of a zone's lines: set of tuples of shapes}, for reports with a part a zone"""
+    found, part = set(), []
+    for line in text.rstrip('\n').split('\n') + ['Node ']:
+        if line.startswith('Node ') and part:
+            found.add(tuple(part))
+            part = []
+        part.append(shape(re.sub(r'zone +\w+', 'zone NAME', line)))
+    return found

@@ -22,17 +22,54 @@ static int64_t page_result(struct kmm *k, const struct kmm_page *page)
 	return page ? (int64_t)kmm_page_to_pfn(k, page) : -errno;
 }
 
+/* p is an address or, of high memory, the page. */
 static int64_t pointer_result(struct kmm *k, const void *p)
 {
-	return p ? page_result(k, kmm_virt_to_page(k, p)) : -errno;
+	struct kmm_page *page;
+
+	if (!p)
+		return -errno;
+	page = kmm_virt_to_page(k, p);
+	return page ? page_result(k, page) : page_result(k, p);
 }
 
+/* How the functions of sharing name the block: high memory, which has no address, by its page. */
 static void *pfn_address(struct kmm *k, uint64_t pfn)
 {
 	struct kmm_page *page = kmm_pfn_to_page(k, pfn);
+	void *p;
 
 	must(page);
-	return kmm_page_address(k, page);
+	p = kmm_page_address(k, page);
+	return !p && errno == ENOTSUP ? page : p;
+}
+
+/* Writes the pattern over a block, or looks at it; high memory page by page. */
+static int64_t pattern(struct kmm *k, const struct peer_command *c)
+{
+	struct kmm_page *page = kmm_pfn_to_page(k, c->a);
+	bool fill = c->op == PEER_FILL;
+	int64_t same = 1;
+	void *p;
+
+	must(page);
+	p = kmm_page_address(k, page);
+	if (p && !fill)
+		return block_check(p, (unsigned)c->b, c->c);
+	if (p)
+		block_fill(p, (unsigned)c->b, c->c);
+	for (unsigned i = 0; !p && i < 1u << c->b; i++) {
+		void *at = kmm_kmap(k, page + i);
+
+		if (!at)
+			return -errno;
+		if (fill)
+			block_fill(at, 0, c->c + i);
+		else
+			same = same && block_check(at, 0, c->c + i);
+		must(kmm_kunmap(k, page + i) == 0);
+	}
+	return fill ? 0 : same;
 }
 
 static int64_t hoard_fill(struct hoard *h, struct kmm *k, kmm_gfp_t gfp, unsigned order)
@@ -109,10 +146,12 @@ static int64_t run(struct kmm *k, struct hoard *h, const struct peer_command *c)
 	case PEER_ORDER:
 		return kmm_page_order(k, kmm_pfn_to_page(k, c->a));
 	case PEER_FILL:
-		block_fill(pfn_address(k, c->a), b, c->c);
-		return 0;
 	case PEER_CHECK:
-		return block_check(pfn_address(k, c->a), b, c->c);
+		return pattern(k, c);
+	case PEER_KMAP:
+		return kmm_kmap(k, kmm_pfn_to_page(k, c->a)) ? 0 : -errno;
+	case PEER_KUNMAP:
+		return kmm_kunmap(k, kmm_pfn_to_page(k, c->a));
 	case PEER_EXHAUST:
 		return hoard_fill(h, k, (kmm_gfp_t)c->a, b);
 	case PEER_CACHE:

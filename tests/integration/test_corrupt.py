@@ -15,6 +15,7 @@ import unittest
 from kmmtest import OK, Connection, Daemon, field, main, wait_until
 
 GFP_KERNEL = 0xCC0
+GFP_HIGHUSER_MOVABLE = 0x100CCA
 SUPERBLOCK = struct.Struct("<QII16sQIIQQQQIIIIQQQQQQQ")
 FIELDS = ("magic version size uuid frames section_order nodes dma_end dma32_end highmem_start "
           "movable_start sessions holders magazines backing mm_address mm_size session_address "
@@ -28,7 +29,7 @@ class Memory:
     def __init__(self, supervisor):
         self.maps = []
         self.sections = {}
-        self.words = self.views = None
+        self.words = self.views = self.ledger = None
         for fd in os.listdir(f"/proc/{supervisor}/fd"):
             path = f"/proc/{supervisor}/fd/{fd}"
             name = os.readlink(path)
@@ -39,6 +40,8 @@ class Memory:
                 self.words = self.map(path)
             elif "views" in name:
                 self.views = self.map(path)
+            elif "ledger" in name:
+                self.ledger = self.map(path)
             else:
                 self.sections[int(re.search(r"(\d+)$", name).group(1))] = self.map(path)
         self.section_size = len(self.sections[0])
@@ -47,6 +50,9 @@ class Memory:
         self.superblock_at = self.size - 4096
         values = SUPERBLOCK.unpack_from(last, self.section_size - 4096)
         self.superblock = dict(zip(FIELDS, values))
+        first_metadata = self.superblock["holder_address"] // self.section_size * self.section_size
+        self.high_start = min(self.superblock[name] for name in ("highmem_start", "movable_start"))
+        self.high_frames = max(0, first_metadata // 4096 - self.high_start)
 
     def map(self, path):
         fd = os.open(path, os.O_RDWR)
@@ -211,6 +217,39 @@ class Corrupt(unittest.TestCase):
         self.memory.views[0:4] = struct.pack("<I", 9)
         self.refused("control memory", "version 9")
 
+    # ---- the map of the pages that move ----
+
+    def high_at(self, index):
+        """Where the ledger says which frame that page has: before the out bits, which end it."""
+        out = self.memory.superblock["frames"] * 128 // 8
+        return len(self.memory.ledger) - out - (4 * self.memory.high_frames + 4095) // 4096 * 4096 + \
+            4 * index
+
+    def high(self, index):
+        return struct.unpack_from("<I", self.memory.ledger, self.high_at(index))[0]
+
+    def set_high(self, index, frame):
+        struct.pack_into("<I", self.memory.ledger, self.high_at(index), frame)
+
+    def test_map_after_a_death_in_a_move(self):
+        """Two pages have one frame: what a death between two stores leaves, and is repaired."""
+        for i in (0, 1, self.memory.high_frames - 1):
+            self.assertEqual(self.high(i), self.memory.high_start + i)
+        self.set_high(5, self.memory.high_start + 7)
+        self.served()
+        self.assertEqual(sorted(self.high(i) - self.memory.high_start for i in range(10)),
+                         list(range(10)))
+        self.assertEqual(self.daemon.ctl("fsck")[0], 0)
+
+    def test_map_with_a_frame_of_another_zone(self):
+        self.set_high(5, self.memory.high_start - 1)
+        self.refused("ledger's map was overwritten", f"page {self.memory.superblock['frames'] + 5}")
+
+    def test_map_that_is_no_permutation(self):
+        for i in (5, 6):
+            self.set_high(i, self.memory.high_start + 7)
+        self.refused("ledger's map was overwritten")
+
     # ---- what clients can write ----
 
     def scribble(self, pfn, kind, owner):
@@ -238,12 +277,26 @@ class Corrupt(unittest.TestCase):
         self.served()
         self.damaged()
 
+    def test_owner_words_of_the_high_zones(self):
+        """Of a page that moves, of the frame that it has, and of a move that nobody makes."""
+        frames, high = self.memory.superblock["frames"], self.memory.high_start
+        reply = self.client.do("ALLOCATOR_ALLOC_PAGES", field(1, GFP_HIGHUSER_MOVABLE) + field(2, 0))
+        page = reply.fields[1][0]
+        self.assertGreaterEqual(page, frames)
+        at = self.high(page - frames)
+        for p, kind in ((at, 2), (frames, 6), (high + 5, 2)):
+            self.scribble(p, kind, self.session)
+        self.damaged()
+        self.served()
+        self.assertIn(f"page {at} is free but", self.daemon.said())
+        self.assertEqual(self.daemon.ctl("fsck")[0], 0)
+
     def test_owner_word_of_a_free_frame(self):
         """Claimed by scribbling, never granted: the next start says so and puts it right."""
         self.scribble(self.pfn + 64, 2, self.session)
         self.damaged()
         self.served()
-        self.assertIn(f"frame {self.pfn + 64} is free but", self.daemon.said())
+        self.assertIn(f"page {self.pfn + 64} is free but", self.daemon.said())
         self.assertEqual(self.daemon.ctl("fsck")[0], 0)
 
 

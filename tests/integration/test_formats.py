@@ -4,7 +4,8 @@
 against a false daemon that refuses, lies and hangs up.
 
 Sums tie the reports together: blocks by order make up the free frames, blocks by type make up the
-blocks by order, meminfo and iomem agree with zoneinfo.
+blocks by order, meminfo, vmstat and iomem agree with zoneinfo. Shapes tie them to a Linux machine's
+files (tests/data): with the values taken away, the lines are the same, in the same order.
 """
 import json
 import os
@@ -23,8 +24,8 @@ sys.dont_write_bytecode = True  # the source tree may be read-only
 import linux_formats
 from kmmd_run import Checks, Daemon, KMMCTL
 
-REPORTS = ['zoneinfo', 'buddyinfo', 'pagetypeinfo', 'slabinfo', 'iomem', 'meminfo', 'sessions',
-           'leaks', 'names', 'health', 'methods', 'fsck', 'drop-caches']
+REPORTS = ['zoneinfo', 'buddyinfo', 'pagetypeinfo', 'slabinfo', 'vmallocinfo', 'iomem', 'meminfo',
+           'vmstat', 'sessions', 'leaks', 'names', 'health', 'methods', 'fsck', 'drop-caches']
 REQUEST, REPLY, ITEM = 1, 2, 3
 HELLO, ALLOC_PAGES, LIST_SESSIONS, FSCK = 1, 3, 35, 64
 REFUSED = 7
@@ -116,24 +117,60 @@ def check_zone_reports(c, d):
     return zones
 
 
-def check_memory_reports(c, d, zones, pool_bytes):
+def saved(name):
     srcdir = os.environ.get('KMM_SRCDIR', '.')
-    saved = linux_formats.meminfo(open(os.path.join(srcdir, 'tests', 'data', 'meminfo')).read())
+    with open(os.path.join(srcdir, 'tests', 'data', name)) as f:
+        return f.read()
+
+
+def with_lines(labels, *more):
+    """The labels with others behind: more is (behind which, [labels])."""
+    labels = list(labels)
+    for behind, what in more:
+        at = labels.index(behind) + 1
+        labels[at:at] = what
+    return labels
+
+
+HIGH_MEMORY = ('Mlocked', ['HighTotal', 'HighFree', 'LowTotal', 'LowFree'])
+HIGH_EVENTS = [('pgalloc_normal', ['pgalloc_high']), ('allocstall_normal', ['allocstall_high']),
+               ('pgskip_normal', ['pgskip_high'])]
+
+
+def sum_of(zones, key, *names):
+    return sum(z[key] for z in zones if not names or z['name'] in names)
+
+
+def check_memory_reports(c, d, zones, pool_bytes):
     memory = linux_formats.meminfo(d.ctl('meminfo'))
     iomem = linux_formats.iomem(d.ctl('iomem'))
+    slabs = linux_formats.slabinfo(d.ctl('slabinfo'))
+    high = ('HighMem', 'Movable')
 
-    c.same('labels of meminfo', list(memory), list(saved))
-    c.same('MemTotal', memory['MemTotal'], 4 * sum(z['managed'] for z in zones))
-    c.same('MemFree', memory['MemFree'], 4 * sum(z['free'] for z in zones))
+    c.same('labels of meminfo', list(memory),
+           with_lines(linux_formats.meminfo(saved('meminfo')), HIGH_MEMORY))
+    c.same('MemTotal', memory['MemTotal'], 4 * sum_of(zones, 'managed'))
+    c.same('MemFree', memory['MemFree'], 4 * sum_of(zones, 'free'))
+    c.same('HighTotal, HighFree', (memory['HighTotal'], memory['HighFree']),
+           (4 * sum_of(zones, 'managed', *high), 4 * sum_of(zones, 'free', *high)))
+    c.true('there is high memory', memory['HighTotal'])
+    c.same('high and low', (memory['HighTotal'] + memory['LowTotal'],
+                            memory['HighFree'] + memory['LowFree']),
+           (memory['MemTotal'], memory['MemFree']))
     c.true('MemAvailable', 0 < memory['MemAvailable'] <= memory['MemFree'])
     maps = ['DirectMap4k', 'DirectMap2M', 'DirectMap1G']
-    c.same('DirectMap', [memory[k] for k in maps], [pool_bytes // 1024, 0, 0])
-    c.same('Slab', memory['Slab'], 4 * sum(x['num_slabs'] * x['pagesperslab']
-                                          for x in linux_formats.slabinfo(d.ctl('slabinfo'))))
+    c.same('DirectMap', [memory[k] for k in maps],
+           [pool_bytes // 1024 - 4 * sum_of(zones, 'present', *high), 0, 0])
+    c.same('Slab', memory['Slab'], 4 * sum(x['num_slabs'] * x['pagesperslab'] for x in slabs))
     c.same('Slab is the sum of its parts', memory['Slab'],
            memory['SReclaimable'] + memory['SUnreclaim'])
+    c.same('CommitLimit', memory['CommitLimit'], memory['MemTotal'])
+    c.same('Committed_AS', memory['Committed_AS'], memory['Slab'])
+    c.same('constants', (memory['VmallocTotal'], memory['Hugepagesize']),
+           (((1 << 47) - 4096) // 1024, 2048))
     known = ['MemTotal', 'MemFree', 'MemAvailable', 'Slab', 'SReclaimable', 'SUnreclaim',
-             'KReclaimable', *maps]
+             'KReclaimable', 'CommitLimit', 'Committed_AS', 'VmallocTotal', 'Hugepagesize',
+             *HIGH_MEMORY[1], *maps]
     c.same('what a pool does not have', {k: v for k, v in memory.items() if v and k not in known},
            {})
     c.true('iomem begins at 0', iomem and iomem[0][1] == 0)
@@ -141,6 +178,48 @@ def check_memory_reports(c, d, zones, pool_bytes):
     c.same('iomem ends with the pool', max(end for _, _, end, _ in iomem), pool_bytes - 1)
     top = [(start, end) for depth, start, end, _ in iomem if depth == 0]
     c.same('iomem has no gap', [b[0] - a[1] for a, b in zip(top, top[1:])], [1] * (len(top) - 1))
+    c.same('iomem: zones that are not in the direct map',
+           [(start, end - start + 1) for depth, start, end, name in iomem
+            if depth == 1 and name in high],
+           [(4096 * z['start_pfn'], 4096 * z['spanned']) for z in zones
+            if z['name'] in high and z['populated']])
+    c.true('iomem: the memory map', any('mem_map' in name for _, _, _, name in iomem), iomem)
+
+
+def check_vmstat(c, d, zones):
+    stat = linux_formats.vmstat(d.ctl('vmstat'))
+    nodes = [z['node_stats'] for z in zones if z['node_stats']]
+
+    c.same('names of vmstat', list(stat), with_lines(linux_formats.vmstat(saved('vmstat')),
+                                                     *HIGH_EVENTS))
+    c.same('lines of vmstat', len(stat), 195)
+    for key in zones[0]['stats']:
+        c.same('vmstat: %s is the sum of the zones' % key, stat[key],
+               sum(z['stats'][key] for z in zones if z['populated']))
+    for key in nodes[0]:
+        c.same('vmstat: %s is the sum of the nodes' % key, stat[key], sum(n[key] for n in nodes))
+    c.same('JSON vmstat', list(d.json('vmstat')), list(stat))
+    c.same('no areas yet', (d.ctl('vmallocinfo'), d.json('vmallocinfo')), ('', []))
+
+
+def check_shapes(c):
+    """Without high memory and with as many CPUs as the machine of the saved files has."""
+    with Daemon('--pool-size', '64M', '--backing', '4k', '--reactors', '2',
+                config='[pool]\nhighmem = 0\n') as d:
+        for report in ('meminfo', 'vmstat'):
+            c.same('%s: the same lines' % report, linux_formats.shapes(d.ctl(report)),
+                   linux_formats.shapes(saved(report)))
+        for report in ('zoneinfo', 'buddyinfo', 'pagetypeinfo'):
+            c.same('%s: the same lines for a zone' % report,
+                   linux_formats.zone_shapes(d.ctl(report)),
+                   linux_formats.zone_shapes(saved(report)))
+        c.same('slabinfo: the same lines', linux_formats.table_shapes(d.ctl('slabinfo')),
+               linux_formats.table_shapes(saved('slabinfo')))
+
+        def ranges(text):
+            return {re.sub('[0-9a-f]{8,}', '#', line.split(' : ')[0])
+                    for line in text.rstrip('\n').split('\n')}
+        c.true('iomem: the same lines', ranges(d.ctl('iomem')) <= ranges(saved('iomem')))
 
 
 def check_json(c, d):
@@ -290,13 +369,10 @@ def check_strangers(c):
         os.setgid(NOBODY)
         os.setuid(NOBODY)
 
-    d = Daemon('--pool-size', '64M', '--backing', '4k', '--reactors', '1')
-    config = os.path.join(d.directory, 'config')
-    with open(config, 'w') as f:
-        f.write('[daemon]\nsocket_mode = 0666\n')
+    d = Daemon('--pool-size', '64M', '--backing', '4k', '--reactors', '1',
+               config='[daemon]\nsocket_mode = 0666\n')
     os.chmod(d.directory, 0o755)
     kmmctl = shutil.copy(KMMCTL, d.directory)  # where others may execute it, wherever the build is
-    d.args += ['--config', config]
     with d:
         def run(*args):
             return subprocess.run([kmmctl, '--socket', d.socket, *args], preexec_fn=drop,
@@ -445,6 +521,7 @@ def main():
     with Daemon('--pool-size', '64M', '--backing', '4k', '--reactors', '2') as d:
         zones = check_zone_reports(c, d)
         check_memory_reports(c, d, zones, 64 << 20)
+        check_vmstat(c, d, zones)
         check_json(c, d)
         check_health(c, d)
         check_methods(c, d)
@@ -455,6 +532,7 @@ def main():
     c.same('stopped cleanly', d.status, 0)
     with Daemon('--pool-size', '64M', '--backing', '4k', '--reactors', '1', '--nodes', '3') as d:
         check_zone_reports(c, d)
+    check_shapes(c)
     check_restart(c)
     check_strangers(c)
     c.finish()

@@ -19,6 +19,8 @@ from kmmtest import (BODY_MAX, CANCEL, CANCELLED, DATA_LOSS, DEADLINE_EXCEEDED, 
 GFP_KERNEL, GFP_NOWAIT = 0xCC0, 0x2800
 HELLO = field(1, 1) + field(3, "raw")
 
+PAGES = 16384 + 1024  # of a pool of 64 MiB, and of what can move in its HighMem
+
 
 class Protocol(unittest.TestCase):
     """Each test runs in a child: a session whose connections are gone lives as long as its process."""
@@ -225,7 +227,7 @@ class Protocol(unittest.TestCase):
 
     def test_unknown_methods(self):
         c = self.session()
-        for number in (0, 24, 31, 63, 95, 98, 0x7FFF, 0xFFFF):
+        for number in (0, 26, 31, 63, 95, 98, 0x7FFF, 0xFFFF):
             self.refused(c.do(number, b"whatever"), UNIMPLEMENTED)
         self.end(c)
 
@@ -263,7 +265,7 @@ class Protocol(unittest.TestCase):
     def test_frees_of_what_was_never_granted(self):
         """A free that comes late is a success that does nothing; what cannot be one is refused."""
         c = self.session()
-        for pfn in (0, 1, 4096, 16383, 16384, 0x7FFFFFFF, 0xFFFFFFFF):
+        for pfn in (0, 1, 4096, 16383, 16384, PAGES - 1, PAGES, 0x7FFFFFFF, 0xFFFFFFFF):
             for order in (0, 3, 10, 11, 0xFFFFFFFF):
                 r = c.do("ALLOCATOR_FREE_PAGES", field(1, pfn) + field(2, order) + field(3, 1))
                 if pfn >= 16383 or order > 10:
@@ -306,14 +308,14 @@ class Protocol(unittest.TestCase):
     def test_handles_of_nothing(self):
         c = self.session()
         for method in ("ALLOCATOR_HOLD", "ALLOCATOR_RELEASE", "ALLOCATOR_SEND"):
-            for granule in (0, 1, 512, 513, 16384 * 512, 0xFFFFFFFF):
+            for granule in (0, 1, 512, 513, 16384 * 512, PAGES * 512, 0xFFFFFFFF):
                 for generation in (0, 1, 0xFFFFFFFF, (1 << 64) - 1):
                     for session in (0, 1, 4095, 4096, 0xFFFFFFFF):
                         r = c.do(method, field(1, granule) + field(2, generation) + field(3, session))
                         # to let go of what one does not hold may be the repetition of a call
-                        if method != "ALLOCATOR_RELEASE" or granule >= 16384 * 512:
+                        if method != "ALLOCATOR_RELEASE" or granule >= PAGES * 512:
                             self.assertNotEqual(r.code, OK, f"{method} {granule} {generation}")
-        for granule in (1, 16384 * 512, 0xFFFFFFFF):
+        for granule in (1, 16384 * 512, PAGES * 512, 0xFFFFFFFF):
             c.do("ALLOCATOR_GET_HOLDERS", field(1, granule))
         for session in (0, 4095, 4096, 0xFFFFFFFF):
             self.assertNotEqual(c.do("INSPECTOR_GET_SESSION", field(1, session)).code, OK)

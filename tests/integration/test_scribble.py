@@ -19,7 +19,7 @@ from test_corrupt import GFP_KERNEL, Memory
 
 FREE, OFFERED, HELD, MAGAZINE, RETURNED, AREA = range(6)
 EMPTY, DEPOT = 0, 1
-SESSION_SIZE, MAGAZINE_SIZE = 192, 2112
+SESSION_SIZE, MAGAZINE_SIZE = 320, 2112
 OBJECT_WORDS_PER_FRAME = 128
 NOBODY = 4000  # a session that there is not
 
@@ -36,13 +36,14 @@ class Shared(Memory):
         frames = self.frames = self.superblock["frames"]
         self.sessions = self.superblock["sessions"]
         self.magazines = self.superblock["magazines"]
-        self.session_at = pages(8 * frames)
+        all_pages = self.all_pages = frames + self.high_frames
+        self.session_at = pages(8 * all_pages)
         self.magazine_at = self.session_at + pages(SESSION_SIZE * self.sessions)
         self.object_at = self.magazine_at + pages(MAGAZINE_SIZE * self.magazines)
         self.object_words = frames * OBJECT_WORDS_PER_FRAME
         self.bits_at = self.object_at + pages(8 * self.object_words)
         self.bits_stride = pages(frames // 8)
-        self.desc_at = 4096 + pages(frames >> self.superblock["section_order"])
+        self.desc_at = 4096 + pages(all_pages >> self.superblock["section_order"])
 
     def word_index(self, granule):
         """Of the object at that granule (of 8 bytes), by what the daemon shows to all."""
@@ -215,7 +216,8 @@ class Scribble(unittest.TestCase):
         generation = self.memory.word(self.index) >> 26
         self.free(self.granule, generation)  # HELD, not RETURNED: left
         self.assertEqual(self.memory.word(self.index) & 0x7FFFFF, HELD << 20 | self.session)
-        for granule in (self.granule + 1, 0, 0xFFFFFFFF, self.memory.frames * 512 - 1):
+        for granule in (self.granule + 1, 0, 0xFFFFFFFF, self.memory.frames * 512 - 1,
+                        self.memory.all_pages * 512 - 512):
             self.free(granule, generation)
         self.sound()
         self.memory.set_word(self.index, RETURNED, self.session)
@@ -260,7 +262,7 @@ class Scribble(unittest.TestCase):
         m, draw = self.memory, random.Random(seed)
         parts = [(m.object_at, 8 * 4096), (m.object_at, 8 * 512), (m.bits_at, m.bits_stride * 16),
                  (m.session_at, SESSION_SIZE * 16), (m.magazine_at, MAGAZINE_SIZE * 24),
-                 (0, 8 * m.frames)]
+                 (0, 8 * m.all_pages)]
         nonsense = [lambda: draw.getrandbits(64), lambda: 0, lambda: (1 << 64) - 1,
                     lambda: draw.getrandbits(30) << 26 | draw.randrange(8) << 20 |
                     draw.randrange(12)]

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Watermarks, protections and per-CPU list sizes by Linux's rules, for pools of 64 MiB to 8 GiB.
+"""Watermarks, protections and per-CPU list sizes by Linux's rules, for pools of 64 MiB to 8 GiB, with
+and without high memory.
 
 Only the managed counts are taken from `kmmctl zoneinfo`; every number that follows from them is
 computed anew here and compared:
 
     watermarks      min_free_kbytes = clamp(isqrt(16 * low memory in kB), 128, 262144), spread over
-                    the zones by size; steps of max(share / 4, managed / 1000)
+                    the zones by size; min of HighMem and Movable clamp(managed / 1024, 32, 128);
+                    steps of max(share / 4, managed / 1000)
     protection      managed of the zones above, by ratio 256, 256, 32
     per-CPU lists   batch, high_min and high_max from managed, low watermark and number of CPUs
     threshold       of the statistics, from CPUs and managed
@@ -28,8 +30,10 @@ RATIO = {'DMA': 256, 'DMA32': 256, 'Normal': 32}
 HIGH = ('HighMem', 'Movable', 'Device')
 MIB = 1 << 20
 
-# pool in MiB, reactors, nodes
-POOLS = [(64, 2, 1), (256, 3, 2), (1024, 2, 1), (4096, 2, 1), (8192, 2, 1)]
+# pool in MiB, reactors, nodes, MiB of HighMem (None: as it comes) and Movable asked for
+POOLS = [(64, 2, 1, None, 0), (256, 3, 2, None, 0), (1024, 2, 1, None, 0), (4096, 2, 1, None, 0),
+         (8192, 2, 1, None, 0),
+         (64, 2, 1, 0, 0), (64, 1, 1, 8, 12), (256, 2, 1, 0, 128), (512, 4, 1, 64, 64)]
 
 
 def clamp(x, low, high):
@@ -107,6 +111,19 @@ def check_names(checks, title, zones, saved):
             checks.same('%s: names per zone' % title, list(z['stats']), list(saved[0]['stats']))
 
 
+def check_high(checks, title, zones, mib, highmem, movable):
+    """HighMem and Movable have what was asked for, HighMem a sixteenth of the pool unasked."""
+    def frames(name):
+        return sum(z['managed'] for z in zones if z['name'] == name)
+    checks.same(title + ': HighMem', frames('HighMem'),
+                256 * (mib // 16 if highmem is None else highmem))
+    checks.same(title + ': Movable', frames('Movable'), 256 * movable)
+    for z in zones:
+        if z['name'] in ('HighMem', 'Movable') and z['populated']:
+            checks.same('%s, %s: all of it is managed' % (title, z['name']),
+                        (z['managed'], z['spanned']), (z['present'], z['present']))
+
+
 def check_sums(checks, title, zones, frames):
     for z in zones:
         where = '%s, node %d, %s' % (title, z['node'], z['name'])
@@ -134,19 +151,25 @@ def main():
     saved = linux_formats.zoneinfo(open(data).read())
 
     check_rules(checks, 'saved file', saved, 2, 67584 // 4)
-    for mib, reactors, nodes in POOLS:
+    for mib, reactors, nodes, highmem, movable in POOLS:
         title = '%d MiB' % mib
+        if highmem is not None:
+            title += ', %d high, %d movable' % (highmem, movable)
         if not memory_suffices(mib * MIB):
             checks.true('%s: the machine has free huge pages or memory for the pool' % title, False)
             continue
+        settings = '[pool]\nmovable = %dM\n' % movable
+        if highmem is not None:
+            settings += 'highmem = %dM\n' % highmem
         with Daemon('--pool-size', '%dM' % mib, '--backing', 'auto', '--reactors', str(reactors),
-                    '--nodes', str(nodes)) as d:
+                    '--nodes', str(nodes), config=settings) as d:
             zones = linux_formats.zoneinfo(d.ctl('zoneinfo'))
             print('%s, %d reactors, %d nodes' % (d.json('health')['backing'], reactors, nodes))
         checks.same(title + ': stopped cleanly', d.status, 0)
         checks.same(title + ': nodes', sorted({z['node'] for z in zones}), list(range(nodes)))
         check_names(checks, title, zones, saved)
         check_rules(checks, title, zones, reactors, min_free_pages(zones))
+        check_high(checks, title, zones, mib, highmem, movable)
         check_sums(checks, title, zones, mib * 256)
     checks.finish()
 

@@ -26,6 +26,21 @@ static inline int64_t take_by(unsigned op, uint64_t arg0, uint64_t arg1, uint64_
 	return n;
 }
 
+/* Migrate types mixed, and a zone keeps back more than else for some seconds: what was all there is may
+ * not be all in the end. */
+static inline bool watermarks_are_boosted(void)
+{
+	static const char *const args[] = { "zoneinfo", NULL };
+	char *text, *at;
+	bool are = false;
+
+	must(daemon_ctl(&d, &text, args) == 0);
+	for (at = text; (at = strstr(at, " boost ")) != NULL; at += 7)
+		are |= strtoul(at + 7, NULL, 10) != 0;
+	free(text);
+	return are;
+}
+
 static inline bool is_parked(const struct peer *p)
 {
 	return daemon_session_number(&d, p->session, "parked") == 1;

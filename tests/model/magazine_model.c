@@ -540,7 +540,7 @@ int main(void)
 	if (!word || !tc || !arena)
 		return 1;
 	k.id = ME;
-	k.frames = FRAMES;
+	k.frames = k.pages = FRAMES;
 	k.control.word = word;
 	k.control.session = sessions;
 	for (round = 0; round < rounds; round++) {

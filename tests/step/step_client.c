@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A client killed at every instruction of what it does with objects.
+ * A client killed at every instruction of what it does with objects, with pages of high memory, with areas
+ * and stacks.
  *
  * For each scenario a client is brought to the point where the call begins and single-stepped; the
  * first is killed before the first instruction, the next one instruction later, and so on until the
@@ -9,6 +10,7 @@
  *   - the daemon has swept the session;
  *   - the test's own object, which the client was shown, is the test's still, or was adopted and
  *     swept: one of the two;
+ *   - the test's page of high memory, which the client was shown, is held by the test alone;
  *   - no object of the cache is out, and fsck has no finding.
  *
  * That is each instruction of allocate, free, adopt, get and put, the daemon's help included where they
@@ -34,13 +36,14 @@ struct run {
 	const struct daemon *d;
 	const struct scenario *scenario;
 	kmm_handle_t handle; /* of the test's object */
+	kmm_handle_t page;   /* of the test's page of high memory */
 };
 
 /* Of the client. */
 struct client {
 	struct kmm *k;
 	struct kmm_cache *c;
-	kmm_handle_t handle;
+	kmm_handle_t handle, page;
 	void *p;
 	void *many[128];
 };
@@ -222,6 +225,96 @@ static void free_one_by_one(struct client *x)
 		kmm_cache_free(x->c, x->many[i]);
 }
 
+static void have_high(struct client *x)
+{
+	x->p = kmm_alloc_pages(x->k, KMM_GFP_HIGHUSER_MOVABLE, 0);
+	must(x->p && !kmm_page_address(x->k, x->p));
+}
+
+static void map(struct client *x)
+{
+	kmm_kmap(x->k, x->p);
+}
+
+static void unmap(struct client *x)
+{
+	kmm_kunmap(x->k, x->p);
+}
+
+static void mapped(struct client *x)
+{
+	have_high(x);
+	must(kmm_kmap(x->k, x->p));
+}
+
+static void mapped_before(struct client *x)
+{
+	mapped(x);
+	unmap(x);
+}
+
+static void free_high(struct client *x)
+{
+	kmm_free_pages(x->k, x->p, 0);
+}
+
+static void look_at_page(struct client *x)
+{
+	x->p = kmm_pointer(x->k, x->page);
+	must(x->p);
+}
+
+/* What mapping needs is there. */
+static void other_at_hand(struct client *x)
+{
+	mapped_before(x);
+	look_at_page(x);
+}
+
+static void mapped_of_other(struct client *x)
+{
+	look_at_page(x);
+	must(kmm_kmap(x->k, x->p));
+}
+
+static void area(struct client *x)
+{
+	x->p = kmm_vmalloc(x->k, 21 * KMM_PAGE_SIZE);
+}
+
+static void have_area(struct client *x)
+{
+	area(x);
+	must(x->p);
+}
+
+static void free_area(struct client *x)
+{
+	kmm_vfree(x->k, x->p);
+}
+
+static void kept_area(struct client *x)
+{
+	have_area(x);
+	free_area(x);
+}
+
+static void stack(struct client *x)
+{
+	x->p = kmm_alloc_stack(x->k, 2);
+}
+
+static void have_stack(struct client *x)
+{
+	stack(x);
+	must(x->p);
+}
+
+static void free_stack(struct client *x)
+{
+	kmm_free_stack(x->k, x->p);
+}
+
 static const struct scenario scenarios[] = {
 	{ "allocate", cached, allocate, EACH },
 	{ "free", have, give_back, EACH },
@@ -245,12 +338,24 @@ static const struct scenario scenarios[] = {
 	{ "get", look, get, EACH },
 	{ "get by handle", cached, get_handle, EACH },
 	{ "put", got, put, EACH },
+	{ "kmap, the first", have_high, map, SOME },
+	{ "kmap again", mapped_before, map, EACH },
+	{ "kunmap", mapped, unmap, EACH },
+	{ "free what was mapped", mapped_before, free_high, SOME },
+	{ "kmap of another's page", other_at_hand, map, SOME },
+	{ "kunmap of another's page", mapped_of_other, unmap, SOME },
+	{ "vmalloc", cached, area, SOME },
+	{ "vmalloc again", kept_area, area, SOME },
+	{ "vfree", have_area, free_area, SOME },
+	{ "purge", kept_area, flush, SOME },
+	{ "stack", cached, stack, SOME },
+	{ "free a stack", have_stack, free_stack, SOME },
 };
 
 static void client_body(void *arg)
 {
 	const struct run *r = arg;
-	struct client x = { .handle = r->handle };
+	struct client x = { .handle = r->handle, .page = r->page };
 
 	x.k = session_start(r->d);
 	x.c = r->scenario->how & OF_CHECKED ?
@@ -271,6 +376,7 @@ struct test {
 	struct kmm *k;
 	struct kmm_cache *c, *checked;
 	void *object;
+	struct kmm_page *page;
 	unsigned long deaths, adopted, strayed;
 };
 
@@ -280,6 +386,8 @@ static void show(struct test *t, struct run *r)
 	must(t->object);
 	r->handle = kmm_handle(t->k, t->object);
 	must(r->handle);
+	r->page = kmm_handle(t->k, t->page);
+	must(r->page);
 }
 
 /* What the death left. */
@@ -294,6 +402,7 @@ static void verify(struct test *t, struct run *r, unsigned long at)
 			r->scenario->name, at, e, kmm_error_text());
 	must(e == 0 || e == -ESTALE);
 	t->adopted += e == -ESTALE;
+	must(kmm_page_count(t->k, t->page) == 1);
 	must(kmm_flush(t->k) == 0);
 	if (observer_active_all(t->o) != 0) {
 		fprintf(stderr, "%s, instruction %lu: %ld, %ld and %ld objects are still out\n",
@@ -371,27 +480,33 @@ static void run_scenario(struct test *t, const struct scenario *s, unsigned long
 int main(int argc, char *argv[])
 {
 	struct test t = { 0 };
-	const char *const args[] = { "--config", t.d.config, "--pool-size", "16M", "--backing",
+	const char *const args[] = { "--config", t.d.config, "--pool-size", "24M", "--backing",
 				     "4k",       "--reactors", "1",         NULL };
+	uint64_t free_at_start;
 	unsigned i;
 
 	step_bind_now(argv);
 	daemon_prepare(&t.d);
-	daemon_configure(&t.d, STEP_SMALL_TABLES);
+	daemon_configure(&t.d, STEP_SMALL_TABLES "[pool]\nhighmem = 4M\n");
 	daemon_launch(&t.d, args);
+	free_at_start = daemon_free_pages(&t.d);
 	t.o = observer_open(&t.d);
 	t.k = session_start(&t.d);
 	t.c = kmm_cache_create(t.k, CACHE, SIZE, 0, 0, NULL);
 	t.checked = kmm_cache_create(t.k, CHECKED, SIZE, 0, KMM_SLAB_CONSISTENCY_CHECKS, NULL);
 	must(t.c && t.checked);
+	t.page = kmm_alloc_pages(t.k, KMM_GFP_HIGHUSER_MOVABLE, 0);
+	must(t.page && !kmm_page_address(t.k, t.page));
 	for (i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
 		if (argc < 2 || strcmp(argv[1], scenarios[i].name) == 0)
 			run_scenario(&t, &scenarios[i], i);
 	printf("%lu deaths, in %lu of them the object had been adopted; %lu of them elsewhere\n",
 	       t.deaths, t.adopted, t.strayed);
+	must(kmm_free_pages(t.k, t.page, 0) == 0);
 	must(kmm_cache_destroy(t.c) == 0 && kmm_cache_destroy(t.checked) == 0);
 	must(kmm_close(t.k) == 0);
 	observer_close(t.o);
+	wait_until(daemon_free_pages(&t.d) == free_at_start);
 	must(daemon_stop(&t.d) == 0);
 	printf("1 passed, 0 failed\n");
 	return 0;

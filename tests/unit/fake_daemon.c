@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "client/percpu.h"
+
 #define OBJECTS_KIND 0x80000000u
 
 struct fake fake;
@@ -47,7 +49,7 @@ void fake_start(int64_t cache_bytes)
 	control_attach(&k->control, &g, k->words, k->views);
 	k->window_size = (size_t)FAKE_FRAMES << FRAME_SHIFT;
 	k->window = map(k->window_size);
-	k->frames = FAKE_FRAMES;
+	k->frames = k->pages = FAKE_FRAMES;
 	k->section_shift = 10 + FRAME_SHIFT;
 	k->nr_sections = FAKE_FRAMES >> 10;
 	k->granule_bits = FRAME_SHIFT - control_granule_shift(FAKE_FRAMES);
@@ -408,6 +410,18 @@ struct call_how call_begin(struct kmm *k, unsigned int flags)
 	return how;
 }
 
+struct call_how call_begin_gfp(struct kmm *k, kmm_gfp_t gfp)
+{
+	(void)gfp;
+	return call_begin(k, 0);
+}
+
+bool call_again(struct kmm *k, const struct call_how *how, kmm_gfp_t gfp, int *r)
+{
+	(void)k, (void)how, (void)gfp, (void)r;
+	return false;
+}
+
 int call_wait_thread(struct kmm *k, const struct call_how *how)
 {
 	(void)k;
@@ -463,9 +477,36 @@ void section_map_granted(struct kmm *k, uint32_t section)
 	section_map_slow(k, section);
 }
 
-int section_zero_high(struct kmm *k, uint32_t pfn, unsigned int order)
+int highmem_zero(struct kmm *k, uint32_t page, unsigned int order)
 {
 	(void)k;
 	(void)order;
-	return section_map_slow(&fake.k, pfn);
+	return section_map_slow(&fake.k, page);
+}
+
+bool highmem_page(struct kmm *k, const void *p, uint32_t *page)
+{
+	(void)p;
+	(void)page;
+	ck_assert_ptr_eq(k, &fake.k);
+	return false;
+}
+
+bool highmem_mapped(struct kmm *k, uint32_t page, unsigned int order)
+{
+	(void)page;
+	(void)order;
+	ck_assert_ptr_eq(k, &fake.k);
+	return false;
+}
+
+void percpu_trim(struct kmm *k)
+{
+	ck_assert_ptr_eq(k, &fake.k);
+}
+
+void vmalloc_purge(struct kmm *k, bool told)
+{
+	(void)told;
+	ck_assert_ptr_eq(k, &fake.k);
 }

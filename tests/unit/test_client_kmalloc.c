@@ -40,13 +40,16 @@ struct kmm_cache *cache_open_by_id(struct kmm *s, uint32_t id)
 	return cache[id].view ? &cache[id] : NULL;
 }
 
+static uint32_t asked_node; /* + 1 */
+
 /* Each object is the first of a slab of its own. */
-int object_alloc(struct kmm_cache *c, kmm_gfp_t gfp, void **p)
+int object_alloc_node(struct kmm_cache *c, kmm_gfp_t gfp, uint32_t node, void **p)
 {
 	uint32_t pfn = next_slab;
 	struct thing t;
 
 	object_gfp = gfp;
+	asked_node = node;
 	if (object_error)
 		return error_set(ENOMEM, "no memory");
 	next_slab += 2;
@@ -82,6 +85,14 @@ void *kmm_get_free_pages(struct kmm *s, kmm_gfp_t gfp, unsigned int order)
 	block_place(pfn, order, word_of(1, OWNER_HELD, ME, 0));
 	memset(p, gfp & KMM_GFP_ZERO ? 0 : 0x77, (size_t)4096 << order);
 	return p;
+}
+
+struct kmm_page *kmm_alloc_pages_node(struct kmm *s, kmm_gfp_t gfp, unsigned int order, int node)
+{
+	uint8_t *p = kmm_get_free_pages(s, gfp, order);
+
+	asked_node = (uint32_t)(node + 1);
+	return page_at(s, (uint32_t)((size_t)(p - s->window) / 4096));
 }
 
 int page_free(struct kmm *s, uint32_t pfn, unsigned int order)
@@ -330,6 +341,33 @@ START_TEST(a_resize_of_what_is_out_of_reach)
 }
 END_TEST
 
+/* Bytes of a node: an object's slab, or a block, is asked of it; a block that cannot be mapped goes
+ * back. */
+START_TEST(bytes_of_a_node)
+{
+	void *p = NULL;
+
+	ck_assert_int_eq(kmalloc_node(&k, 100, KMM_GFP_KERNEL, 3, &p), 0);
+	ck_assert_ptr_nonnull(p);
+	ck_assert_uint_eq(asked_node, 3);
+	ck_assert_int_eq(kmalloc_node(&k, 20000, KMM_GFP_KERNEL, 2, &p), 0);
+	ck_assert_uint_eq(asked_node, 2);
+	ck_assert_int_eq(kfree_slow(&k, p), 0);
+	ck_assert_uint_eq(frees, 1);
+	section_map_answer = -ENOMEM;
+	k.mapped[1] = 0;
+	p = &k;
+	ck_assert_int_eq(kmalloc_node(&k, 20000, KMM_GFP_KERNEL, 1, &p), -ENOMEM);
+	ck_assert_ptr_eq(p, &k);
+	ck_assert_uint_eq(frees, 2);
+	section_map_answer = 0;
+	ck_assert_int_eq(kmalloc_node(&k, (4 << 20) + 1, KMM_GFP_KERNEL, 1, &p), -EINVAL);
+	/* no node asks for none */
+	ck_assert_ptr_nonnull(kmalloc_slow(&k, 100, KMM_GFP_KERNEL));
+	ck_assert_uint_eq(asked_node, 0);
+}
+END_TEST
+
 START_TEST(a_resize_that_fails)
 {
 	uint8_t *p = kmalloc_slow(&k, 100, KMM_GFP_KERNEL);
@@ -372,6 +410,7 @@ int main(void)
 	tcase_add_test(t, a_resize_in_place);
 	tcase_add_test(t, a_resize_that_moves);
 	tcase_add_test(t, a_resize_of_what_is_out_of_reach);
+	tcase_add_test(t, bytes_of_a_node);
 	tcase_add_test(t, a_resize_that_fails);
 	suite_add_tcase(s, t);
 	return suite_status(s);

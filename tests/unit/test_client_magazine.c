@@ -190,7 +190,7 @@ static void setup(void)
 	object_gives = 0;
 	memset(&k, 0, sizeof(k));
 	k.id = ME;
-	k.frames = FRAMES;
+	k.frames = k.pages = FRAMES;
 	k.control.word = word;
 	k.control.session = sessions;
 	now_ns = 1;

@@ -9,26 +9,31 @@
 #include <string.h>
 
 static const struct control_geometry sane = {
-	.frames = 16384, .section_order = 10, .sessions = 100, .magazines = 1024
+	.frames = 16384, .high_start = 12288, .high_frames = 3072, .section_order = 10,
+	.sessions = 100, .magazines = 1024
 };
 
 START_TEST(parts_follow_each_other_on_page_borders)
 {
 	struct control_geometry g = sane;
 	struct control_layout l;
+	uint64_t pages;
 	uint32_t order;
 
 	for (order = 10; order <= 18; order++) {
 		g.section_order = order;
 		g.frames = UINT64_C(7) << order;
+		g.high_start = UINT64_C(4) << order;
+		g.high_frames = UINT64_C(2) << order;
+		pages = UINT64_C(9) << order;
 		g.sessions = 2 + order * 31;
 		g.magazines = order * 77;
 		ck_assert_int_eq(control_layout_compute(&l, &g), 0);
 		ck_assert_uint_eq(l.words, 0);
-		ck_assert_uint_ge(l.sessions, l.words + g.frames * 8);
-		ck_assert_uint_ge(l.magazines, l.sessions + g.sessions * 192);
+		ck_assert_uint_ge(l.sessions, l.words + pages * 8);
+		ck_assert_uint_ge(l.magazines, l.sessions + g.sessions * 320);
 		ck_assert_uint_ge(l.words_dense, l.magazines + g.magazines * 2112);
-		ck_assert_uint_lt(l.words_dense, g.frames * 8 + g.sessions * 192 +
+		ck_assert_uint_lt(l.words_dense, pages * 8 + g.sessions * 320 +
 		                                        g.magazines * 2112 + 3 * 4096);
 		ck_assert_uint_eq(l.objects, l.words_dense); /* the sparse parts are the end */
 		ck_assert_uint_eq(l.object_words, g.frames * 128);
@@ -36,16 +41,19 @@ START_TEST(parts_follow_each_other_on_page_borders)
 		ck_assert_uint_ge(l.slab_bits_stride * 8, g.frames);
 		ck_assert_uint_lt(l.slab_bits_stride * 8, g.frames + 8 * 4096);
 		ck_assert_uint_eq(l.racks, l.slab_bits + g.sessions * l.slab_bits_stride);
-		ck_assert_uint_eq(l.words_size, l.racks + CONTROL_CACHES_MAX * 64);
+		ck_assert_uint_eq(l.areas, l.racks + CONTROL_CACHES_MAX * 64);
+		ck_assert_uint_eq(l.locks, l.areas + CONTROL_AREAS_MAX * 128);
+		ck_assert_uint_eq(l.words_size,
+		                  l.locks + CONTROL_AREAS_MAX * CONTROL_AREA_CPUS * 8);
 		ck_assert_uint_eq(l.status, 0);
 		ck_assert_uint_eq(l.sections, 4096);
 		ck_assert_uint_eq(l.descriptors, 8192);
-		ck_assert_uint_ge(l.views_dense, l.descriptors + g.frames * 8);
+		ck_assert_uint_ge(l.views_dense, l.descriptors + pages * 8);
 		ck_assert_uint_eq(l.caches, l.views_dense);
 		ck_assert_uint_eq(l.views_size, l.caches + CONTROL_CACHES_MAX * 128);
 		ck_assert_uint_eq((l.sessions | l.magazines | l.words_size | l.views_size |
 		                   l.objects | l.slab_bits | l.slab_bits_stride | l.racks |
-		                   l.caches) %
+		                   l.areas | l.locks | l.caches) %
 		                          4096,
 		                  0);
 	}
@@ -58,17 +66,22 @@ START_TEST(impossible_geometries_are_refused)
 	struct control_geometry g;
 	size_t i;
 	const struct control_geometry bad[] = {
-		{ 0, 10, 100, 1024 },
-		{ 16384 + 1, 10, 100, 1024 },             /* no whole sections */
-		{ 16384, 9, 100, 1024 },
-		{ UINT64_C(1) << 19, 19, 100, 1024 },
-		{ UINT64_C(1025) << 10, 10, 100, 1024 },  /* too many sections */
-		{ UINT64_C(1) << 32, 18, 100, 1024 },
-		{ 16384, 10, 1, 1024 },
-		{ 16384, 10, (1u << 20) + 1, 1024 },
-		{ 16384, 10, 100, 0 },
-		{ 16384, 10, 100, (1u << 20) + 1 },
-		{ UINT64_MAX, 10, 100, 1024 },
+		{ 0, 0, 0, 10, 100, 1024 },
+		{ 16384 + 1, 16384, 0, 10, 100, 1024 },             /* no whole sections */
+		{ 16384, 16384, 0, 9, 100, 1024 },
+		{ UINT64_C(1) << 19, 0, 0, 19, 100, 1024 },
+		{ UINT64_C(2049) << 10, 0, 0, 10, 100, 1024 },      /* too many sections */
+		{ UINT64_C(1025) << 10, 0, UINT64_C(1024) << 10, 10, 100, 1024 },
+		{ UINT64_C(1) << 32, 0, 0, 18, 100, 1024 },
+		{ 16384, 16384, 0, 10, 1, 1024 },
+		{ 16384, 16384, 0, 10, (1u << 20) + 1, 1024 },
+		{ 16384, 16384, 0, 10, 100, 0 },
+		{ 16384, 16384, 0, 10, 100, (1u << 20) + 1 },
+		{ 16384, 8192, 1000, 10, 100, 1024 },               /* no whole high sections */
+		{ 16384, 16384 - 1024, 2048, 10, 100, 1024 },       /* beyond the pool */
+		{ 16384, 16385, 0, 10, 100, 1024 },
+		{ 16384, 0, 32768, 10, 100, 1024 },
+		{ UINT64_MAX, 0, 0, 10, 100, 1024 },
 	};
 
 	memset(&l, 0x5a, sizeof(l));
@@ -77,7 +90,9 @@ START_TEST(impossible_geometries_are_refused)
 		ck_assert_int_eq(control_layout_compute(&l, &bad[i]), -EINVAL);
 		ck_assert_mem_eq(&l, &untouched, sizeof(l));
 	}
-	g = (struct control_geometry){ UINT64_C(1024) << 18, 18, 1u << 20, 1u << 20 };
+	g = (struct control_geometry){
+		UINT64_C(1024) << 18, UINT64_C(512) << 18, UINT64_C(512) << 18, 18, 1u << 20, 1u << 20
+	};
 	ck_assert_int_eq(control_layout_compute(&l, &g), 0);
 }
 END_TEST
@@ -99,12 +114,17 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	control_attach(&c, &sane, words, views);
 	atomic_store(&c.word[sane.frames - 1], 1);
 	atomic_store(&c.session[0].section[0], 2);
-	c.session[sane.sessions - 1].reserved[5] = 3;
+	c.session[sane.sessions - 1].reserved[4] = 3;
 	atomic_store(&c.magazine[0].header, 4);
 	c.magazine[sane.magazines - 1].pad[47] = 5;
 	c.status->version = 6;
 	atomic_store(&c.section[15], 7);
 	atomic_store(&c.desc[sane.frames - 1], 8);
+	atomic_store(&c.word[control_pages(&sane) - 1], 17);
+	atomic_store(&c.desc[control_pages(&sane) - 1], 18);
+	atomic_store(&c.section[18], 19);
+	owner_store(&c.area[CONTROL_AREAS_MAX - 1].word, 20);
+	atomic_store(&c.area_lock[(size_t)CONTROL_AREAS_MAX * CONTROL_AREA_CPUS - 1], 21);
 	atomic_store(&c.object[0], 9);
 	atomic_store(&c.object[c.object_words - 1], 10);
 	atomic_store(&control_slab_bits(&c, 0)[0], 11);
@@ -120,7 +140,15 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	                  12);
 	ck_assert_uint_eq(atomic_load(&c.cache[0].life), 13);
 	ck_assert_uint_eq(atomic_load(&c.rack[0].slot[0]), 15);
-	ck_assert_uint_eq((uintptr_t)&c.rack[CONTROL_CACHES_MAX] - (uintptr_t)words, l.words_size);
+	ck_assert_uint_eq((uintptr_t)&c.area_lock[(size_t)CONTROL_AREAS_MAX * CONTROL_AREA_CPUS] -
+	                          (uintptr_t)words,
+	                  l.words_size);
+	ck_assert_uint_eq(atomic_load(&c.word[control_pages(&sane) - 1]), 17);
+	ck_assert_uint_eq(atomic_load(&c.desc[control_pages(&sane) - 1]), 18);
+	ck_assert_uint_eq(atomic_load(&c.section[18]), 19);
+	ck_assert_uint_eq(owner_load(&c.area[CONTROL_AREAS_MAX - 1].word), 20);
+	ck_assert_uint_eq(
+	        atomic_load(&c.area_lock[(size_t)CONTROL_AREAS_MAX * CONTROL_AREA_CPUS - 1]), 21);
 	ck_assert_uint_lt((uintptr_t)&control_slab_bits(&c, sane.sessions - 1)[sane.frames / 64 - 1] -
 	                          (uintptr_t)words,
 	                  l.words_size);
@@ -128,7 +156,7 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	                  l.views_size);
 	ck_assert_uint_eq(atomic_load(&c.word[sane.frames - 1]), 1);
 	ck_assert_uint_eq(atomic_load(&c.session[0].section[0]), 2);
-	ck_assert_uint_eq(c.session[sane.sessions - 1].reserved[5], 3);
+	ck_assert_uint_eq(c.session[sane.sessions - 1].reserved[4], 3);
 	ck_assert_uint_eq(atomic_load(&c.magazine[0].header), 4);
 	ck_assert_uint_eq(c.status->version, 6);
 	ck_assert_uint_eq(atomic_load(&c.section[15]), 7);

@@ -3,7 +3,8 @@
  * A domain in ordinary memory: mm/, control memory and tables of a small pool without a daemon's
  * threads and sockets. Sessions have no channels; a session that ends is swept at once.
  *
- *   16 sections of 4 MiB (16 Ki frames in all), the last one metadata; 256 sessions; 64 magazines
+ *   16 sections of 4 MiB (16 Ki frames in all), the last one metadata, TD_HIGH before it HighMem and
+ *   Movable; 256 sessions; 64 magazines
  *
  * With TD_WITHOUT_CHECK what is asserted aborts, and libcheck is not needed (fuzz targets).
  *
@@ -46,6 +47,13 @@
 #ifndef TD_NODES
 #define TD_NODES 1u /* may be a variable */
 #endif
+#ifndef TD_HIGH
+/* sections of the high zones, below the metadata; the last of several is Movable */
+#define TD_HIGH 0u
+#endif
+#ifndef TD_MAPPING
+#define TD_MAPPING MAP_PRIVATE /* MAP_SHARED: what is persistent outlives a child */
+#endif
 
 struct test_domain {
 	struct options options;
@@ -53,7 +61,7 @@ struct test_domain {
 	struct kmmd kmmd;
 	struct domain *d;
 	void *mm_memory, *words, *views, *ledger;
-	size_t words_size, views_size, ledger_size;
+	size_t mm_size, words_size, views_size, ledger_size;
 	struct session_record *records;
 	struct holder_record *holders;
 };
@@ -70,19 +78,10 @@ static inline void td_silent(void *ctx, const char *text)
 	(void)text;
 }
 
-static inline void *td_zeroed(size_t size)
-{
-	void *p = aligned_alloc(4096, (size + 4095) & ~(size_t)4095);
-
-	ck_assert_ptr_nonnull(p);
-	memset(p, 0, size);
-	return p;
-}
-
 static inline void *td_mapped(size_t size)
 {
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-	               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	               TD_MAPPING | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	ck_assert_ptr_ne(p, MAP_FAILED);
 	return p;
@@ -108,15 +107,24 @@ static inline int td_start(struct test_domain *t, bool recovered)
 	                                  UINT64_C(1) << (TD_SECTION_ORDER + PAGE_SHIFT),
 	                                  "metadata"),
 	                 0);
+	if (TD_HIGH)
+		c.highmem_start = (uint64_t)(n - 1 - TD_HIGH) << TD_SECTION_ORDER;
+	if (TD_HIGH > 1)
+		c.movable_start = (uint64_t)(n - 2) << TD_SECTION_ORDER;
+	t->mm_size = mm_persistent_bytes(&c);
 	if (!t->mm_memory)
-		t->mm_memory = td_zeroed(mm_persistent_bytes(&c));
+		t->mm_memory = td_mapped(t->mm_size);
 	ck_assert_int_eq(mm_init(&t->pool.mm, &c, t->mm_memory, &t->pool.memblock), 0);
 	for (s = 0; s < n && !recovered; s++) {
 		mm_section_set(t->pool.mm, (section_id_t){ s },
 		               s < n - 1 ? SECTION_ONLINE : SECTION_METADATA, 0, SHM_4K, 1);
 		atomic_store(&t->pool.control.section[s],
-		             s < n - 1 ? CONTROL_SECTION_DIRECT : CONTROL_SECTION_NONE);
+		             s >= n - 1           ? CONTROL_SECTION_NONE :
+		             s >= n - 1 - TD_HIGH ? CONTROL_SECTION_HIGH :
+		                                    CONTROL_SECTION_DIRECT);
 	}
+	for (s = 0; s + 1 < TD_HIGH + 1; s++)
+		atomic_store(&t->pool.control.section[n + s], CONTROL_SECTION_HIGH);
 	t->pool.recovered = recovered;
 	t->kmmd = (struct kmmd){ .options = &t->options, .pool = &t->pool };
 	r = domain_new(&t->d, &t->kmmd);
@@ -138,6 +146,9 @@ static inline void td_stop(struct test_domain *t)
 static inline void td_init(struct test_domain *t)
 {
 	struct control_geometry g = { .frames = TD_FRAMES,
+		                      .high_start = TD_FRAMES - ((1u + TD_HIGH)
+		                                                 << TD_SECTION_ORDER),
+		                      .high_frames = TD_HIGH << TD_SECTION_ORDER,
 		                      .section_order = TD_SECTION_ORDER,
 		                      .sessions = TD_SESSIONS,
 		                      .magazines = TD_MAGAZINES };
@@ -158,9 +169,11 @@ static inline void td_init(struct test_domain *t)
 	t->views = td_mapped(l.views_size);
 	t->ledger = td_mapped(y.size);
 	ledger_attach(&t->pool.ledger, &y, -1, t->ledger);
+	ledger_init_high(&t->pool.ledger, &g);
+	t->pool.window = td_mapped((size_t)TD_FRAMES << PAGE_SHIFT);
 	t->pool.words_fd = t->pool.views_fd = t->pool.ledger_fd = -1;
-	t->records = td_zeroed(TD_SESSIONS * sizeof(*t->records));
-	t->holders = td_zeroed(TD_HOLDERS * sizeof(*t->holders));
+	t->records = td_mapped(TD_SESSIONS * sizeof(*t->records));
+	t->holders = td_mapped(TD_HOLDERS * sizeof(*t->holders));
 	control_attach(&t->pool.control, &g, t->words, t->views);
 	t->pool.frames = TD_FRAMES;
 	t->pool.section_order = TD_SECTION_ORDER;
@@ -175,12 +188,13 @@ static inline void td_init(struct test_domain *t)
 static inline void td_fini(struct test_domain *t)
 {
 	td_stop(t);
-	free(t->mm_memory);
+	munmap(t->mm_memory, t->mm_size);
+	munmap(t->pool.window, (size_t)TD_FRAMES << PAGE_SHIFT);
 	munmap(t->words, t->words_size);
 	munmap(t->views, t->views_size);
 	munmap(t->ledger, t->ledger_size);
-	free(t->records);
-	free(t->holders);
+	munmap(t->records, TD_SESSIONS * sizeof(*t->records));
+	munmap(t->holders, TD_HOLDERS * sizeof(*t->holders));
 }
 
 /* A death of the daemon at this point: only the persistent memory is left. */
@@ -275,7 +289,7 @@ static inline uint32_t td_take(struct test_domain *t, struct session *s, magazin
 	for (i = 0; i < n; i++) {
 		pfn_t pfn;
 
-		ck_assert(domain_granule_pfn(t->d, atomic_load(&mag->round[i]), &pfn));
+		ck_assert(domain_granule_page(t->d, atomic_load(&mag->round[i]), &pfn));
 		if (td_change(t, pfn, OWNER_MAGAZINE, m.nr, OWNER_HELD, s->id))
 			out[got++] = pfn;
 	}

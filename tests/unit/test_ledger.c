@@ -422,7 +422,7 @@ START_TEST(a_pool_of_the_version_before_is_refused)
 	sb = p;
 	sb->version = 1;
 	sb->checksum = pool_superblock_checksum(sb);
-	START_REFUSED("of version 1, from before there were caches of objects");
+	START_REFUSED("of version 1, from before there were pages that move");
 	ck_assert_ptr_nonnull(strstr(manager.log, "stop the service and start it again"));
 	munmap(p, 4096);
 }

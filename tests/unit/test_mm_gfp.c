@@ -5,6 +5,7 @@
 
 #include "mm/mm.h"
 #include "tests/suite.h"
+#include "tests/unit/test_mm.h"
 
 START_TEST(values_are_linux_ones)
 {
@@ -80,6 +81,42 @@ START_TEST(requests_are_refused_with_a_reason)
 }
 END_TEST
 
+static uint32_t exhaust(struct test_pool *p, gfp_t gfp, pfn_t pfn[])
+{
+	struct mm_request r = { .gfp = gfp, .cpu = MM_CPU_NONE };
+	uint32_t n = 0;
+
+	while (mm_alloc_pages(p->domain, &r, &pfn[n]) == 0)
+		n++;
+	return n;
+}
+
+/* KSWAPD_RECLAIM: who meets low memory with it leaves a note, until memory is well off again. */
+START_TEST(what_wakes_background_reclaim)
+{
+	static pfn_t pfn[8192];
+	struct test_pool p;
+	struct mm_config c;
+	uint32_t n;
+
+	mm_config_default(&c, 8192);
+	test_pool_open(&p, &c);
+	ck_assert(!mm_reclaim_wanted(p.domain));
+	n = exhaust(&p, 0, pfn);
+	ck_assert_uint_gt(n, 4096);
+	ck_assert(!mm_reclaim_wanted(p.domain));
+	exhaust(&p, GFP_NOWAIT, pfn + n);
+	ck_assert(mm_reclaim_wanted(p.domain));
+	/* once */
+	ck_assert(!mm_reclaim_wanted(p.domain));
+	exhaust(&p, GFP_NOWAIT, pfn + n);
+	while (n > 0)
+		mm_free_pages(p.domain, MM_CPU_NONE, pfn[--n], MM_FREE_DIRECT);
+	ck_assert(!mm_reclaim_wanted(p.domain));
+	test_pool_close(&p);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("mm_gfp");
@@ -89,6 +126,7 @@ int main(void)
 	tcase_add_test(t, zone_of_each_combination);
 	tcase_add_test(t, migratetype_of_mobility_bits);
 	tcase_add_test(t, requests_are_refused_with_a_reason);
+	tcase_add_test(t, what_wakes_background_reclaim);
 	suite_add_tcase(s, t);
 	return suite_status(s);
 }

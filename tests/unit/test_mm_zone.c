@@ -178,6 +178,9 @@ START_TEST(configurations_are_checked)
 	REFUSED(c.highmem_start = 0);
 	REFUSED(c.movable_start = 0);
 	REFUSED((c.highmem_start = 8192, c.movable_start = 4096));
+	REFUSED((c.nodes = 2, c.distance = (const uint8_t[]){ 10, 20, 20, 20 }));
+	REFUSED((c.nodes = 2, c.distance = (const uint8_t[]){ 10, 20, 10, 10 }));
+	REFUSED((c.nodes = 2, c.cpus = 2, c.cpu_node = (const uint8_t[]){ 0, 2 }));
 	config(&c, 1024 * 1024, 1, 1); /* 1 TiB: sections of 1 GiB, no larger */
 	ck_assert_uint_eq(c.section_order, 18);
 	ck_assert_int_eq(mm_config_check(&c, &why), 0);
@@ -293,6 +296,53 @@ START_TEST(zonelists_go_by_node_then_zone)
 }
 END_TEST
 
+/* Two pairs of near nodes: the near one first, then the far ones; which of these comes first is
+ * spread. */
+START_TEST(zonelists_go_by_distance)
+{
+	static const uint8_t distance[16] = {
+		10, 21, 12, 21, /* 0 is near 2 */
+		21, 10, 21, 12, /* 1 is near 3 */
+		12, 21, 10, 21,
+		21, 12, 21, 10,
+	};
+	static const uint8_t cpu_node[4] = { 3, 1, 0, 2 };
+	static const uint8_t order[4][4] = {
+		{ 0, 2, 1, 3 }, { 1, 3, 2, 0 }, { 2, 0, 3, 1 }, { 3, 1, 0, 2 }
+	};
+	struct mm_config c;
+
+	config(&c, 256, 4, 4);
+	c.distance = distance;
+	c.cpu_node = cpu_node;
+	test_pool_open(&pool, &c);
+	for (uint32_t cpu = 0; cpu < 4; cpu++) {
+		struct mm_request r = { .gfp = GFP_KERNEL, .cpu = cpu };
+		struct mm_block b;
+		pfn_t pfn;
+
+		ck_assert_uint_eq(mm_cpu_node(pool.mm, cpu), cpu_node[cpu]);
+		ck_assert_int_eq(mm_alloc_pages(pool.domain, &r, &pfn), 0);
+		ck_assert(mm_block_get(pool.mm, pfn, &b));
+		ck_assert_uint_eq(b.node, cpu_node[cpu]);
+		mm_free_pages(pool.domain, cpu, pfn, MM_FREE_CACHED);
+	}
+	for (uint32_t n = 0; n < 4; n++) {
+		const struct zonelist *l = &pool.domain->lists[n * MAX_ZONELISTS];
+		uint32_t at = 0;
+
+		for (uint32_t i = 0; i < 4; i++) {
+			ck_assert_uint_eq(mm_node_distance(pool.mm, n, i), distance[n * 4 + i]);
+			ck_assert_uint_eq(l->zone[at]->node, order[n][i]);
+			while (at < l->nr && l->zone[at]->node == order[n][i])
+				at++;
+		}
+		ck_assert_uint_eq(at, l->nr);
+	}
+	test_pool_close(&pool);
+}
+END_TEST
+
 START_TEST(requests_go_to_their_node_and_zone)
 {
 	struct mm_request r = { .gfp = GFP_KERNEL, .cpu = 1 };
@@ -365,6 +415,7 @@ int main(void)
 	tcase_add_test(t, borders_round_up_and_metadata_stays_outside);
 	tcase_add_test(t, section_words_hold_what_was_set);
 	tcase_add_test(t, zonelists_go_by_node_then_zone);
+	tcase_add_test(t, zonelists_go_by_distance);
 	tcase_add_test(t, requests_go_to_their_node_and_zone);
 	tcase_add_test(t, possible_is_what_an_empty_pool_could_hold);
 	suite_add_tcase(s, t);

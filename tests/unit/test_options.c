@@ -90,6 +90,7 @@ START_TEST(defaults_are_the_documented_ones)
 	ck_assert_uint_eq(o->pool_size, UINT64_C(1) << 30);
 	ck_assert_uint_eq(o->section_size, 0);
 	ck_assert_int_eq(o->backing, SHM_AUTO);
+	ck_assert(o->highmem == OPTIONS_HIGHMEM_DEFAULT && o->movable == 0);
 	ck_assert_uint_eq(o->nodes, 1);
 	ck_assert_uint_eq(o->reactors, 0);
 	ck_assert_uint_eq(o->grace_ms, 5000);
@@ -108,7 +109,7 @@ START_TEST(the_file_sets_everything)
 	ck_assert_int_eq(parse_config(&o, "# all keys\n"
 	                                  "[pool]\nsize = 256M\nsection_size = 8m\nbacking = thp\n"
 	                                  "huge_page_size = 2M\nnodes = 4\ndma_size = 32M\n"
-	                                  "dma32_size = 64M\n"
+	                                  "dma32_size = 64M\nhighmem = 12M\nmovable = 8M\n"
 	                                  "[daemon]\nsocket_mode = 0600\nreactors = 3\npin = no\n"
 	                                  "grace = 250ms\nlog_level = debug\n"
 	                                  "slab_debug = FZ,pars*,dentry;P\n"
@@ -124,6 +125,8 @@ START_TEST(the_file_sets_everything)
 	ck_assert_uint_eq(o->nodes, 4);
 	ck_assert_uint_eq(o->dma_size, 32 << 20);
 	ck_assert_uint_eq(o->dma32_size, 64 << 20);
+	ck_assert_uint_eq(o->highmem, 12 << 20);
+	ck_assert_uint_eq(o->movable, 8 << 20);
 	ck_assert_uint_eq(o->socket_mode, 0600);
 	ck_assert_uint_eq(o->reactors, 3);
 	ck_assert(!o->pin);

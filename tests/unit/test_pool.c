@@ -335,7 +335,7 @@ START_TEST(a_spoiled_superblock_is_refused)
 		*sb = good;                                    \
 	} while (0)
 	SPOIL(magic, 0, "is no superblock");
-	SPOIL(version, METADATA_VERSION + 1, "metadata are of version 3");
+	SPOIL(version, METADATA_VERSION + 1, "metadata are of version 4");
 	SPOIL(size, 8, "has 8 bytes");
 	SPOIL(frames, good.frames * 2, "checksum");
 	SPOIL(checksum, 1, "checksum");

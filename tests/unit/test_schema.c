@@ -23,7 +23,8 @@ START_TEST(schema_is_proto3)
 	char text[REPLY_MAX + 1];
 
 	schema_text(text, sizeof(text), &kmm__v1__alloc_pages_request__descriptor);
-	ck_assert_str_eq(text, "message AllocPagesRequest {\n  uint32 gfp = 1;\n  uint32 order = 2;\n}\n");
+	ck_assert_str_eq(text, "message AllocPagesRequest {\n  uint32 gfp = 1;\n  uint32 order = 2;\n"
+	                       "  uint32 node = 3;\n}\n");
 	schema_text(text, sizeof(text), &kmm__v1__close_request__descriptor);
 	ck_assert_str_eq(text, "message CloseRequest {}\n");
 	schema_text(text, sizeof(text), &kmm__v1__get_sections_request__descriptor);
@@ -37,7 +38,8 @@ START_TEST(schema_includes_what_a_message_uses_once)
 
 	schema_text(text, sizeof(text), &kmm__v1__event__descriptor);
 	ck_assert_str_eq(text, "message Event {\n  Kind kind = 1;\n  string text = 2;\n"
-	                       "  uint64 flush = 3;\n  uint32 cache = 4;\n}\n"
+	                       "  uint64 flush = 3;\n  uint32 cache = 4;\n  uint32 gfp = 5;\n"
+	                       "  uint32 priority = 6;\n}\n"
 	                       "enum Kind {\n  KIND_UNSPECIFIED = 0;\n  PRESSURE = 1;\n"
 	                       "  BAD_FREE = 5;\n  FLUSH = 7;\n}\n");
 	schema_text(text, sizeof(text), &kmm__v1__zone__descriptor);

@@ -12,6 +12,8 @@
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -336,6 +338,69 @@ START_TEST(memory_binds_to_a_node_of_the_machine)
 }
 END_TEST
 
+static void file_write(const char *dir, const char *name, const char *text)
+{
+	char path[300];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "we");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_ge(fputs(text, f), 0);
+	ck_assert_int_eq(fclose(f), 0);
+}
+
+/* Columns are nodes that are online, of which some may have no memory. */
+START_TEST(distances_are_read_by_online_node)
+{
+	static const uint8_t expect[16] = {
+		10, 32, 11, 21, 32, 10, 32, 17, 11, 32, 10, 21, 21, 17, 21, 10,
+	};
+	static const uint8_t none[4] = { 10, 20, 20, 10 };
+	unsigned int ids[4] = { 0, 3, 0, 2 };
+	char dir[] = "/tmp/kmm-nodes-XXXXXX", path[64];
+	static const uint16_t expect_node[6] = { 1, 0, 1, 1, 0, 0 };
+	uint16_t cpu_node[6];
+	uint8_t d[16];
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	for (unsigned int i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "%s/node%u", dir, i);
+		ck_assert_int_eq(mkdir(path, 0700), 0);
+	}
+	file_write(dir, "online", "0,2-3\n");
+	file_write(dir, "node0/distance", "10 21 32\n");
+	file_write(dir, "node2/distance", "21 10 17\n");
+	file_write(dir, "node3/distance", "32 17 10\n");
+	ck_assert(shm_node_distances(dir, ids, 4, d));
+	ck_assert_mem_eq(d, expect, sizeof(expect));
+	/* nonsense, too short, absent: as if nothing was told */
+	file_write(dir, "node2/distance", "21 10\n");
+	ids[0] = 2;
+	ck_assert(!shm_node_distances(dir, ids, 2, d));
+	ck_assert_mem_eq(d, none, sizeof(none));
+	file_write(dir, "node2/distance", "21 10 5\n");
+	ck_assert(!shm_node_distances(dir, ids, 2, d));
+	ck_assert(!shm_node_distances("/nonexistent", ids, 2, d));
+	file_write(dir, "node2/cpulist", "1,4-5,700\n");
+	file_write(dir, "node3/cpulist", "0,2-3\n");
+	shm_cpu_nodes(dir, ids, 2, 6, cpu_node); /* of nodes 2 and 3 */
+	ck_assert_mem_eq(cpu_node, expect_node, sizeof(cpu_node));
+	ck_assert_mem_eq(d, none, sizeof(none));
+	for (unsigned int i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "%s/node%u/cpulist", dir, i);
+		remove(path);
+		snprintf(path, sizeof(path), "%s/node%u/distance", dir, i);
+		remove(path);
+		*strrchr(path, '/') = 0;
+		ck_assert_int_eq(rmdir(path), 0);
+	}
+	snprintf(path, sizeof(path), "%s/online", dir);
+	ck_assert_int_eq(remove(path), 0);
+	ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
 START_TEST(backings_have_names)
 {
 	ck_assert_str_eq(shm_backing_name(SHM_AUTO), "auto");
@@ -366,6 +431,7 @@ int main(void)
 	tcase_add_test(t, parts_of_a_window_can_be_released);
 	tcase_add_test(t, the_machine_is_described);
 	tcase_add_test(t, memory_binds_to_a_node_of_the_machine);
+	tcase_add_test(t, distances_are_read_by_online_node);
 	tcase_add_test(t, backings_have_names);
 	suite_add_tcase(s, t);
 	return suite_status(s);

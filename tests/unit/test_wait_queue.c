@@ -169,6 +169,25 @@ START_TEST(this_node_only)
 }
 END_TEST
 
+/* Those that only the high zones may serve say nothing of those who could use any. */
+START_TEST(high_zones_only)
+{
+	struct request high, any;
+
+	high = (struct request){
+		.w = { .gfp = GFP_HIGHUSER, .high_only = true, .try = try, .wake = wake }
+	};
+	ck_assert_int_eq(wait_queue_add(q, &high.w), 0);
+	add(&any, GFP_HIGHUSER, 3, NULL);
+	any.w.try = try_granted;
+	give(0, 0);
+	ck_assert_uint_eq(any.woken, 1);
+	ck_assert_uint_eq(high.woken, 0);
+	give(1, 0);
+	ck_assert_uint_eq(high.woken, 2);
+}
+END_TEST
+
 START_TEST(much_at_once_serves_by_age)
 {
 	struct request r[6];
@@ -293,6 +312,45 @@ START_TEST(failing)
 }
 END_TEST
 
+static void add_patient(struct request *r, uint32_t patience)
+{
+	*r = (struct request){ .w = { .gfp = GFP_KERNEL, .patience = patience, .try = try,
+		                      .wake = wake } };
+	ck_assert_int_eq(wait_queue_add(q, &r->w), 0);
+}
+
+/* Rounds without progress wear out who may fail; a round with it begins the count anew, for all. */
+START_TEST(patience_ends)
+{
+	struct request a, b, c;
+	unsigned int i;
+
+	add_patient(&a, WAIT_PATIENCE);
+	add_patient(&b, 0);
+	for (i = 1; i < WAIT_PATIENCE; i++)
+		wait_queue_round(q, false);
+	ck_assert_uint_eq(a.woken, 0);
+	wait_queue_round(q, true);
+	add_patient(&c, 2);
+	for (i = 1; i < WAIT_PATIENCE; i++)
+		wait_queue_round(q, false);
+	check();
+	ck_assert_uint_eq(a.woken, 0);
+	ck_assert_uint_eq(c.woken, 1);
+	ck_assert_int_eq(c.result, -ENOMEM);
+	wait_queue_round(q, false);
+	ck_assert_uint_eq(a.woken, 2);
+	ck_assert_int_eq(a.result, -ENOMEM);
+	/* who has no patience to lose waits on */
+	for (i = 0; i < 4 * WAIT_PATIENCE; i++)
+		wait_queue_round(q, false);
+	ck_assert_uint_eq(wait_queue_waiting(q), 1);
+	give(1, 0);
+	ck_assert_int_eq(b.result, 0);
+	check();
+}
+END_TEST
+
 /* However many kinds wait, another kind finds its place, and each is served by its own memory. */
 START_TEST(all_kinds_may_wait)
 {
@@ -397,6 +455,31 @@ START_TEST(no_wakeup_is_lost)
 }
 END_TEST
 
+/* Whose flags reclaim goes by. */
+START_TEST(reclaim_is_for_the_freest)
+{
+	struct request r[4];
+
+	ck_assert_uint_eq(wait_queue_gfp(q), 0);
+	add(&r[0], GFP_NOFS, 0, NULL);
+	ck_assert_uint_eq(wait_queue_gfp(q), GFP_NOFS);
+	add(&r[1], GFP_NOIO, 3, NULL);
+	ck_assert_uint_eq(wait_queue_gfp(q), GFP_NOFS);
+	/* behind others of its class, and younger than all */
+	add(&r[2], GFP_KERNEL, 0, NULL);
+	ck_assert_uint_eq(wait_queue_gfp(q), GFP_KERNEL);
+	add(&r[3], GFP_KERNEL | __GFP_DMA, 0, NULL);
+	ck_assert_uint_eq(wait_queue_gfp(q), GFP_KERNEL);
+	ck_assert(wait_queue_remove(q, &r[2].w));
+	ck_assert_uint_eq(wait_queue_gfp(q), GFP_KERNEL | __GFP_DMA);
+	ck_assert(wait_queue_remove(q, &r[3].w));
+	ck_assert(wait_queue_remove(q, &r[0].w));
+	ck_assert_uint_eq(wait_queue_gfp(q), GFP_NOIO);
+	ck_assert(wait_queue_remove(q, &r[1].w));
+	ck_assert_uint_eq(wait_queue_gfp(q), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("wait_queue");
@@ -407,11 +490,14 @@ int main(void)
 	tcase_add_test(c, first_come_first_served);
 	tcase_add_test(c, overtaking);
 	tcase_add_test(c, this_node_only);
+	tcase_add_test(c, high_zones_only);
 	tcase_add_test(c, much_at_once_serves_by_age);
 	tcase_add_test(c, many_caches_and_blocks_by_age);
 	tcase_add_test(c, removing);
 	tcase_add_test(c, cancelling_one_owner);
 	tcase_add_test(c, failing);
+	tcase_add_test(c, patience_ends);
+	tcase_add_test(c, reclaim_is_for_the_freest);
 	tcase_add_test(c, all_kinds_may_wait);
 	tcase_add_test(c, no_wakeup_is_lost);
 	suite_add_tcase(suite, c);

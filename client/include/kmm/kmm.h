@@ -53,12 +53,12 @@
  *    ECANCELED        kmm_cancel, or kmm_close by another thread
  *    EDQUOT           a quota or limit of the session
  *    ESTALE           the handle of, or the former owner's claim to, something freed or adopted
- *    EBUSY            others hold it; of a cache: objects are live
+ *    EBUSY            others hold it; it is mapped (kmm_kmap); of a cache: objects are live
  *    EEXIST           a cache or a name exists, and is another than is asked for
  *    ENOKEY           no constructed object of a cache that was opened without its constructor
  *    EFAULT           freed, but its red zone had been written over
  *    ESRCH            kmm_send: no such session
- *    ENOTSUP          high memory, or what is not mapped for another reason, has no address
+ *    ENOTSUP          high memory that is not mapped (kmm_kmap) has no address
  *    EDEADLK          not allowed in an event callback
  *    EAGAIN           the daemon stayed away beyond the timeout; nothing happened, try again
  *    EINPROGRESS      the daemon went away with the call; whether it was done shows after reconnect
@@ -93,9 +93,10 @@ struct kmm;
 struct kmm_cache;
 
 /*
- * A frame's descriptor, in memory that the daemon writes and the program can only read. The
- * descriptors of a pool are one array in the order of the frames, so that page + i is the frame i
- * further on. What is in it belongs to the library.
+ * A page's descriptor, in memory that the daemon writes and the program can only read. The
+ * descriptors of a pool are one array, in the order of the frames, so that page + i is the frame i
+ * further on in a block. Single pages of high memory, which the daemon may move from frame to frame,
+ * have descriptors of their own behind those. What is in it belongs to the library.
  */
 struct kmm_page {
 	uint64_t kmm_private;
@@ -119,7 +120,7 @@ typedef uint32_t kmm_session_id_t; /* as kmmctl prints it; 20 bits are used; 0: 
 #define KMM_GFP_RECLAIMABLE    ((kmm_gfp_t)0x00000010u) /* grouped with what can be reclaimed */
 #define KMM_GFP_HIGH           ((kmm_gfp_t)0x00000020u) /* may use half of the reserve */
 #define KMM_GFP_IO             ((kmm_gfp_t)0x00000040u) /* accepted, without effect */
-#define KMM_GFP_FS             ((kmm_gfp_t)0x00000080u) /* accepted, without effect */
+#define KMM_GFP_FS             ((kmm_gfp_t)0x00000080u) /* shrinkers may be called for it */
 #define KMM_GFP_ZERO           ((kmm_gfp_t)0x00000100u) /* zeroed, by the calling thread */
 #define KMM_GFP_DIRECT_RECLAIM ((kmm_gfp_t)0x00000400u) /* the call may wait for memory */
 #define KMM_GFP_KSWAPD_RECLAIM ((kmm_gfp_t)0x00000800u) /* may wake background reclaim */
@@ -212,8 +213,9 @@ int kmm_open(struct kmm **ret, const struct kmm_options *opts);
 int kmm_close(struct kmm *k);
 
 /*
- * Gives back to the daemon what the process's threads cache of freed blocks: all threads' memory is
- * free when it returns; other threads notice at their next allocation. EAGAIN.
+ * Gives back to the daemon what the process's threads cache of freed blocks, and what freed vmalloc
+ * areas and stacks keep: all threads' memory is free when it returns; other threads notice at their next
+ * allocation. EAGAIN.
  */
 int kmm_flush(struct kmm *k);
 
@@ -245,6 +247,49 @@ int kmm_set_timeout(struct kmm *k, uint32_t timeout_ms);
  * not affected. */
 int kmm_cancel(struct kmm *k);
 
+/* ==================================== default session ==================================
+ *
+ * The one that <kmm/kernel.h> works on; other programs need none. It is opened by its first use, in any
+ * thread, and lasts as long as the process. A forked child opens one of its own.
+ */
+
+/* Opens it with other options than the default: before anything uses it. Errors of kmm_open. -EBUSY:
+ * the process has one. */
+int kmm_kernel_init(const struct kmm_options *opts);
+
+/* The default session, opened if need be. Not to be closed by kmm_close. NULL with errors of
+ * kmm_open. */
+struct kmm *kmm_kernel_session(void);
+
+/* Closes it, as kmm_close does, with all that came from it; its next use opens another. 0 when there
+ * is none. */
+int kmm_kernel_exit(void);
+
+/*
+ * What <kmm/kernel.h> is made of, where that is more than one function of this header. Constructors
+ * are called as they were in the kernel of their time: with the object (since Linux 2.6.27); with the
+ * cache and the object (2.6.23 to 2.6.26); with the object, the cache and a flag that is 1 (before).
+ */
+enum kmm_ctor_style {
+	KMM_CTOR_OBJECT,
+	KMM_CTOR_CACHE_OBJECT,
+	KMM_CTOR_OBJECT_CACHE_FLAGS
+};
+
+/* kmm_cache_create in the default session with a constructor of that style, cast to the type here. */
+struct kmm_cache *kmm_kernel_cache_create(const char *name, size_t size, size_t align,
+                                          kmm_slab_flags_t flags, void (*ctor)(void),
+                                          enum kmm_ctor_style style);
+
+/* The first page of the block that the page belongs to, else the page itself. NULL with EINVAL: no page
+ * of the pool. */
+struct kmm_page *kmm_kernel_head_page(struct kmm *k, struct kmm_page *page);
+
+/* References as the kernel counts them: kmm_get of the page's block; and kmm_put, or when this session
+ * has no hold, kmm_free_pages with the block's order. Their errors. */
+int kmm_kernel_get_page(struct kmm *k, struct kmm_page *page);
+int kmm_kernel_put_page(struct kmm *k, struct kmm_page *page);
+
 /* ======================================== pages ======================================== */
 
 /*
@@ -253,16 +298,34 @@ int kmm_cancel(struct kmm *k);
  * DIRECT_RECLAIM the call waits in order of arrival until memory is freed, at most the timeout
  * (ETIMEDOUT); without it ENOMEM at once. What can never be met is ENOMEM at once too. EINVAL:
  * order, undefined or contradictory flags. EPERM: MEMALLOC. EDQUOT: the session's page quota.
- * Contents are undefined without KMM_GFP_ZERO. A zeroed HighMem block: ENOTSUP where the memory
- * cannot be reached.
+ * Contents are undefined without KMM_GFP_ZERO. With KMM_GFP_HIGHMEM the block may be high memory,
+ * which has no address until its pages are mapped: kmm_kmap.
  */
 struct kmm_page *kmm_alloc_pages(struct kmm *k, kmm_gfp_t gfp, unsigned int order);
+
+/*
+ * kmm_alloc_pages from a node of the pool's memory: preferred, or with KMM_GFP_THISNODE that one alone.
+ * node -1: any, the CPU's first, as kmm_alloc_pages. EINVAL: no such node. Another node's memory that
+ * the thread caches is not used; what it does not cache of that node costs a call to the daemon.
+ */
+struct kmm_page *kmm_alloc_pages_node(struct kmm *k, kmm_gfp_t gfp, unsigned int order, int node);
+
+/*
+ * The machine (physical) address of the byte at p, which lies in a live block or object of the session's
+ * domain: for devices that read and write by themselves. Blocks and objects of ZONE_DMA
+ * (KMM_GFP_DMA) stay resident: they lie on hugetlb pages, or the daemon locks them. What is contiguous
+ * in the pool is so in the machine as far as one page of the backing reaches (2 MiB of hugetlb).
+ * 0 with *addr. -ENOTSUP: the system does not tell (it wants CAP_SYS_ADMIN), or the page is not in
+ * memory; kmm_error_text() says which. -EINVAL: not in the window, as high memory never is. -ENOENT: free.
+ */
+int kmm_dma_address(struct kmm *k, const void *p, uint64_t *addr);
 
 /*
  * Gives a block back: this session owns it no more. With other holders (kmm_get) the block lives on
  * for them. `order` must be the block's. NULL page: 0.
  * -EPERM not this session's. -ESTALE another session adopted it. -ENOENT not live: a double free.
- * -EINVAL no page of the pool, inside a block, or the wrong order. Nothing changes on failure.
+ * -EINVAL no page of the pool, inside a block, or the wrong order. -EBUSY this session maps a page
+ * of it: kmm_kunmap first (in Linux a bug without a message). Nothing changes on failure.
  * A daemon that is away is no failure: the block is marked given back.
  */
 int kmm_free_pages(struct kmm *k, struct kmm_page *page, unsigned int order);
@@ -274,20 +337,23 @@ void *kmm_get_free_pages(struct kmm *k, kmm_gfp_t gfp, unsigned int order);
 int kmm_free_page_addr(struct kmm *k, const void *addr, unsigned int order);
 
 /*
- * The address of a frame in this process, valid until kmm_close. Whether the frame is granted is
- * not looked at. ENOTSUP: a HighMem frame has none. EINVAL: no page of the pool. EPERM: outside the
- * domain.
+ * The address of a page in this process, valid until kmm_close. Whether the page is granted is
+ * not looked at. High memory: the address of kmm_kmap as long as this session has the page mapped,
+ * else ENOTSUP. EINVAL: no page of the pool. EPERM: outside the domain.
  */
 void *kmm_page_address(struct kmm *k, const struct kmm_page *page);
 
-/* The frame that an address lies in (not the head of its block). EINVAL: not in the window. EPERM:
- * no memory of the domain there. */
+/* The page that an address lies in (not the head of its block), in the window or where kmm_kmap shows
+ * it. EINVAL: in neither. EPERM: no memory of the domain there. */
 struct kmm_page *kmm_virt_to_page(struct kmm *k, const void *addr);
 
-/* A frame's number. UINT64_MAX with EINVAL: no page of the pool. */
+/* The number of a page's frame. A single page of high memory has one as long as it is granted, and
+ * another one at any moment in which nobody maps or holds it. UINT64_MAX with EINVAL: no page of the
+ * pool; ENOENT: such a page, not granted. */
 uint64_t kmm_page_to_pfn(struct kmm *k, const struct kmm_page *page);
 
-/* A frame's page by number. EPERM: not a frame of the session's domain. */
+/* A frame's page by number; in high memory the page that has the frame at the moment. EPERM: not a frame
+ * of the session's domain. */
 struct kmm_page *kmm_pfn_to_page(struct kmm *k, uint64_t pfn);
 
 /*
@@ -333,6 +399,9 @@ int kmm_free_pages_bulk(struct kmm *k, unsigned int order, size_t n,
  */
 void *kmm_kmalloc(struct kmm *k, size_t size, kmm_gfp_t gfp);
 
+/* The same from a node, as kmm_alloc_pages_node. */
+void *kmm_kmalloc_node(struct kmm *k, size_t size, kmm_gfp_t gfp, int node);
+
 /* The same, aligned to `align`, a power of two up to 4 MiB (EINVAL). */
 void *kmm_kmalloc_aligned(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp);
 
@@ -354,9 +423,93 @@ void *kmm_krealloc(struct kmm *k, const void *p, size_t size, kmm_gfp_t gfp);
  */
 int kmm_kfree(struct kmm *k, const void *p);
 
+/* kmm_kfree of what held secrets: it is written over before, unless others hold it. */
+int kmm_kfree_sensitive(struct kmm *k, const void *p);
+
 /* How many bytes are usable at p: of a kmalloc object its class, of another cache's the size it was
  * created with, of a block all of it. NULL: 0. 0 with EINVAL, ENOENT. */
 size_t kmm_ksize(struct kmm *k, const void *p);
+
+/* kmm_kmalloc, for up to 4 MiB; where that is not to be had at once, kmm_vmalloc, for requests of more
+ * than a page that may wait. gfp as for kmm_kmalloc. */
+void *kmm_kvmalloc(struct kmm *k, size_t size, kmm_gfp_t gfp);
+
+/* Frees what either of them gave: kmm_kfree or kmm_vfree. NULL: 0. */
+int kmm_kvfree(struct kmm *k, const void *p);
+
+/* ======================================= vmalloc =======================================
+ *
+ * Memory in one piece for this process, of pages scattered over the pool: it succeeds where no block
+ * of the size is free, at the price of system calls and page tables of its own. Areas are this
+ * process's: they have no handles (their pages have), and end with the session. A page without access
+ * lies behind each.
+ *
+ * In a pool of 2 MiB huge pages areas are made of whole huge pages and, for what is less than 1 MiB, of
+ * pages of the high zones (highmem in the daemon's configuration); when these are exhausted an area may
+ * be longer than asked for. A freed area stays mapped for the next of its size, and the daemon takes
+ * its pages whenever it needs them; all such areas together are at most 32 MiB times the number of bits
+ * of the number of CPUs, and a quarter of the pool.
+ */
+
+/*
+ * At least `size` bytes (rounded up to pages), this session's until kmm_vfree; waits for memory as
+ * KMM_GFP_KERNEL does. Undefined contents. EINVAL: size 0. ENOMEM: more than the pool can ever have, or
+ * the process can have no more mappings (areas of all sessions take a quarter of vm.max_map_count).
+ * EDQUOT, ETIMEDOUT, ECANCELED, EAGAIN, EMFILE.
+ */
+void *kmm_vmalloc(struct kmm *k, size_t size);
+
+/* The same, zeroed. */
+void *kmm_vzalloc(struct kmm *k, size_t size);
+
+/* Frees an area by its first byte. NULL: 0. -EINVAL inside an area, or a stack. -ENOENT freed before.
+ * -EPERM none of this session's areas. A daemon that is away is no failure. */
+int kmm_vfree(struct kmm *k, const void *p);
+
+/* The page that an address of an area lies in. EINVAL: in no area of this session. */
+struct kmm_page *kmm_vmalloc_to_page(struct kmm *k, const void *p);
+
+/* 1: the address lies in a vmalloc area of this session; 0: it does not. */
+int kmm_is_vmalloc_addr(struct kmm *k, const void *p);
+
+/* ======================================= stacks ======================================== */
+
+/*
+ * A stack of 2^order pages for a thread (pthread_attr_setstack) or for signal handlers (sigaltstack):
+ * its low end, towards which it grows; this session's until kmm_free_stack. Below it lies a page without
+ * access, except in a pool of huge pages without high memory to spare. Its lowest 8 bytes hold a magic
+ * number, by which kmm_free_stack sees an overrun: whoever uses the stack leaves them alone. EINVAL:
+ * order. Else as kmm_vmalloc.
+ */
+void *kmm_alloc_stack(struct kmm *k, unsigned int order);
+
+/* Frees a stack that no thread runs on any more. NULL: 0. -EFAULT: freed, but it had been overrun, which
+ * is also an event (KMM_EVENT_CORRUPT) and a line of the daemon's log. Errors of kmm_vfree. */
+int kmm_free_stack(struct kmm *k, void *p);
+
+/* ======================================= per CPU =======================================
+ *
+ * Memory that each CPU has a copy of. <kmm/percpu.h> has what is made for it: operations on the copy of
+ * this CPU that need neither lock nor atomic instruction, static variables, exclusion on a CPU.
+ */
+struct kmm_percpu;
+
+/*
+ * Copies of `size` bytes (1 to 32 KiB; 16 KiB where there can be more than 128 CPUs), zeroed, aligned to
+ * `align` (a power of two up to a page; 0: 8), for every CPU that there can be, up to 256. This
+ * session's until kmm_free_percpu; may wait for memory as KMM_GFP_KERNEL does. What is returned is no
+ * address: using it as one ends the program. EINVAL: size or align; the text names the limit. Errors of
+ * kmm_alloc_pages.
+ */
+struct kmm_percpu *kmm_alloc_percpu(struct kmm *k, size_t size, size_t align);
+
+/* Where a CPU's copy is, in this process. EINVAL: no per-CPU pointer of an open session, or no such CPU
+ * (kmm_nr_cpus in <kmm/percpu.h>). */
+void *kmm_per_cpu_ptr(struct kmm_percpu *pc, unsigned int cpu);
+
+/* Frees all copies. NULL: 0. -ENOENT freed before. -EINVAL no per-CPU pointer, inside a variable, or
+ * its session is closed. -EOWNERDEAD of the parent of this forked process. */
+int kmm_free_percpu(struct kmm_percpu *pc);
 
 /* ======================================== caches =======================================
  *
@@ -398,6 +551,9 @@ int kmm_cache_destroy(struct kmm_cache *c);
 /* One object, this session's until it is freed. As kmm_kmalloc. */
 void *kmm_cache_alloc(struct kmm_cache *c, kmm_gfp_t gfp);
 
+/* The same from a node, as kmm_alloc_pages_node: an object whose slab lies there. */
+void *kmm_cache_alloc_node(struct kmm_cache *c, kmm_gfp_t gfp, int node);
+
 /* Frees an object of c, which may have been allocated by another session and adopted. NULL: 0.
  * Errors of kmm_kfree; -EINVAL also: an object of another cache. */
 int kmm_cache_free(struct kmm_cache *c, void *p);
@@ -417,14 +573,40 @@ int kmm_cache_shrink(struct kmm_cache *c);
 /* The size that was asked for at creation. NULL: 0 with EINVAL. */
 size_t kmm_cache_size(struct kmm_cache *c);
 
+/* ===================================== high memory ===================================== */
+
+/*
+ * Maps a page of a block and returns its address; the block is this session's, or another's that is
+ * live. High memory: the same address each time while it is mapped, whichever threads map it; each
+ * kmm_kmap is undone by one kmm_kunmap, and from the last one on the address must not be used. A single
+ * page stays in its frame while it is mapped: its owner's mapping keeps it from being handed on, and
+ * for any other session it is held meanwhile as by kmm_get. Of a larger block each page (head + i) is
+ * mapped for itself. Other memory: its address in the window, and nothing to undo.
+ * Mapping a page that was mapped lately and was not moved costs no system call.
+ * EINVAL: no page of the pool. ENOENT: in no live block. EPERM: outside the domain. ENOMEM: all
+ * mappings that a session can have (4096) are in use, or the system refused one. EDQUOT: too many
+ * holds. EMFILE. EOVERFLOW: mapped 2^31 times. EAGAIN, EINPROGRESS.
+ */
+void *kmm_kmap(struct kmm *k, struct kmm_page *page);
+
+/* Undoes one kmm_kmap of the page, in any thread. Memory that is not high: 0. -ENOENT: it is not
+ * mapped. -EINVAL no page of the pool. -EPERM outside the domain. A daemon that is away is no
+ * failure. */
+int kmm_kunmap(struct kmm *k, struct kmm_page *page);
+
+/* kmm_kmap, to be undone by address: any address in the page will do. (In Linux the mapping is the
+ * thread's, and undone in reverse order; here neither matters.) -EINVAL: nothing is mapped there. */
+void *kmm_kmap_local(struct kmm *k, struct kmm_page *page);
+int kmm_kunmap_local(struct kmm *k, const void *addr);
+
 /* ======================================= sharing =======================================
  *
  * p is a block's or an object's first byte or, for a HighMem block, which has none, its struct
- * kmm_page *. The same form is returned. What is said of blocks holds for objects. A handle is a
- * number that any session of the domain can use; it may be passed in any way, also through shared
- * memory. An object that was freed is ENOENT at once in caches with KMM_SLAB_CONSISTENCY_CHECKS; in
- * others its address is not told from a live one's while the freeing thread keeps it. Handles that
- * were made of it are stale in all.
+ * kmm_page * (while it is mapped, its address will do). The same form is returned; for a HighMem block
+ * always the page. What is said of blocks holds for objects. A handle is a number that any session of
+ * the domain can use; it may be passed in any way, also through shared memory. An object that was freed
+ * is ENOENT at once in caches with KMM_SLAB_CONSISTENCY_CHECKS; in others its address is not told from
+ * a live one's while the freeing thread keeps it. Handles that were made of it are stale in all.
  */
 
 /*
@@ -444,8 +626,9 @@ void *kmm_pointer(struct kmm *k, kmm_handle_t handle);
 /*
  * Makes this session the owner: the handle is stale from then on, and the former owner's free gives
  * ESTALE. Exactly one of several that try succeeds. An own handle takes the block back. The order
- * for kmm_free_pages is kmm_page_order's. EBUSY: held by kmm_get. ESTALE, ENOENT, EINVAL as
- * kmm_pointer.
+ * for kmm_free_pages is kmm_page_order's. EBUSY: held by kmm_get or a name; a single page of high
+ * memory that its owner, or another session, this one included, has mapped (kmm_kmap). ESTALE,
+ * ENOENT, EINVAL as kmm_pointer.
  */
 void *kmm_adopt(struct kmm *k, kmm_handle_t handle);
 
@@ -457,7 +640,7 @@ size_t kmm_adopt_bulk(struct kmm *k, size_t n, const kmm_handle_t handles[], voi
  * Makes a live session of the same domain the owner, charged to its quota: a message that survives
  * its sender. A handle made before stays valid for the new owner, so make it before: afterwards it
  * is EPERM. -EPERM not the owner. -ESRCH no such session. -EDQUOT its quota, nothing moved.
- * -EAGAIN, -EINPROGRESS.
+ * -EBUSY a single page of high memory that this session maps. -EAGAIN, -EINPROGRESS.
  */
 int kmm_send(struct kmm *k, const void *p, kmm_session_id_t session);
 
@@ -473,7 +656,8 @@ int kmm_get(struct kmm *k, const void *p);
  * Errors of both. */
 void *kmm_get_handle(struct kmm *k, kmm_handle_t handle);
 
-/* Drops one hold of this session; the last of all frees an ownerless block. -EPERM: it has none. */
+/* Drops one hold of this session; the last of all frees an ownerless block. -EPERM: it has none (that
+ * of a mapping is kmm_kunmap's). */
 int kmm_put(struct kmm *k, const void *p);
 
 /*
@@ -490,6 +674,70 @@ kmm_handle_t kmm_lookup(struct kmm *k, const char *name);
 /* Takes a name away; any session of the publisher's user may (-EPERM). -ENOENT. */
 int kmm_unpublish(struct kmm *k, const char *name);
 
+/* ======================================= mempools ======================================
+ *
+ * A reserve of objects of a cache for those that must get on whatever happens to memory: as many
+ * objects as the reserve has can be out at any time. The reserve stays in the process: neither
+ * pressure nor kmm_flush nor `kmmctl drop-caches` concern it. For the daemon its objects are in use.
+ */
+struct kmm_mempool;
+
+/*
+ * Makes a pool with a reserve of min_nr objects (0: one), which are allocated at once, waiting as
+ * KMM_GFP_KERNEL does. The pool is the caller's until kmm_mempool_destroy or kmm_close. It takes no
+ * reference of the cache: destroy the pool first. EINVAL: c. ENOMEM, ETIMEDOUT, EDQUOT: no memory for
+ * the reserve.
+ */
+struct kmm_mempool *kmm_mempool_create(struct kmm_cache *c, size_t min_nr);
+
+/*
+ * An object: from the cache, without waiting; else from the reserve; else, with DIRECT_RECLAIM, the
+ * first that another thread frees to the pool or for which there is memory, at most the timeout
+ * (ETIMEDOUT). gfp as for kmm_cache_alloc; with KMM_GFP_LOCAL nobody but the thread's cache and the
+ * reserve is asked. ENOMEM: the request may not wait.
+ */
+void *kmm_mempool_alloc(struct kmm_mempool *pool, kmm_gfp_t gfp);
+
+/*
+ * Frees an object that kmm_mempool_alloc gave: to who waits for one, to the reserve as long as it is
+ * short, else to the cache. NULL: 0. Errors of kmm_cache_free; -EINVAL also: none is out. What is in
+ * the reserve already is -ENOENT.
+ */
+int kmm_mempool_free(struct kmm_mempool *pool, void *p);
+
+/*
+ * Ends the pool; the reserve goes to the cache. No other thread may still use it. NULL: 0. -EBUSY:
+ * objects are out (those that were handed to another session or freed otherwise still count).
+ */
+int kmm_mempool_destroy(struct kmm_mempool *pool);
+
+/* ====================================== shrinkers ======================================
+ *
+ * Who keeps what he could do without registers a shrinker, which is called when somebody in the
+ * domain waits for memory, with what KMM_GFP_FS is part of. The two functions are called by the
+ * library's own thread, or by kmm_dispatch once kmm_fd was called: one shrinker at a time, and again,
+ * for more and more, as long as requests wait. kmm_ functions may be called in them, except
+ * kmm_close and kmm_dispatch (-EDEADLK); requests there are treated as KMM_GFP_NOFS and do not wait.
+ * A lock that is also held over an allocation that waits should be tried, not waited for.
+ */
+struct kmm_shrinker {
+	/* How many things could be freed now; 0: none. gfp: of a request that waits. */
+	size_t (*count)(struct kmm_shrinker *s, kmm_gfp_t gfp);
+	/* Frees up to nr_to_scan: how many it did. SIZE_MAX: stop, nothing can be freed now. */
+	size_t (*scan)(struct kmm_shrinker *s, size_t nr_to_scan, kmm_gfp_t gfp);
+	int seeks; /* what a thing costs to make again, in seeks of a disk: 0 stands for 2. Of a dear
+	              one less is asked for */
+	void *private_data;
+};
+
+/* *s is the caller's and is not to change until it is unregistered. -EINVAL: NULL, a function is
+ * missing, seeks below 0. -EEXIST: it is registered. -ENOMEM. */
+int kmm_register_shrinker(struct kmm *k, struct kmm_shrinker *s);
+
+/* On return its functions run no more (unless this is called by one of them). -ENOENT: it is not
+ * registered. -EINVAL. */
+int kmm_unregister_shrinker(struct kmm *k, struct kmm_shrinker *s);
+
 /* ======================================== events ======================================= */
 
 enum kmm_event {
@@ -499,7 +747,8 @@ enum kmm_event {
 	KMM_EVENT_LOST = 4,     /* the pool is gone; every later call gives ENOTRECOVERABLE */
 	KMM_EVENT_BAD_FREE = 5, /* a double free found when a magazine left its thread; in caches with
 	                           debug flags each free that is refused: double, or not the owner's */
-	KMM_EVENT_CORRUPT = 6   /* an overrun or use after free found in a cache with debug flags */
+	KMM_EVENT_CORRUPT = 6   /* an overrun or use after free found in a cache with debug flags, or
+	                           an overrun of a stack */
 };
 typedef void (*kmm_event_fn)(struct kmm *k, enum kmm_event event, void *arg);
 

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* What the command*.c share. */
+#ifndef CLIENT_KMMCTL_COMMAND_PRIVATE_H
+#define CLIENT_KMMCTL_COMMAND_PRIVATE_H
+
+#include <json-c/json.h>
+
+#include "client/kmmctl/command.h"
+
+/* Says why on stderr, and ends a connection that broke. */
+enum kmmctl_status command_failed(struct command_context *x, enum connection_result result);
+/* The same without saying it. */
+enum kmmctl_status command_broke(struct command_context *x, enum connection_result result);
+/* Takes the object over. */
+enum kmmctl_status command_print_json(struct command_context *x, struct json_object *o);
+/* Decimal, or hexadecimal behind 0x; false: neither, or too large. */
+bool command_parse_page(const char *text, uint32_t *page);
+
+/* command_inspect.c, command_top.c */
+enum kmmctl_status command_page(struct command_context *x);
+enum kmmctl_status command_map(struct command_context *x);
+enum kmmctl_status command_frag(struct command_context *x);
+enum kmmctl_status command_top(struct command_context *x);
+
+#endif
