@@ -91,16 +91,19 @@ static int list_room(struct block_list *l, uint32_t n)
 }
 
 /* One offer of ours, unless it was withdrawn meanwhile: 1, 0, or an error. */
-static int claim(struct kmm *k, uint32_t page, unsigned int order, struct block *b)
+static int claim(struct kmm *k, const struct block_want *want, uint32_t page, unsigned int order,
+                 struct block *b)
 {
 	owner_word_t *word = &k->control.word[page];
 	bool moves = page >= k->frames;
 	uint64_t w, held;
 
-	if (page >= k->pages || order > KMM_MAX_ORDER || (moves && order > 0) ||
-	    (!moves && k->frames - page < UINT32_C(1) << order))
-		return error_set(EPROTO, "the daemon offered page %u, order %u: no such block", page,
-		                 order);
+	/* Who asked for a block of one order relies on its being in one piece. */
+	if (!page_fits(k, page, order) || order < want->order_min || order > want->order_max)
+		return error_set(EPROTO,
+		                 "the daemon offered page %u, order %u: no such block, or not one "
+		                 "that was asked for",
+		                 page, order);
 	block_pin(k, page, 1);
 	w = owner_load(word);
 	held = owner_moved(w, OWNER_HELD, k->id) | (moves ? OWNER_MAPPED : 0);
@@ -121,17 +124,17 @@ static int claim(struct kmm *k, uint32_t page, unsigned int order, struct block 
 
 /* What a reply offers. On failure what was not claimed stays offered, and is withdrawn with the
  * connection or the session: nobody else can have it. */
-static int claim_all(struct kmm *k, const kmm_v1_AllocBlocksReply *p, struct block_list *l)
+static int claim_all(struct kmm *k, const struct block_want *want, const kmm_v1_AllocBlocksReply *p,
+                     struct block_list *l)
 {
 	uint32_t n = p->order.size, i, page;
-
 	int r = 0;
 
 	if (p->page.size != n * sizeof(page) || n == 0 || n > BLOCKS_MAX)
 		return error_set(EPROTO, "the daemon's list of blocks makes no sense");
 	for (i = 0; i < n && r >= 0; i++) {
 		memcpy(&page, p->page.bytes + i * sizeof(page), sizeof(page));
-		r = claim(k, page, p->order.bytes[i], &l->block[l->n]);
+		r = claim(k, want, page, p->order.bytes[i], &l->block[l->n]);
 		if (r > 0) {
 			l->pages += UINT64_C(1) << p->order.bytes[i];
 			l->n++;
@@ -167,7 +170,7 @@ int blocks_alloc(struct kmm *k, struct call_how *how, const struct block_want *w
 		if (r == 0)
 			r = CALL(k, how, ALLOCATOR_ALLOC_BLOCKS, AllocBlocks, &q, &p);
 		if (r == 0)
-			r = claim_all(k, &p, &had);
+			r = claim_all(k, want, &p, &had);
 	}
 	if (r == 0)
 		r = list_room(l, had.n);

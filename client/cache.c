@@ -19,6 +19,7 @@
  */
 #include "client/object.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -242,6 +243,13 @@ static int cache_create(struct kmm *k, const char *name, size_t size, size_t ali
 	                 &q, ctor, ret);
 }
 
+void cache_panic(const char *name)
+{
+	fprintf(stderr, "libkmm: cache %s with SLAB_PANIC cannot be created: %s\n",
+	        name ? name : "(null)", kmm_error_text());
+	abort();
+}
+
 struct kmm_cache *cache_create_styled(struct kmm *k, const char *name, size_t size, size_t align,
                                       kmm_slab_flags_t flags, struct ctor ctor)
 {
@@ -249,7 +257,7 @@ struct kmm_cache *cache_create_styled(struct kmm *k, const char *name, size_t si
 	int r = cache_create(k, name, size, align, flags, ctor, &c);
 
 	if (r < 0 && (flags & KMM_SLAB_PANIC))
-		abort(); /* as the caller wished */
+		cache_panic(name);
 	return r < 0 ? errno_null(r) : c;
 }
 

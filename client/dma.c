@@ -73,7 +73,7 @@ int kmm_dma_address(struct kmm *k, const void *p, uint64_t *addr)
 	inside = k;
 	at = (uintptr_t)p - (uintptr_t)k->window;
 	if (at >= k->window_size)
-		return error_set(EINVAL, "%p lies outside the pool's window", p);
+		return address_outside(k, p);
 	page = (uint32_t)(at >> FRAME_SHIFT);
 	if (page_desc_kind(desc_load(k, page)) != PAGE_SLAB && !page_head(k, page, &head, &order))
 		return error_set(ENOENT, "%p lies in no live block or object", p);

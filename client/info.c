@@ -50,7 +50,7 @@ struct kmm_page *kmm_virt_to_page(struct kmm *k, const void *addr)
 	if (at >= k->window_size && highmem_page(k, addr, &pfn))
 		return page_at(k, pfn);
 	if (at >= k->window_size)
-		return errno_null(error_set(EINVAL, "%p lies outside the pool's window", addr));
+		return errno_null(address_outside(k, addr));
 	pfn = (uint32_t)(at >> FRAME_SHIFT);
 	if (section_state(k, pfn) != CONTROL_SECTION_DIRECT)
 		return errno_null(
@@ -81,7 +81,10 @@ struct kmm_page *kmm_pfn_to_page(struct kmm *k, uint64_t pfn)
 
 	if (r < 0)
 		return errno_null(r);
-	if (pfn >= k->frames || section_state(k, (uint32_t)pfn) == CONTROL_SECTION_NONE)
+	if (pfn >= k->frames)
+		return errno_null(error_set(EPERM, "frame %llu: the pool has %u frames",
+		                            (unsigned long long)pfn, k->frames));
+	if (section_state(k, (uint32_t)pfn) == CONTROL_SECTION_NONE)
 		return errno_null(error_set(EPERM, "frame %llu is not of the session's domain",
 		                            (unsigned long long)pfn));
 	/* acquire: pairs with the daemon's stores before it publishes the page's word */

@@ -94,7 +94,7 @@ struct kmm_cache *kmm_kernel_cache_create(const char *name, size_t size, size_t 
 	if (k && style > KMM_CTOR_OBJECT_CACHE_FLAGS)
 		return errno_null(error_set(EINVAL, "%u is no way to call a constructor", style));
 	if (!k && (flags & KMM_SLAB_PANIC))
-		abort(); /* as the caller wished */
+		cache_panic(name);
 	return k ? cache_create_styled(k, name, size, align, flags, c) : NULL;
 }
 

@@ -69,8 +69,10 @@ static int bytes_check(size_t size, size_t align, kmm_gfp_t gfp)
 	if (align == 0 || (align & (align - 1)) != 0 || align > BLOCK_MAX)
 		return error_set(EINVAL, "alignment %zu is no power of two up to %zu", align,
 		                 BLOCK_MAX);
-	if (gfp & KMM_GFP_HIGHMEM)
-		return error_set(EINVAL, "gfp 0x%x: HighMem has no addresses, and so no bytes",
+	if ((gfp & KMM_GFP_HIGHMEM) && !(gfp & ~GFP_DEFINED))
+		return error_set(EINVAL,
+		                 "gfp 0x%x: HighMem has no addresses, and so no bytes: leave out "
+		                 "HIGHMEM",
 		                 gfp);
 	return page_gfp_check(gfp, 0);
 }
@@ -168,7 +170,7 @@ void *kmm_kmalloc_aligned(struct kmm *k, size_t size, size_t align, kmm_gfp_t gf
 static int bytes_of(struct kmm *k, const void *p, struct thing *t)
 {
 	if ((uintptr_t)p - (uintptr_t)k->window >= k->window_size)
-		return error_set(EINVAL, "%p lies outside the pool's window", p);
+		return address_outside(k, p);
 	return thing_of(k, p, t);
 }
 

@@ -108,7 +108,7 @@ static int kunmap_slow(struct kmm *k, const struct kmm_page *p)
 	return r < 0 ? r : kunmap(k, page);
 }
 
-/* The daemon is told: a call, of which kmm_close is to know. When the session ends, so does the hold. */
+/* The daemon is told: a call, of which kmm_close is to know. A session that ends has no holds. */
 static __attribute__((noinline)) void kunmap_hold(struct kmm *k, uint32_t page)
 {
 	ERRNO_SCOPE;

@@ -24,8 +24,10 @@ static kmm_gfp_t first_gfp(size_t size, kmm_gfp_t gfp)
 
 static int kvmalloc_check(kmm_gfp_t gfp)
 {
-	if (gfp & KMM_GFP_HIGHMEM)
-		return error_set(EINVAL, "gfp 0x%x: HighMem has no addresses, and so no bytes",
+	if ((gfp & KMM_GFP_HIGHMEM) && !(gfp & ~GFP_DEFINED))
+		return error_set(EINVAL,
+		                 "gfp 0x%x: HighMem has no addresses, and so no bytes: leave out "
+		                 "HIGHMEM",
 		                 gfp);
 	return page_gfp_check(gfp, 0);
 }

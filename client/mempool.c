@@ -249,8 +249,8 @@ int kmm_mempool_destroy(struct kmm_mempool *m)
 	/* acquire: pairs with the release of who freed last */
 	out = atomic_load_explicit(&m->out, memory_order_acquire);
 	if (out > 0)
-		return error_set(EBUSY, "%zu objects of the mempool (cache %s) are out", out,
-		                 m->c->view->name);
+		return error_set(EBUSY, "%zu object%s of the mempool (cache %s) %s out", out,
+		                 out == 1 ? "" : "s", m->c->view->name, out == 1 ? "is" : "are");
 	pthread_mutex_lock(&k->cache_lock);
 	*m->prev = m->next;
 	if (m->next)

@@ -219,6 +219,8 @@ static inline void cache_construct(struct kmm_cache *c, void *object)
 	}
 }
 
+/* Says why the cache could not be created and ends the program, as SLAB_PANIC wishes. */
+_Noreturn void cache_panic(const char *name);
 /* kmm_cache_create with such a constructor. */
 struct kmm_cache *cache_create_styled(struct kmm *k, const char *name, size_t size, size_t align,
                                       kmm_slab_flags_t flags, struct ctor ctor);
@@ -275,7 +277,9 @@ static inline int object_gfp_check(struct kmm_cache *c, kmm_gfp_t gfp)
 	int r = page_gfp_check(gfp, 0);
 
 	if (r == 0 && (gfp & KMM_GFP_HIGHMEM))
-		r = error_set(EINVAL, "gfp 0x%x: objects have addresses, HighMem has none", gfp);
+		r = error_set(EINVAL, "gfp 0x%x: objects have addresses, HighMem has none: "
+		              "leave out HIGHMEM",
+		              gfp);
 	if (r == 0 && (gfp & KMM_GFP_ZERO) && c->view->ctor)
 		r = error_set(EINVAL,
 		              "gfp 0x%x: ZERO would undo what the constructor of cache %s did", gfp,

@@ -161,9 +161,10 @@ static int alloc_one(struct kmm *k, kmm_gfp_t gfp, unsigned int order, struct ca
 
 		if (r < 0)
 			return r;
-		if (p.pfn >= k->pages)
-			return error_set(EPROTO, "the daemon granted page %u, beyond the pool",
-			                 p.pfn);
+		if (!page_fits(k, p.pfn, order))
+			return error_set(EPROTO,
+			                 "the daemon granted page %u, order %u: no such block",
+			                 p.pfn, order);
 		w = owner_load(&k->control.word[p.pfn]);
 		if (!owner_is(w, OWNER_OFFERED, k->id) ||
 		    !owner_cas(&k->control.word[p.pfn], &w, owner_moved(w, OWNER_HELD, k->id)))
@@ -451,7 +452,7 @@ int kmm_free_page_addr(struct kmm *k, const void *addr, unsigned int order)
 		return 0;
 	at = (uintptr_t)addr - (uintptr_t)k->window;
 	if (at >= k->window_size)
-		return error_set(EINVAL, "%p lies outside the pool's window", addr);
+		return address_outside(k, addr);
 	if (at % KMM_PAGE_SIZE != 0 &&
 	    page_desc_kind(page_desc(k, (uint32_t)(at >> FRAME_SHIFT))) != PAGE_SLAB)
 		return error_set(

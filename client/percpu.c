@@ -434,6 +434,10 @@ int kmm_free_percpu(struct kmm_percpu *pc)
 
 	if (!pc)
 		return 0;
+	if (percpu_static_has((uintptr_t)pc))
+		return error_set(EINVAL, "%p is a static per-CPU variable, which lasts as long as its "
+		                         "module",
+		                 (void *)pc);
 	if (!((uintptr_t)pc & KMM_PERCPU_1))
 		return error_set(EINVAL, "%p is no per-CPU pointer", (void *)pc);
 	r = percpu_region_free((uintptr_t)pc & ~KMM_PERCPU_1);

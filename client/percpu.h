@@ -119,6 +119,8 @@ extern pthread_mutex_t percpu_lock;
 
 /* Bytes of the largest module. */
 size_t percpu_largest_module(void);
+/* A static variable of any module lies there; takes the lock. */
+bool percpu_static_has(uintptr_t at);
 /* Modules whose copies went with their session, or stayed with the parent, have none; locked. */
 void percpu_modules_check(void);
 

@@ -67,6 +67,17 @@ static void module_set(struct kmm_percpu_module_1 *m, uintptr_t base)
 	__atomic_store_n(&m->ready, base ? m->end - m->start : 0, __ATOMIC_RELEASE);
 }
 
+bool percpu_static_has(uintptr_t at)
+{
+	struct kmm_percpu_module_1 *m;
+
+	pthread_mutex_lock(&percpu_lock);
+	for (m = modules; m && !module_has(m, at); m = module_next(m))
+		;
+	pthread_mutex_unlock(&percpu_lock);
+	return m != NULL;
+}
+
 static void modules_end(void)
 {
 	pthread_mutex_lock(&percpu_lock);

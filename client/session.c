@@ -148,7 +148,8 @@ void session_lost(struct kmm *k, const char *why)
 
 int session_is_lost(struct kmm *k)
 {
-	return error_set(ENOTRECOVERABLE, "the pool that the session lived in is gone: %s",
+	return error_set(ENOTRECOVERABLE, "the pool that the session lived in is gone (%s): open a "
+	                 "new one (kmm_open; with <kmm/kernel.h> kmm_kernel_exit)",
 	                 k->lost);
 }
 
@@ -251,7 +252,8 @@ static int session_take_reply(struct kmm *k, const kmm_v1_HelloReply *p,
 	g->magazines = p->magazines;
 	if (p->session == 0 || p->session >= p->sessions || p->reactors == 0 || slots == 0 ||
 	    p->frames == 0 || p->frames > UINT32_MAX || p->section_order > 18 ||
-	    p->high_frames > p->frames || control_pages(g) > UINT32_MAX ||
+	    p->high_frames > p->frames || p->nodes == 0 ||
+	    p->map_shift > p->section_order + FRAME_SHIFT || control_pages(g) > UINT32_MAX ||
 	    (control_pages(g) >> p->section_order) > CONTROL_SECTIONS_MAX)
 		return error_set(EPROTO, "the daemon's account of its pool makes no sense");
 	k->id = p->session;

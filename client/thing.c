@@ -114,7 +114,7 @@ int thing_of(struct kmm *k, const void *p, struct thing *t)
 	if (((uintptr_t)p - (uintptr_t)k->control.desc) / sizeof(struct kmm_page) < k->pages)
 		r = page_pfn(k, p, &pfn);
 	else if (!highmem_page(k, p, &pfn))
-		r = error_set(EINVAL, "%p lies outside the pool's window", p);
+		r = address_outside(k, p);
 	else
 		r = (uintptr_t)p % KMM_PAGE_SIZE == 0
 		            ? 0

@@ -42,6 +42,12 @@
 static _Atomic uint32_t mappings; /* of areas; relaxed: a count that limits */
 static _Atomic uint32_t mappings_max;
 
+/* Areas do not come into forked children. */
+static void mappings_in_child(void)
+{
+	atomic_store_explicit(&mappings, 0, memory_order_relaxed);
+}
+
 static uint32_t mappings_limit(void)
 {
 	uint32_t limit = atomic_load_explicit(&mappings_max, memory_order_relaxed);
@@ -55,6 +61,7 @@ static uint32_t mappings_limit(void)
 	if (f)
 		fclose(f);
 	limit /= 4;
+	pthread_atfork(NULL, NULL, mappings_in_child); /* by two threads at once: twice is as good */
 	atomic_store_explicit(&mappings_max, limit, memory_order_relaxed);
 	return limit;
 }

@@ -57,6 +57,9 @@ static bool table_next(const struct domain *d, uint32_t *i, uint32_t *end)
 	if (hole >= 0 && (size_t)(hole - base) < CONTROL_AREAS_MAX * sizeof(struct control_area))
 		*end = (uint32_t)(((size_t)(hole - base) + TABLE_PAGE - 1) / TABLE_PAGE *
 		                  PAGE_ENTRIES);
+	/* A member made the hole just now: the walk goes on all the same. */
+	if (*end <= *i)
+		*end = *i + (uint32_t)PAGE_ENTRIES;
 	return true;
 }
 

@@ -100,10 +100,14 @@ bool grant_leave(struct grant_batch *batch, uint32_t page)
 	struct domain *d = batch->d;
 	struct mm_block b;
 	pfn_t pfn;
-
 	/* The page's frame as of now: it cannot move any more, since its word says FREE. */
-	if (!domain_block_get(d, page, &pfn, &b) || !mm_block_take(d->mm, pfn, &b) ||
-	    domain_block_page(d, pfn, b.order) != page) {
+	bool taken = domain_block_get(d, page, &pfn, &b) && mm_block_take(d->mm, pfn, &b);
+
+	if (taken && domain_block_page(d, pfn, b.order) != page) {
+		mm_block_settle(d->mm, pfn, b.tag); /* it is another page's by now */
+		taken = false;
+	}
+	if (!taken) {
 		domain_damage(d, "page %u was given back, but it is no granted block", page);
 		return false;
 	}

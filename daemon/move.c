@@ -11,10 +11,10 @@
  *      kmap, free, handle or send wait, and an adoption fails
  *   2. the copy, by guarded reads and writes: a member may have punched a hole
  *   3. the old frame's block is claimed in mm/ (mm_block_take), which gives the tag that it has in
- *      the end; the new frame's block gets that tag. Who was about to change the tag finds no block
- *      and looks again. When somebody else claimed it, the word was scribbled: nothing moves
+ *      the end. Who was about to change the tag finds no block and looks again. When somebody else
+ *      claimed it, the word was scribbled: nothing moves
  *   4. the map (high_swap): one store, the commit
- *   5. descriptors
+ *   5. the new frame's block, claimed until now, gets that tag and can be found; descriptors
  *   6. the word, MOVING -> HELD
  *
  * A death before 4 leaves the page where it was: recovery turns the word back to HELD, and frees
@@ -89,8 +89,12 @@ static int carry_over(struct domain *d, uint32_t page, pfn_t from, pfn_t to)
 		return -EFAULT;
 	if (!mm_block_take(d->mm, from, &b))
 		return -EBUSY;
-	mm_block_set_tag(d->mm, to, b.tag);
+	if (b.order != 0) { /* a member had the page freed, and its frame granted in a larger block */
+		mm_block_settle(d->mm, from, b.tag);
+		return -EBUSY;
+	}
 	high_swap(d, page, to);
+	mm_block_settle(d->mm, to, b.tag);
 	mm_block_get(d->mm, to, &b);
 	/* Never 0 for the page: its owner may look at any time. */
 	atomic_store_explicit(&d->control.desc[from], 0, memory_order_release);
@@ -98,16 +102,25 @@ static int carry_over(struct domain *d, uint32_t page, pfn_t from, pfn_t to)
 	return 0;
 }
 
+/* `to` is what move.h says, and the page that has it is free. */
+static bool target_ok(const struct domain *d, pfn_t to)
+{
+	struct mm_block b;
+
+	return domain_frame_high(d, to) && mm_block_claimed(d->mm, to, &b) && b.order == 0 &&
+	       b.domain == d->id &&
+	       owner_kind(owner_load(&d->control.word[domain_block_page(d, to, 0)])) == OWNER_FREE;
+}
+
 int move_page(struct domain *d, pfn_t from, pfn_t to)
 {
 	LOCK_SCOPED(&d->moving);
 	struct mm_block b;
-	uint32_t page, spare;
+	uint32_t page;
 	uint64_t w, moving;
 	int r;
 
-	if (!page_at(d, to, &spare, &b) ||
-	    owner_kind(owner_load(&d->control.word[spare])) != OWNER_FREE)
+	if (!target_ok(d, to))
 		return -EINVAL;
 	if (from == to || !page_at(d, from, &page, &b))
 		return -EBUSY;

@@ -13,8 +13,8 @@
  *
  * from: any frame of the domain; what cannot be moved is refused, nothing is assumed about it.
  * to: a frame of HighMem or Movable that the caller has just allocated for this in mm/, as a block
- *   of order 0 of the domain (its state word is committed, mm_block_get() finds it), and that nobody
- *   else knows of. Whatever tag it has, 0 is good: on success it gets that of `from`.
+ *   of order 0 of the domain, and claimed (as by mm_block_take()), so that no member can have it
+ *   freed meanwhile. Whatever tag it has: on success it gets that of `from`.
  *
  * 0: `to` is granted, and not the caller's any more. `from` is the caller's: its block is claimed
  *    (as by mm_block_take()), so that nobody else finds it, and mm_free_pages() or whatever the

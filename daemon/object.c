@@ -133,7 +133,6 @@ int thing_note(struct domain *d, struct session *s, const struct thing *t)
 void thing_left(struct domain *d, const struct thing *t, uint32_t who, uint32_t heir)
 {
 	struct mm_block b;
-
 	pfn_t pfn;
 
 	if (t->is_object || !domain_block_get(d, t->page, &pfn, &b))

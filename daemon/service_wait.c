@@ -11,8 +11,8 @@
  *   others    are refused
  *
  * With __GFP_RETRY_MAYFAIL it waits for as long as reclaim gets anywhere: after 16 rounds in which
- * nothing was freed it is refused. With __GFP_NOFAIL it waits whatever else it says; the client gives
- * it no deadline.
+ * nothing was freed it is refused. With __GFP_NOFAIL and __GFP_DIRECT_RECLAIM it waits whatever else
+ * it says; the client gives it no deadline.
  *
  *     handler -> SETTLING (worker) -> tried on the reactor -> answered
  *        |                                    |
@@ -171,7 +171,6 @@ static void waiter_wake(struct waiter *w, int result)
 		         "%u rounds of reclaim freed nothing for a block of order %u, and the request "
 		         "may fail (__GFP_RETRY_MAYFAIL)",
 		         WAIT_PATIENCE, k->want.order);
-
 	if (result == -ECANCELED)
 		snprintf(k->why, sizeof(k->why), "the session has ended");
 	k->result = result;

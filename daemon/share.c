@@ -191,7 +191,6 @@ int grant_send(struct domain *d, struct session *from, uint32_t granule, uint64_
 
 /* ---- Hold, Release ---- */
 
-
 int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t generation,
                const char **why)
 {

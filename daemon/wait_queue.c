@@ -41,8 +41,8 @@
 #define WAIT_GFP (GFP_ZONEMASK | GFP_MOVABLE_MASK | __GFP_HIGH | __GFP_THISNODE)
 #define WAIT_CHOICES 64u /* of the flags without __GFP_THISNODE: six adjacent bits */
 _Static_assert((WAIT_GFP & ~__GFP_THISNODE) == WAIT_CHOICES - 1, "they are an index");
-/* by node wanted (none, or one of MAX_NODES), flags, order; then by cache */
-#define WAIT_PAGE_CLASSES ((1 + MAX_NODES) * WAIT_CHOICES * NR_PAGE_ORDERS)
+/* by node (any will do, the cpu's own, or one of MAX_NODES), flags, order; then by cache */
+#define WAIT_PAGE_CLASSES ((2 + MAX_NODES) * WAIT_CHOICES * NR_PAGE_ORDERS)
 #define WAIT_CACHES 16384u
 #define WAIT_CLASSES (WAIT_PAGE_CLASSES + WAIT_CACHES)
 _Static_assert(WAIT_CLASSES <= UINT16_MAX, "entries of active");
@@ -142,7 +142,7 @@ int wait_queue_add(struct wait_queue *q, struct waiter *w)
 {
 	struct wait_class *c;
 
-	if (w->order >= NR_PAGE_ORDERS || w->node >= MAX_NODES || w->cache >= WAIT_CACHES)
+	if (w->order >= NR_PAGE_ORDERS || w->node > MAX_NODES || w->cache >= WAIT_CACHES)
 		return -EINVAL;
 	LOCK_SCOPED(&q->lock);
 	c = &q->class[class_index(w)];

@@ -17,12 +17,14 @@
  *
  * One move, and what a death in between leaves:
  *   1. the free scanner's frame leaves its free list        a free frame, in no list: derived state
- *   2. its state word is stored: a block of one frame, tag 0      a block that nobody owns, as when
- *                                                           a grant is cut short
+ *   2. its state word is stored: a claimed block, tag 0     a block that nobody owns, as when a
+ *                                                           grant is cut short
  *   3. move(): the caller's commit                          either of the two serves
  *   4. the source's state word is cleared, it joins the free areas    a claimed block nobody owns
- * At the next start the caller's truth decides which blocks stay; there is nothing to undo. Between
- * two moves every frame is where mm_validate() wants it.
+ * The target is claimed from the first moment on (as by mm_block_take), so that nobody who frees
+ * blocks by what clients say gets at it while something moves there. At the next start the caller's
+ * truth decides which blocks stay; there is nothing to undo. Between two moves every frame is where
+ * mm_validate() wants it.
  *
  * When it is worth it, after Linux: there must be room to move (the watermark and twice the block);
  * for more than 8 frames also the fragmentation index must say that it is fragmentation and not want
@@ -252,6 +254,15 @@ static bool free_block_at(const struct zone *z, pfn_t pfn, pfn_t *head, uint32_t
 	return false;
 }
 
+/* The zone's range may have sections of other domains, and such as are of none. Zone's lock. */
+static bool section_is_ours(const struct zone *z, section_id_t s)
+{
+	struct section_info info;
+
+	mm_section_get(z->mm, s, &info);
+	return info.state == SECTION_ONLINE && info.domain == z->domain->id;
+}
+
 /* One look from the top down, under one hold. PFN_NONE: none among these, or the scanners met. */
 static pfn_t target_scan(struct compact_control *cc, struct zone *z, uint32_t keep)
 {
@@ -262,6 +273,10 @@ static pfn_t target_scan(struct compact_control *cc, struct zone *z, uint32_t ke
 
 		cc->free_pfn = pfn;
 		cc->free_scanned++;
+		if (!section_is_ours(z, mm_section_of(z->mm, pfn))) {
+			cc->free_pfn = mm_section_start(z->mm, mm_section_of(z->mm, pfn));
+			continue;
+		}
 		if (!free_block_at(z, pfn, &head, &order))
 			continue;
 		type = BUDDY_MT(*mm_mark(z->mm, head, order));
@@ -275,7 +290,7 @@ static pfn_t target_scan(struct compact_control *cc, struct zone *z, uint32_t ke
 	return PFN_NONE;
 }
 
-/* The next free frame above the migrate scanner, as an allocated block. PFN_NONE: they met. */
+/* The next free frame above the migrate scanner, as a claimed block. PFN_NONE: they met. */
 static pfn_t target_take(struct compact_control *cc, struct zone *z, uint32_t migratetype)
 {
 	uint32_t keep = cc->order < PAGEBLOCK_ORDER ? cc->order : PAGEBLOCK_ORDER;
@@ -290,7 +305,7 @@ static pfn_t target_take(struct compact_control *cc, struct zone *z, uint32_t mi
 		cc->free_pfn = cc->migrate_pfn;
 		return PFN_NONE;
 	}
-	page_commit(&z->mm->page[pfn], page_word(0, migratetype, cc->d->id, 0));
+	page_commit(&z->mm->page[pfn], page_word(0, migratetype, cc->d->id, 0) | PAGE_LEAVING);
 	cc->isolated++;
 	return pfn;
 }

@@ -40,9 +40,9 @@ struct compact_control {
 	bool whole_zone;    /* from end to end, also where nothing moved the last time */
 	/* A look: what holds the frame might move. NULL: try. */
 	bool (*movable)(void *ctx, pfn_t from);
-	/* Moves what is at `from`, an allocated block of one frame, to `to`, likewise, of no tag, which
-	 * nobody else knows of. True: `to` serves in its stead, with its tag, and the block at `from`
-	 * is claimed, as by mm_block_take(). False: nothing has changed. Called without locks. */
+	/* Moves what is at `from`, an allocated block of one frame, to `to`, one that is claimed as by
+	 * mm_block_take(). True: `to` serves in its stead, with its tag (mm_block_settle), and the block
+	 * at `from` is claimed. False: nothing has changed. Called without locks. */
 	bool (*move)(void *ctx, pfn_t from, pfn_t to);
 	void *ctx;
 	/* ---- what came of it; the caller zeroes them (vmstat counts them, too) ---- */

@@ -164,6 +164,10 @@ bool mm_block_retag(struct mm *mm, pfn_t pfn, uint32_t from, uint32_t to);
  * claims one wins, whatever the callers were told from outside. mm_block_get() no longer finds the
  * block; recovery takes a leaving block for an allocated one. mm_free_pages() takes both. */
 bool mm_block_take(struct mm *mm, pfn_t pfn, struct mm_block *b);
+/* What mm_block_get() says, of a block that is claimed. */
+bool mm_block_claimed(const struct mm *mm, pfn_t pfn, struct mm_block *b);
+/* The caller's claim ends, the block stays: an ordinary one with that tag, by one atomic store. */
+void mm_block_settle(struct mm *mm, pfn_t pfn, uint32_t tag);
 
 /* The block must be allocated in d: the caller has checked with mm_block_get() and excludes a
  * second free. MM_FREE_DIRECT: past the per-CPU lists, so that waiters find it. */

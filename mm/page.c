@@ -53,6 +53,29 @@ void mm_block_set_tag(struct mm *mm, pfn_t pfn, uint32_t tag)
 	page_commit(&mm->page[pfn], w | (uint64_t)(tag & MM_TAG_MAX) << PAGE_TAG_SHIFT);
 }
 
+bool mm_block_claimed(const struct mm *mm, pfn_t pfn, struct mm_block *b)
+{
+	uint64_t w;
+
+	if (pfn >= mm->config.frames)
+		return false;
+	/* acquire, as in mm_block_get() */
+	w = atomic_load_explicit(&mm->page[pfn].state, memory_order_acquire);
+	if (!(w & PAGE_LEAVING) || !word_is_block(w & ~PAGE_LEAVING))
+		return false;
+	*b = page_block(mm, pfn, w);
+	return true;
+}
+
+void mm_block_settle(struct mm *mm, pfn_t pfn, uint32_t tag)
+{
+	uint64_t w = page_peek(&mm->page[pfn]);
+
+	assert(w & PAGE_LEAVING);
+	w &= ~(PAGE_LEAVING | (uint64_t)MM_TAG_MAX << PAGE_TAG_SHIFT);
+	page_commit(&mm->page[pfn], w | (uint64_t)(tag & MM_TAG_MAX) << PAGE_TAG_SHIFT);
+}
+
 bool mm_block_retag(struct mm *mm, pfn_t pfn, uint32_t from, uint32_t to)
 {
 	uint64_t w, new;

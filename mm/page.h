@@ -12,8 +12,9 @@
  *
  *   A = 1: the frame is the head of an allocated block of 2^order frames. The words of the block's
  *          other frames are 0.
- *   L = 1: one thread has claimed the right to free it (mm_block_take); after a crash it is an
- *          allocated block like any other.
+ *   L = 1: one thread has claimed the right to free it (mm_block_take), or is about to move another
+ *          block's contents there (compaction.c); after a crash it is an allocated block like any
+ *          other.
  *   S = 1: the block is a slab. Only the slab layer frees it; whoever looks for blocks by what others
  *          say (mm_block_get, mm_block_take) does not find it.
  *   A = 0: the whole word is 0; the frame is free, cached, reserved, or inside a block.

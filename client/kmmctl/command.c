@@ -500,8 +500,8 @@ static bool check_page(const struct command *command, const char *argument)
 		        command->name);
 	else if (!command_parse_page(argument, &page))
 		fprintf(stderr,
-		        "kmmctl: %s: a page is a number from 0 to %u, or behind 0x in hexadecimal, "
-		        "not %s\n", command->name, UINT32_MAX, argument);
+		        "kmmctl: %s: PFN is a number of 0 or more, below 2^32, or behind 0x in "
+		        "hexadecimal, not %s\n", command->name, argument);
 	else
 		return true;
 	return false;

@@ -5,7 +5,7 @@
  * On a terminal it shows what there is at once, and rates from the second sample on; keys change the
  * order, and a daemon that goes away is reported in its place and waited for. In batch mode (-b,
  * --once, --count, --json, or no terminal) each frame has rates: the first comes one interval after the
- * start. Where a number of frames was asked for, a daemon that goes away ends the program.
+ * start. Where a number of samples was asked for, a daemon that goes away ends the program.
  */
 #include <errno.h>
 #include <stdio.h>

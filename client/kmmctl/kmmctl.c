@@ -29,7 +29,7 @@ struct settings {
 	const char *svg, *sort;
 	enum map_by by;
 	enum command_colour colour;
-	bool batch;
+	bool batch, once;
 	uint32_t count;
 };
 
@@ -88,8 +88,8 @@ static void print_help(FILE *out)
 	      "      --sort KEY       top: id, pid, mem, cached, objects, calls, alloc, free,\n"
 	      "                       obj-in, obj-out, refused, parked or name\n"
 	      "      -b               top: in batches, for programs\n"
-	      "      --count N        top: so many of them\n"
-	      "      --once           top: one\n"
+	      "      --count N        top: so many samples\n"
+	      "      --once           top: one sample\n"
 	      "      --help           this text\n"
 	      "      --version        the version\n"
 	      "\n"
@@ -159,7 +159,7 @@ static bool parse_count(const char *text, uint32_t *ret)
 	value = strtod(text, &end);
 	if (text[0] < '0' || text[0] > '9' || *end || !(value >= 1 && value <= COUNT_MAX) ||
 	    value != (double)(uint32_t)value) {
-		fprintf(stderr, "kmmctl: --count wants a number of frames, not \"%s\"\n", text);
+		fprintf(stderr, "kmmctl: --count wants a number of samples, not \"%s\"\n", text);
 		return false;
 	}
 	*ret = (uint32_t)value;
@@ -209,10 +209,23 @@ static bool take_option(struct settings *s, int o)
 		s->batch = true;
 		return true;
 	case OPTION_ONCE:
-		s->count = 1;
+		s->once = true;
 		return true;
 	case OPTION_COUNT:
 		return parse_count(optarg, &s->count);
+	case '0':
+	case '1':
+	case '2':
+	case '3':
+	case '4':
+	case '5':
+	case '6':
+	case '7':
+	case '8':
+	case '9':
+		fprintf(stderr, "kmmctl: -%c is no option; PFN is a number of 0 or more, "
+		        "ID of 1 or more\n", o);
+		return false;
 	default:
 		usage_hint();
 		return false;
@@ -240,7 +253,8 @@ static enum kmmctl_status parse_options(struct settings *s, int argc, char *argv
 	int o;
 
 	*done = true;
-	while ((o = getopt_long(argc, argv, "b", options, NULL)) != -1) {
+	/* Digits as options, so that a negative number is answered as what it is. */
+	while ((o = getopt_long(argc, argv, "b0123456789", options, NULL)) != -1) {
 		switch (o) {
 		case OPTION_HELP:
 			print_help(stdout);
@@ -267,6 +281,10 @@ static bool check_options(const struct settings *s, const struct command *comman
 			        command->name);
 			return false;
 		}
+	}
+	if (s->once && s->count) {
+		fputs("kmmctl: --once and --count are two different numbers of samples\n", stderr);
+		return false;
 	}
 	if (s->watch > 0 && command->once) {
 		fprintf(stderr, "kmmctl: %s is not for --watch\n", command->name);
@@ -318,13 +336,14 @@ static void pause_for(double seconds)
 /* Ends by a signal, or when the output can take no more. */
 static void watch(const struct command *command, struct command_context *x, double seconds)
 {
+	bool elsewhere = x->svg && strcmp(x->svg, "-") != 0; /* nothing comes to the output */
 	bool tty = isatty(STDOUT_FILENO);
 
 	x->lines = true;
 	for (bool first = true;; first = false) {
-		if (tty)
+		if (tty && !elsewhere)
 			fputs(CLEAR_SCREEN, stdout);
-		else if (!first && !x->json)
+		else if (!first && !x->json && !elsewhere)
 			puts("---");
 		fflush(stdout);
 		command_run(command, x);
@@ -357,7 +376,7 @@ int main(int argc, char *argv[])
 		x.colour = s.colour;
 		x.sort = s.sort;
 		x.batch = s.batch;
-		x.count = s.count;
+		x.count = s.once ? 1 : s.count;
 		x.interval = s.watch;
 		if (s.watch > 0 && !command_paces(command))
 			watch(command, &x, s.watch);

@@ -4,7 +4,8 @@
  *
  * A map is what GetMap and ListSessions told. A view decides what a cell looks like: a letter, for
  * terminals and files without colour, and a colour. report_map() draws it on a terminal, map_svg()
- * as an SVG file; both show the same letters, colours and legend.
+ * as an SVG file; both show the same colours and legend, the
+ * terminal letters besides.
  */
 #ifndef CLIENT_KMMCTL_MAP_H
 #define CLIENT_KMMCTL_MAP_H
@@ -70,6 +71,7 @@ struct map_colour map_colour(const struct map_look *look, bool dark);
 struct map_view {
 	const struct map *map;
 	enum map_by by;
+	bool letterless; /* the legend speaks of colours alone: there are no letters */
 	uint32_t owner[32]; /* sessions with letters, those that have most first; MAP_BY_OWNER */
 	size_t owners;
 };

@@ -225,10 +225,12 @@ static void print_legend(struct picture *p)
 
 void map_svg(FILE *out, const struct map_view *v)
 {
-	struct picture p = { .out = out, .v = v, .columns = columns_for(v->map->n) };
+	struct map_view squares = *v;
+	struct picture p = { .out = out, .v = &squares, .columns = columns_for(v->map->n) };
 	struct map_group g;
 	unsigned int height;
 
+	squares.letterless = true;
 	p.width = LEFT + (unsigned int)p.columns * STEP + MARGIN;
 	for (size_t i = 0; i < v->map->n; i++) {
 		struct map_look look = map_look(v, i, 1);

@@ -16,6 +16,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char *const map_by_names[MAP_NR_BY] = { "fullness", "zone", "type", "owner" };
 enum hue {
@@ -180,7 +181,7 @@ struct map_look map_look(const struct map_view *v, size_t first, size_t n)
 		type = (uint8_t)type_of(cell, n);
 		return (struct map_look){ (char)(type_letter[type] + (level ? 0 : 'a' - 'A')),
 			                  (uint8_t)(HUE_TYPE + type),
-			                  level ? MAP_LEVELS - 1 : 2 };
+			                  level ? MAP_LEVELS - 1 : 1 };
 	case MAP_BY_OWNER:
 		return look_at_owner(owner_of(v, cell, n), v->owners, used);
 	default:
@@ -198,10 +199,11 @@ static uint8_t mix(uint8_t from, uint8_t to, unsigned int part, unsigned int who
 
 struct map_colour map_colour(const struct map_look *look, bool dark)
 {
-	/* from a tenth of the hue on the ground to all of it */
+	/* Little of the hue on the ground to all of it; a wide step between free and hardly used,
+	 * which is what one looks for. */
 	static const struct map_colour ground[] = { { 0xf4, 0xf5, 0xf7 }, { 0x1f, 0x24, 0x2b } };
 	const struct map_colour *to = &map_hues[look->hue], *from = &ground[dark];
-	unsigned int part = look->level + 2u, whole = MAP_LEVELS + 1u;
+	unsigned int part = look->level ? look->level + 4u : 1u, whole = MAP_LEVELS + 3u;
 
 	return (struct map_colour){ mix(from->red, to->red, part, whole),
 		                    mix(from->green, to->green, part, whole),
@@ -260,6 +262,7 @@ static bool legend_zone(const struct map_view *v, size_t *i, struct map_look *lo
 	return false;
 }
 
+/* Fullness in grey, as what holds for every zone; then the zones' own colours. */
 static bool legend_fullness(const struct map_view *v, size_t *i, struct map_look *look, char *text)
 {
 	static const struct {
@@ -268,13 +271,10 @@ static bool legend_fullness(const struct map_view *v, size_t *i, struct map_look
 	} line[] = { { 0, "all free" },
 		     { 5, "partly in use: 1 to 9 tenths" },
 		     { MAP_LEVELS - 1, "nothing free" } };
-	uint8_t zone = 2;
 
 	if (*i < sizeof(line) / sizeof(line[0])) {
-		while (zone > 0 && !zone_present(v->map, zone))
-			zone--;
-		*look = (struct map_look){ fullness_letter(line[*i].level),
-			                   (uint8_t)(HUE_ZONE + zone), line[*i].level };
+		*look = (struct map_look){ fullness_letter(line[*i].level), HUE_NONE,
+			                   line[*i].level };
 		snprintf(text, MAP_LEGEND_SIZE, "%s", line[*i].text);
 		return true;
 	}
@@ -282,10 +282,11 @@ static bool legend_fullness(const struct map_view *v, size_t *i, struct map_look
 	if (!legend_zone(v, i, look, text))
 		return false;
 	look->letter = ' '; /* here the hue alone says it */
+	snprintf(text + strlen(text), MAP_LEGEND_SIZE - strlen(text), ", in shades of this");
 	return true;
 }
 
-static bool legend_type(size_t *i, struct map_look *look, char *text)
+static bool legend_type(const struct map_view *v, size_t *i, struct map_look *look, char *text)
 {
 	if (*i < 5) {
 		*look = (struct map_look){ type_letter[*i], (uint8_t)(HUE_TYPE + *i),
@@ -294,8 +295,9 @@ static bool legend_type(size_t *i, struct map_look *look, char *text)
 		return true;
 	}
 	if (*i == 5) {
-		*look = (struct map_look){ 'm', HUE_TYPE + 1, 2 };
-		snprintf(text, MAP_LEGEND_SIZE, "weak colour, small letter: all free");
+		*look = (struct map_look){ 'm', HUE_TYPE + 1, 1 };
+		snprintf(text, MAP_LEGEND_SIZE, "%s: all free",
+		         v->letterless ? "weak colour" : "weak colour, small letter");
 		return true;
 	}
 	*i -= 6;
@@ -335,7 +337,7 @@ bool map_legend(const struct map_view *v, size_t i, struct map_look *look,
 		found = legend_zone(v, &i, look, text);
 		break;
 	case MAP_BY_TYPE:
-		found = legend_type(&i, look, text);
+		found = legend_type(v, &i, look, text);
 		break;
 	case MAP_BY_OWNER:
 		found = legend_owner(v, &i, look, text);

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* One frame of top: what the pool has, then the sessions. */
+/*
+ * One picture of top: what the pool has, then the sessions. What matters most stands first,
+ * because a terminal cuts off what it has no room for: 80 columns show all up to the rates of calls
+ * and frames.
+ */
 #include "client/kmmctl/json_add.h"
 #include "client/kmmctl/table.h"
 #include "client/kmmctl/top.h"
@@ -52,28 +56,30 @@ static void print_row(struct table *t, const struct top_row *r)
 
 	table_cell(t, "%" PRIu32, s->id);
 	table_cell(t, "%" PRIu32, s->pid);
-	table_cell(t, "%s", s->state);
+	table_cell(t, "%s", s->name);
 	table_cell(t, "%s", table_bytes(unit, s->granted * 4096 + s->object_bytes));
-	table_cell(t, "%s", table_frames(unit, s->cached));
-	table_cell(t, "%" PRIu64, s->objects);
 	print_number(t, r, r->calls);
 	print_number(t, r, r->alloc);
 	print_number(t, r, r->freed);
+	table_cell(t, "%" PRIu32, s->parked);
+	print_number(t, r, r->refused);
+	table_cell(t, "%s", s->state);
+	table_cell(t, "%s", table_frames(unit, s->cached));
+	table_cell(t, "%" PRIu64, s->objects);
 	print_number(t, r, r->objects_in);
 	print_number(t, r, r->objects_out);
-	print_number(t, r, r->refused);
-	table_cell(t, "%" PRIu32, s->parked);
-	table_cell(t, "%s", s->name);
 }
 
 void report_top(FILE *out, const struct top *t, const char *clock, bool interactive)
 {
 	static const struct table_column columns[] = {
-		{ "ID", TABLE_RIGHT },        { "PID", TABLE_RIGHT },       { "STATE", TABLE_LEFT },
-		{ "MEM", TABLE_RIGHT },       { "CACHED", TABLE_RIGHT },    { "OBJECTS", TABLE_RIGHT },
-		{ "CALLS/s", TABLE_RIGHT },   { "ALLOC/s", TABLE_RIGHT },   { "FREE/s", TABLE_RIGHT },
-		{ "OBJ-IN/s", TABLE_RIGHT },  { "OBJ-OUT/s", TABLE_RIGHT }, { "REFUSED/s", TABLE_RIGHT },
-		{ "PARKED", TABLE_RIGHT },    { "NAME", TABLE_LEFT },
+		{ "ID", TABLE_RIGHT },        { "PID", TABLE_RIGHT },
+		{ "NAME", TABLE_LEFT },       { "MEM", TABLE_RIGHT },
+		{ "CALLS/s", TABLE_RIGHT },   { "ALLOC/s", TABLE_RIGHT },
+		{ "FREE/s", TABLE_RIGHT },    { "PARKED", TABLE_RIGHT },
+		{ "REFUSED/s", TABLE_RIGHT }, { "STATE", TABLE_LEFT },
+		{ "CACHED", TABLE_RIGHT },    { "OBJECTS", TABLE_RIGHT },
+		{ "OBJ-IN/s", TABLE_RIGHT },  { "OBJ-OUT/s", TABLE_RIGHT },
 	};
 	struct table *table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 

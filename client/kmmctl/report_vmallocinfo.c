@@ -4,11 +4,13 @@
  * a guard page), a line each; freed ones that are still mapped ("unpurged") come last.
  *
  * Addresses are those in the process that made the area: an area's pages lie anywhere in the pool. Who
- * is no admin of the daemon sees 0. Sizes include the guard page. As in Linux a per-CPU chunk shows no pages, and "vpages" says that
+ * is no admin of the daemon sees 0. Sizes include the guard page. As in Linux "vpages" says that
  * the list of the area's pages takes more than a page itself.
  *
  * Callers are what clients say. A text that is not symbol+0x1/0x2 is not shown: in its place stands
- * the function of libkmm that makes such areas.
+ * what makes such areas: Linux's function for per-CPU chunks and stacks, which readers know, else
+ * kmm_vmalloc. Linux names pcpu_get_vm_areas for every per-CPU chunk, and so does the text here;
+ * the client's own caller of such a one is in the JSON.
  */
 #include "client/kmmctl/report.h"
 
@@ -19,6 +21,7 @@
 #include "shm/control.h"
 
 #define PAGE_BYTES UINT64_C(4096)
+#define PERCPU_CALLER "pcpu_get_vm_areas"
 #define LIST_PAGE_MAX (PAGE_BYTES / 8) /* pages that one page of pointers lists */
 
 /* How many bytes at text are 0x and hexadecimal digits, 0: none. */
@@ -53,9 +56,9 @@ const char *report_area_caller(const kmm_v1_Area *a)
 		return a->caller;
 	switch (a->kind) {
 	case CONTROL_AREA_PERCPU:
-		return "kmm_alloc_percpu+0x0/0x0";
+		return PERCPU_CALLER "+0x0/0x0";
 	case CONTROL_AREA_STACK:
-		return "kmm_alloc_stack+0x0/0x0";
+		return "kernel_clone+0x0/0x0";
 	default:
 		return "kmm_vmalloc+0x0/0x0";
 	}
@@ -97,16 +100,27 @@ static void print_range(FILE *out, const kmm_v1_Area *a)
 	        a->start ? a->start + a->size : 0, a->size);
 }
 
+/* As a line of text names it. */
+static const char *caller_shown(const kmm_v1_Area *a)
+{
+	const char *caller = report_area_caller(a);
+
+	if (a->kind == CONTROL_AREA_PERCPU &&
+	    strncmp(caller, PERCPU_CALLER "+", strlen(PERCPU_CALLER "+")) != 0)
+		return PERCPU_CALLER "+0x0/0x0";
+	return caller;
+}
+
 static void print_area(FILE *out, const kmm_v1_Area *a)
 {
 	print_range(out, a);
-	fprintf(out, " %s", report_area_caller(a));
-	if (a->kind != CONTROL_AREA_PERCPU)
+	fprintf(out, " %s", caller_shown(a));
+	if (a->pages)
 		fprintf(out, " pages=%" PRIu64, a->pages);
 	fputs(" vmalloc", out);
-	if (a->kind != CONTROL_AREA_PERCPU && a->pages > LIST_PAGE_MAX)
+	if (a->pages > LIST_PAGE_MAX)
 		fputs(" vpages", out);
-	for (pb_size_t i = 0; a->kind != CONTROL_AREA_PERCPU && i < a->node_pages_count; i++)
+	for (pb_size_t i = 0; i < a->node_pages_count; i++)
 		if (a->node_pages[i])
 			fprintf(out, " N%u=%" PRIu64, (unsigned int)i, a->node_pages[i]);
 	fputc('\n', out);

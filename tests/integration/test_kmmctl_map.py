@@ -13,7 +13,7 @@ sys.dont_write_bytecode = True  # the source tree may be read-only
 
 from kmmctl_case import BLOCK, FRAMES, MIB, POOL, Case, Terminal, letters
 from kmmd_run import KMMCTL
-from kmmtest import main
+from kmmtest import main, wait_until
 from peer_run import GFP_KERNEL, GFP_MOVABLE, GFP_NOWAIT
 
 SVG = '{http://www.w3.org/2000/svg}'
@@ -172,6 +172,9 @@ class Map(Case):
         legend = [g for g in root.findall(SVG + 'g') if g.get('class') == 'legend'][0]
         self.assertEqual(len(legend.findall(SVG + 'rect')), len(legend.findall(SVG + 'text')))
         self.assertIn('metadata', [t.text for t in legend.findall(SVG + 'text')])
+        swatches = [r.get('class') for r in legend.findall(SVG + 'rect')]
+        self.assertEqual(len(set(swatches)), len(swatches))
+        self.assertNotIn('letter', text)
         headings = [g.find(SVG + 'text').text for g in groups]
         self.assertEqual(headings[-1].split(':')[0], 'Metadata')
         self.assertNotIn('href', text)  # nothing from elsewhere
@@ -209,6 +212,18 @@ class Map(Case):
                 seen += p.stdout.readline()
             p.kill()
         self.assertGreaterEqual(seen.count('---\n'), 2)
+
+    def test_watch_of_a_file_prints_nothing(self):
+        path = os.path.join(self.d.directory, 'map.svg')
+        with subprocess.Popen([KMMCTL, '--socket', self.d.socket, '--watch', '0.1', 'map', '--svg',
+                               path], stdout=subprocess.PIPE, text=True) as p:
+            wait_until(lambda: os.path.exists(path), 'a first picture')
+            for _ in range(2):
+                was = os.stat(path).st_ino, os.stat(path).st_mtime_ns
+                wait_until(lambda: (os.stat(path).st_ino, os.stat(path).st_mtime_ns) != was,
+                           'the next picture')
+            p.terminate()
+            self.assertEqual(p.stdout.read(), '')
 
 
 if __name__ == '__main__':

@@ -247,7 +247,9 @@ class Page(Case):
                      'page', str(2 * FRAMES))
         self.refused(1, 'there is no page 4294967295', 'page', '4294967295')
         for text in ('x', '12x', '0x', '', '1 2', '4294967296', '0x100000000', '1.5', '+3'):
-            self.refused(2, 'page: a page is a number from 0 to 4294967295', 'page', text)
+            self.refused(2, 'page: PFN is a number of 0 or more', 'page', text)
+        for args in (['-1'], ['-12'], ['--', '-1']):
+            self.refused(2, 'PFN is a number of 0 or more', 'page', *args)
         self.refused(2, 'page wants the number of a page', 'page')
         self.refused(2, 'page: too many arguments: 2', 'page', '1', '2')
 
@@ -378,8 +380,9 @@ class Alone(unittest.TestCase):
                 ('--by wants fullness, zone, type or owner, not "x"', ['map', '--by', 'x']),
                 ('--color wants auto, always or never, not "yes"', ['map', '--color', 'yes']),
                 ('--sort wants id, pid, mem, ', ['top', '--sort', 'size']),
-                ('--count wants a number of frames, not "0"', ['top', '--count', '0']),
-                ('--count wants a number of frames, not "1.5"', ['top', '--count', '1.5']),
+                ('--count wants a number of samples, not "0"', ['top', '--count', '0']),
+                ('--count wants a number of samples, not "1.5"', ['top', '--count', '1.5']),
+                ('--once and --count are two', ['top', '--once', '--count', '3']),
                 ('--by is an option of map, not of top', ['top', '--by', 'zone']),
                 ('--svg is an option of map, not of meminfo', ['meminfo', '--svg', 'x']),
                 ('-b is an option of top, not of sessions', ['sessions', '-b']),

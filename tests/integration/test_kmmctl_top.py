@@ -69,7 +69,7 @@ class Top(Case):
         text = self.d.ctl('top', '--once', '--watch', '0.1')
         self.assertRegex(text, r'^kmmctl top: 2 sessions, 0 parked, 39 caches\npressure  none\n'
                                r'memory    .* managed, .* free, .* available, 1M granted, .*\n'
-                               r'cached .*\na second .*\nsorted by mem\n\nID +PID +STATE')
+                               r'cached .*\na second .*\nsorted by mem\n\nID +PID +NAME')
         self.assertEqual(len(text.splitlines()), 8 + 2)
 
     def test_pressure(self):
@@ -132,6 +132,9 @@ class Top(Case):
             at = t.until('\033\\[H(?!.*sorted by)', at)
             t.resize(40, 150)
             at = t.until('sorted by id, reversed', at)
+            # what matters most has room on 80 columns
+            t.resize(24, 80)
+            t.until('ID +PID +NAME +MEM +CALLS/s +ALLOC/s +FREE/s +PARKED', at)
             t.key('q')
             self.assertEqual(t.end(), 0)
             self.assertTrue(t.said.endswith(LEAVE))

@@ -4,6 +4,10 @@
  */
 #include "tests/kernel/kernel_test.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 /* ---- the code ---- */
 
 struct dog {
@@ -18,8 +22,7 @@ static struct dog *dog_new(const char *name, int age)
 
 	if (!p)
 		return NULL;
-	strncpy(p->name, name, sizeof(p->name) - 1);
-	p->name[sizeof(p->name) - 1] = 0;
+	snprintf(p->name, sizeof(p->name), "%s", name);
 	p->age = age;
 	p->next = NULL;
 	return p;
@@ -278,6 +281,104 @@ START_TEST(contexts)
 }
 END_TEST
 
+/* Functions without a result tell of a refusal by errno and the text. */
+START_TEST(refusals_show_in_errno)
+{
+	static DEFINE_PER_CPU(int, fixed);
+	struct kmem_cache *c = kmem_cache_create("refused", 64, 0, 0, NULL);
+	struct page *page = alloc_page(GFP_KERNEL | __GFP_HIGHMEM);
+	char *p = kmalloc(64, GFP_KERNEL), *v = vmalloc(PAGE_SIZE * 3);
+	int *counter = alloc_percpu(int);
+
+#define REFUSED(call, error, what)                                                          \
+	do {                                                                                \
+		errno = 0;                                                                  \
+		call;                                                                       \
+		ck_assert_int_eq(errno, error);                                             \
+		ck_assert_msg(strstr(kmm_error_text(), what) != NULL, "%s", kmm_error_text()); \
+	} while (0)
+	ck_assert(p && v && counter && page && c);
+	REFUSED(kfree(p + 1), EINVAL, "");
+	REFUSED(kfree(v), EINVAL, "vfree");
+	REFUSED(kfree(counter), EINVAL, "free_percpu");
+	REFUSED(kfree(&errno), EINVAL, "outside");
+	REFUSED(free_pages((unsigned long)v, 0), EINVAL, "vfree");
+	REFUSED(kmem_cache_free(c, p), EINVAL, "");
+	REFUSED(vfree(p), EPERM, "kmm_kfree");
+	REFUSED(free_percpu(p), EINVAL, "no per-CPU pointer");
+	REFUSED(free_percpu(&fixed), EINVAL, "static");
+	REFUSED(kunmap_local(&errno), EINVAL, "");
+	REFUSED((void)virt_to_page(v), EINVAL, "kmm_vmalloc_to_page");
+	REFUSED((void)pfn_to_page(1UL << 31), EPERM, "frames");
+	REFUSED((void)!kmalloc(8, GFP_KERNEL | __GFP_HIGHMEM), EINVAL, "leave out HIGHMEM");
+	REFUSED((void)!kmalloc(8, GFP_KERNEL | __GFP_HIGHMEM | 1U << 30), EINVAL, "undefined");
+#undef REFUSED
+	errno = 4711;
+	kfree(p);
+	vfree(v);
+	free_percpu(counter);
+	__free_page(page);
+	kmem_cache_destroy(c);
+	ck_assert_int_eq(errno, 4711);
+	kernel_is_clean();
+}
+END_TEST
+
+START_TEST(copies_and_arrays)
+{
+	char *text = kstrdup("seven", GFP_KERNEL), *copy = kmemdup("seven", 6, GFP_KERNEL);
+	long *p = kvcalloc(3, sizeof(long), GFP_KERNEL);
+
+	ck_assert_str_eq(text, "seven");
+	ck_assert_str_eq(copy, "seven");
+	ck_assert(!kstrdup(NULL, GFP_KERNEL));
+	ck_assert(ZERO_OR_NULL_PTR(NULL) && !ZERO_OR_NULL_PTR(text));
+	kfree(text);
+	kfree(copy);
+	ck_assert(p && p[2] == 0);
+	kvfree(p);
+	p = krealloc_array(NULL, 5, sizeof(long), GFP_KERNEL);
+	ck_assert_ptr_nonnull(p);
+	ck_assert(!krealloc_array(p, SIZE_MAX / 4, 8, GFP_KERNEL));
+	ck_assert(!kvmalloc_array(SIZE_MAX / 4, 8, GFP_KERNEL));
+	kfree(p);
+	p = vmalloc_user(PAGE_SIZE * 2);
+	ck_assert(p && p[PAGE_SIZE / sizeof(long)] == 0);
+	vfree(p);
+	p = vmalloc_node(PAGE_SIZE * 2, 0);
+	ck_assert_ptr_nonnull(p);
+	vfree(p);
+	kernel_is_clean();
+}
+END_TEST
+
+/* The child says why on stderr before it aborts. */
+START_TEST(panic_says_why)
+{
+	char line[300] = "";
+	int fd[2], status;
+	ssize_t n;
+	pid_t pid;
+
+	ck_assert_int_eq(pipe(fd), 0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		dup2(fd[1], STDERR_FILENO);
+		kmem_cache_create("panics", 0, 0, SLAB_PANIC, NULL);
+		_exit(0);
+	}
+	close(fd[1]);
+	n = read(fd[0], line, sizeof(line) - 1);
+	ck_assert_int_gt(n, 0);
+	ck_assert_int_eq(line[n - 1], '\n');
+	ck_assert_msg(strstr(line, "panics") != NULL, "%s", line);
+	close(fd[0]);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+END_TEST
+
 /* Success says nothing: neither errno nor the text of an earlier failure changes. */
 START_TEST(success_leaves_errno_alone)
 {
@@ -285,14 +386,32 @@ START_TEST(success_leaves_errno_alone)
 	void *p;
 
 	ck_assert(!kmalloc(KMALLOC_MAX_SIZE * 2, GFP_KERNEL));
-	strncpy(text, kmm_error_text(), sizeof(text) - 1);
-	text[sizeof(text) - 1] = 0;
+	snprintf(text, sizeof(text), "%s", kmm_error_text());
 	errno = 4711;
 	p = kmalloc(100, GFP_KERNEL);
 	p = krealloc(p, 1000, GFP_KERNEL);
 	kfree(p);
 	ck_assert_int_eq(errno, 4711);
 	ck_assert_str_eq(kmm_error_text(), text);
+}
+END_TEST
+
+/* What is returned is compared as any pointer, in C++, too. */
+START_TEST(compared)
+{
+	struct page *page = alloc_page(GFP_KERNEL);
+	char *p = page_address(page);
+	const void *q = p;
+
+	ck_assert(page_address(page) == p);
+	ck_assert(q == page_address(page));
+	ck_assert(page_address(page) != p + 1);
+	ck_assert(page_address(page) == page_address(page));
+	ck_assert(NULL != page_address(page));
+	ck_assert(page_address(page) != 0);
+	ck_assert_uint_eq((unsigned long)page_address(page), (unsigned long)p);
+	__free_page(page);
+	ck_assert((p = kmalloc(KMALLOC_MAX_SIZE + 1, GFP_KERNEL)) == NULL);
 }
 END_TEST
 
@@ -310,5 +429,9 @@ KERNEL_CASES(kmalloc)
 	tcase_add_test(t, aligned);
 	tcase_add_test(t, secrets);
 	tcase_add_test(t, contexts);
+	tcase_add_test(t, refusals_show_in_errno);
+	tcase_add_test(t, copies_and_arrays);
+	tcase_add_test(t, panic_says_why);
 	tcase_add_test(t, success_leaves_errno_alone);
+	tcase_add_test(t, compared);
 }

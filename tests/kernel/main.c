@@ -104,15 +104,17 @@ static bool boosted(void)
 void kernel_take_memory(void)
 {
 	size_t before;
+	bool raised;
 
 	rich = session_start(&kernel_daemon);
 	ck_assert_int_eq(kmm_set_timeout(rich, 100), 0);
 	do {
 		before = pages;
+		raised = boosted(); /* it may end at any moment */
 		free(daemon_zone_frames(&kernel_daemon)); /* drops caches */
 		while ((page[pages] = kmm_alloc_pages(rich, KMM_GFP_NOFS, 0)) != NULL)
 			pages++;
-	} while (pages > before || boosted());
+	} while (pages > before || raised);
 }
 
 size_t kernel_give_pages(size_t n)

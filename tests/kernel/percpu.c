@@ -46,6 +46,25 @@ struct device {
 	unsigned long *irqs; /* per CPU */
 };
 
+/* The other names of the operations. */
+static int other_names(int __percpu *p)
+{
+	int sum = 0, cpu;
+
+	raw_cpu_add(*p, 5);
+	raw_cpu_inc(*p);
+	__this_cpu_sub(*p, 2);
+	__this_cpu_dec(*p);
+	for_each_online_cpu(cpu)
+		sum += *per_cpu_ptr(p, cpu);
+	/* the first adds to what this CPU has, whichever it is; the second undoes it */
+	get_cpu();
+	cpu = this_cpu_add_return(*p, 7) - this_cpu_sub_return(*p, 7);
+	cpu += this_cpu_inc_return(*p) - this_cpu_dec_return(*p);
+	put_cpu();
+	return nr_cpu_ids == num_possible_cpus() && cpu == 7 + 1 ? sum : -1;
+}
+
 static int device_open(struct device *d)
 {
 	d->irqs = alloc_percpu(unsigned long);
@@ -173,6 +192,16 @@ START_TEST(areas_of_any_size)
 }
 END_TEST
 
+START_TEST(operations_by_other_names)
+{
+	int *p = alloc_percpu(int);
+
+	ck_assert_ptr_nonnull(p);
+	ck_assert_int_eq(other_names(p), 3);
+	free_percpu(p);
+}
+END_TEST
+
 KERNEL_CASES(percpu)
 {
 	TCase *t = kernel_case(s, "percpu");
@@ -180,4 +209,5 @@ KERNEL_CASES(percpu)
 	tcase_add_test(t, counters_over_all_cpus);
 	tcase_add_test(t, a_cpu_of_ones_own);
 	tcase_add_test(t, areas_of_any_size);
+	tcase_add_test(t, operations_by_other_names);
 }

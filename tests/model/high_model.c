@@ -164,10 +164,12 @@ static void step_move(uint32_t i)
 	struct block *x = &block[i];
 	struct mm_request r = { .gfp = GFP_HIGHUSER_MOVABLE, .cpu = MM_CPU_NONE };
 	pfn_t from = domain_frame_of(t.d, x->page), to;
+	struct mm_block claimed;
 	int rc;
 
 	if (mm_alloc_pages(t.d->zones, &r, &to))
 		return;
+	ck_assert(mm_block_take(t.d->mm, to, &claimed));
 	rc = move_page(t.d, from, to);
 	if (!domain_frame_high(t.d, to))
 		ck_assert_int_eq(rc, -EINVAL);

@@ -484,6 +484,12 @@ int highmem_zero(struct kmm *k, uint32_t page, unsigned int order)
 	return section_map_slow(&fake.k, page);
 }
 
+int address_outside(struct kmm *k, const void *p)
+{
+	ck_assert_ptr_eq(k, &fake.k);
+	return error_set(EINVAL, "%p lies outside the pool's window", p);
+}
+
 bool highmem_page(struct kmm *k, const void *p, uint32_t *page)
 {
 	(void)p;

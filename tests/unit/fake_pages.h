@@ -51,6 +51,8 @@ static struct {
 	int refuse;                     /* calls fail so, those of `refused` only if that is set */
 	uint16_t refused;
 	bool readonly;                  /* sections are passed so that they cannot be mapped */
+	_Atomic int inside;             /* calls that have entered the session */
+	uint32_t say_page;              /* what an allocation is told in place of its page; 0: that */
 	void (*on_call)(uint16_t method);
 } fake;
 
@@ -221,7 +223,7 @@ static int alloc_pages(const kmm_v1_AllocPagesRequest *q, kmm_v1_AllocPagesReply
 	if (r < 0)
 		return r;
 	owner_store(word_at(page), owner_reborn(owner_load(word_at(page)), OWNER_OFFERED, ME));
-	p->pfn = page;
+	p->pfn = fake.say_page ? fake.say_page : page;
 	return 0;
 }
 
@@ -352,6 +354,12 @@ int session_check_present(struct kmm *k)
 	return k ? 0 : error_set(EINVAL, "the session is NULL");
 }
 
+int address_outside(struct kmm *k, const void *p)
+{
+	(void)k;
+	return error_set(EINVAL, "%p lies outside the pool's window", p);
+}
+
 int session_check(struct kmm *k)
 {
 	return session_check_present(k);
@@ -359,12 +367,17 @@ int session_check(struct kmm *k)
 
 int session_enter(struct kmm *k)
 {
-	return session_check(k);
+	int r = session_check(k);
+
+	if (r == 0)
+		atomic_fetch_add(&fake.inside, 1);
+	return r;
 }
 
 void session_leave(struct kmm *k)
 {
 	ck_assert_ptr_eq(k, &fake.k);
+	ck_assert_int_gt(atomic_fetch_sub(&fake.inside, 1), 0);
 }
 
 void session_untold(struct kmm *k)

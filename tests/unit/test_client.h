@@ -192,6 +192,12 @@ int section_map_slow(struct kmm *s, uint32_t section)
 	return section_map_answer ? error_set(-section_map_answer, "no section") : 0;
 }
 
+int address_outside(struct kmm *s, const void *p)
+{
+	(void)s;
+	return error_set(EINVAL, "%p lies outside the pool's window", p);
+}
+
 bool highmem_page(struct kmm *s, const void *p, uint32_t *page)
 {
 	(void)s, (void)p, (void)page;

@@ -305,6 +305,23 @@ START_TEST(a_block_is_mapped_page_by_page)
 }
 END_TEST
 
+/* The daemon's answer is looked at: there is no block of order 1 among pages that move, or at the end. */
+START_TEST(answers_that_make_no_sense)
+{
+	static const uint32_t page[] = { FRAMES - 1, FRAMES, PAGES - 1, PAGES, UINT32_MAX };
+	size_t i;
+
+	for (i = 0; i < sizeof(page) / sizeof(page[0]); i++) {
+		fake.say_page = page[i];
+		if (page[i] < PAGES)
+			owner_store(word_at(page[i]), owner_moved(0, OWNER_OFFERED, ME));
+		errno = 0;
+		ck_assert_ptr_null(kmm_alloc_pages(K, KMM_GFP_HIGHUSER, 1));
+		ck_assert_int_eq(errno, EPROTO);
+	}
+}
+END_TEST
+
 START_TEST(zeroed_blocks)
 {
 	unsigned int order;
@@ -540,7 +557,7 @@ int main(void)
 		{ "moves",
 		  { what_was_written_is_there_after_a_move, a_move_is_waited_for,
 		    a_move_without_end, a_move_to_another_section_meanwhile } },
-		{ "blocks", { a_block_is_mapped_page_by_page, zeroed_blocks } },
+		{ "blocks", { a_block_is_mapped_page_by_page, zeroed_blocks, answers_that_make_no_sense } },
 		{ "slots", { as_many_mappings_as_there_are, failures_are_undone } },
 		{ "threads", { threads_map_what_is_moved } },
 		{ "fork", { a_child_has_nothing_of_it, descriptors_of_sections } },

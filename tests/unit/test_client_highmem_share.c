@@ -49,6 +49,29 @@ START_TEST(another_sessions_page_is_held_while_it_is_mapped)
 }
 END_TEST
 
+/* The hold's end is a call: inside the session, and nothing of it is left in errno. */
+static void call_that_fails_inside(uint16_t method)
+{
+	if (method == kmm_v1_Method_ALLOCATOR_RELEASE) {
+		ck_assert_int_eq(fake.inside, 1);
+		errno = EPIPE;
+	}
+}
+
+START_TEST(the_end_of_a_hold_leaves_errno_alone)
+{
+	struct kmm_page *p = page_of_other();
+
+	map(p);
+	fake.on_call = call_that_fails_inside;
+	errno = 7;
+	unmap(p);
+	ck_assert_int_eq(errno, 7);
+	ck_assert_uint_eq(fake.releases, 1);
+	ck_assert_int_eq(fake.inside, 0);
+}
+END_TEST
+
 /* With a hold of the program's own a mapping costs no call. */
 START_TEST(a_held_page_is_mapped_without_calls)
 {
@@ -251,6 +274,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		another_sessions_page_is_held_while_it_is_mapped,
+		the_end_of_a_hold_leaves_errno_alone,
 		a_held_page_is_mapped_without_calls,
 		the_daemon_is_away,
 		gone_before_it_is_held,

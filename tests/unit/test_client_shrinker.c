@@ -7,6 +7,7 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "client/object.h"
 #include "tests/suite.h"
@@ -380,6 +381,31 @@ START_TEST(as_predicted)
 }
 END_TEST
 
+/* Unregistered by its own callback, and gone at once: nobody looks at it again. */
+static size_t count_of_the_last(struct kmm_shrinker *s, kmm_gfp_t gfp)
+{
+	(void)gfp;
+	ck_assert_int_eq(kmm_unregister_shrinker(k, s), 0);
+	munmap(s, 4096);
+	return 1000;
+}
+
+START_TEST(gone_in_its_callback)
+{
+	struct kmm_shrinker *s = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+	                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct cache c;
+
+	ck_assert_ptr_ne(s, MAP_FAILED);
+	*s = (struct kmm_shrinker){ .count = count_of_the_last, .scan = cache_scan };
+	ck_assert_int_eq(kmm_register_shrinker(k, s), 0);
+	cache_start(&c, 1000);
+	press(0);
+	ck_assert_uint_eq(c.counts, 1);
+	ck_assert_uint_eq(session[1].shrinkers, 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("shrinkers' shares");
@@ -398,6 +424,7 @@ int main(void)
 	tcase_add_test(t, events_become_one);
 	tcase_add_test(t, not_while_the_daemon_is_away);
 	tcase_add_test(t, the_record_counts_them);
+	tcase_add_test(t, gone_in_its_callback);
 	tcase_add_test(t, as_predicted);
 	suite_add_tcase(s, t);
 	return suite_status(s);

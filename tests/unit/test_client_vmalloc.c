@@ -4,6 +4,8 @@
  * mapped, what is kept of freed ones, what is undone when something fails. At random:
  * model/vmalloc_model.c.
  */
+#include <sys/wait.h>
+
 #include "tests/unit/test_vmalloc.h"
 
 #include "tests/suite.h"
@@ -253,6 +255,53 @@ START_TEST(mappings_are_bounded)
 }
 END_TEST
 
+/* What the daemon says is looked at: an area, and a stack in the window, are as large as asked for. */
+START_TEST(offers_of_other_orders)
+{
+	static const int wrong[] = { 8, 11, 63 };
+
+	for (int i = 0; i < 3; i++) {
+		begin(21);
+		offer_order = wrong[i];
+		ck_assert_ptr_null(kmm_vmalloc(&k, 512 * KMM_PAGE_SIZE));
+		ck_assert_int_eq(errno, EPROTO);
+		ck_assert_ptr_nonnull(strstr(last_text, "no such block"));
+		for (uint32_t page = 0; page < LOW; page++)
+			if (owner_is(owner_load(&k.control.word[page]), OWNER_OFFERED, ME))
+				take_back(page);
+		end();
+	}
+}
+END_TEST
+
+/* Areas do not come into a child, and so do not count there. depth: that many in a row. */
+static int child_of_many(unsigned int depth)
+{
+	int status;
+	pid_t pid;
+
+	begin(12);
+	for (uint32_t i = 0; i < FRAMES; i++)
+		in_use[i] = i % 2;
+	for (int i = 0; i < 5; i++)
+		if (!kmm_vmalloc(&k, 1000 * KMM_PAGE_SIZE))
+			return 1;
+	if (depth == 0)
+		return 0;
+	pid = fork();
+	if (pid == 0)
+		_exit(child_of_many(depth - 1));
+	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status)
+	               ? WEXITSTATUS(status)
+	               : 2;
+}
+
+START_TEST(a_childs_mappings_are_its_own)
+{
+	ck_assert_int_eq(child_of_many(4), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("client vmalloc");
@@ -269,6 +318,8 @@ int main(void)
 	tcase_add_test(t, overruns_are_reported);
 	tcase_add_test(t, each_failure_is_undone);
 	tcase_add_test(t, mappings_are_bounded);
+	tcase_add_test(t, offers_of_other_orders);
+	tcase_add_test(t, a_childs_mappings_are_its_own);
 	suite_add_tcase(s, t);
 	return suite_status(s);
 }

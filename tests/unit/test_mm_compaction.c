@@ -88,16 +88,18 @@ static bool mover(void *ctx, pfn_t from, pfn_t to)
 	struct mm_block b;
 
 	(void)ctx;
-	if (m.holder[from] == 0 || m.holder[to] || to <= from || !mm_block_get(m.pool.mm, to, &b) ||
-	    b.order != 0 || b.tag != 0)
+	if (m.holder[from] == 0 || m.holder[to] || to <= from ||
+	    m.pool.mm->owner[to / SECTION_FRAMES] != m.pool.domain)
 		ck_abort_msg("frame %u was to move to %u", from, to);
+	if (mm_block_get(m.pool.mm, to, &b) || mm_block_take(m.pool.mm, to, &b))
+		ck_abort_msg("somebody else can free frame %u, which is moved to", to);
 	if (death == DEATH_BEFORE_WORD)
 		atomic_store(&m.pool.mm->page[to].state, 0);
 	if (death == DEATH_BEFORE_WORD || death == DEATH_BEFORE)
 		longjmp(m.died, 1);
 	if (m.refuse && draw(m.refuse) == 0)
 		return false;
-	mm_block_set_tag(m.pool.mm, to, i + 1);
+	mm_block_settle(m.pool.mm, to, i + 1);
 	m.frame[i] = to;
 	m.holder[to] = i + 1;
 	m.holder[from] = 0;
@@ -193,6 +195,52 @@ static uint64_t zone_blocks(uint32_t order)
 		n += s.nr_free[o] << (o - order);
 	return n;
 }
+
+/* The zone's range has sections of another domain, in the middle of it and at its end. */
+START_TEST(only_its_own_sections)
+{
+	struct compact_control cc;
+	struct mm_request r = { .gfp = __GFP_HIGHMEM | __GFP_MEMALLOC, .cpu = MM_CPU_NONE };
+	struct mm_domain *other;
+	struct mm_config config;
+	uint64_t small;
+	pfn_t pfn;
+
+	open_pool();
+	config = m.pool.config;
+	test_pool_close(&m.pool);
+	test_pool_prepare(&m.pool, &config);
+	test_pool_start(&m.pool);
+	ck_assert_int_eq(mm_domain_new(&other, m.pool.mm, TEST_DOMAIN + 1), 0);
+	for (uint32_t i = 2; i < 6; i++) {
+		section_id_t id = { i };
+		bool ours = i % 2 == 0;
+
+		mm_section_set(m.pool.mm, id, SECTION_ONLINE, TEST_DOMAIN + !ours, 0, 1);
+		ck_assert_int_eq(mm_domain_online(ours ? m.pool.domain : other, id), 0);
+	}
+	mm_domain_ready(m.pool.domain);
+	mm_domain_ready(other);
+	/* its free blocks are small ones, too */
+	while (mm_alloc_pages(other, &r, &pfn) == 0)
+		m.pinned[pfn] = true;
+	for (pfn = 0; pfn < FRAMES; pfn += 2)
+		if (m.pinned[pfn])
+			mm_free_pages(other, MM_CPU_NONE, pfn, MM_FREE_DIRECT);
+	memset(m.pinned, 0, sizeof(m.pinned));
+	small = mm_nr_free(other);
+	ck_assert_uint_eq(small, SECTION_FRAMES);
+	checker();
+	cc = control(COMPACT_ORDER_ALL);
+	cc.whole_zone = true;
+	ck_assert_int_ne(run(&cc), COMPACT_NOT_SUITABLE_ZONE);
+	ck_assert_uint_gt(cc.moved, 0);
+	ck_assert_uint_eq(mm_validate(other, test_report, NULL), 0);
+	ck_assert_uint_eq(mm_nr_free(other), small);
+	mm_domain_free(other);
+	test_pool_close(&m.pool);
+}
+END_TEST
 
 START_TEST(a_block_becomes_free)
 {
@@ -518,6 +566,7 @@ int main(void)
 	Suite *s = suite_create("mm_compaction");
 	TCase *t = tcase_create("compaction");
 
+	tcase_add_test(t, only_its_own_sections);
 	tcase_add_test(t, a_block_becomes_free);
 	tcase_add_test(t, the_whole_zone);
 	tcase_add_test(t, random_refusals);

@@ -142,10 +142,12 @@ START_TEST(between_the_zones)
 	uint32_t page = high_page(a), low = td_alloc(&t, b, GFP_HIGHUSER, 0);
 	pfn_t from = domain_frame_of(t.d, page), to = domain_frame_of(t.d, low);
 	struct mm_request r = { .gfp = GFP_HIGHUSER, .cpu = MM_CPU_NONE };
+	struct mm_block block;
 
 	ck_assert_uint_eq(page_desc_zone(desc_of(page)), ZONE_MOVABLE);
 	ck_assert_int_eq(td_free(&t, b, low, 0), 0);
 	ck_assert_int_eq(mm_alloc_pages(t.d->zones, &r, &to), 0);
+	ck_assert(mm_block_take(t.d->mm, to, &block));
 	fill(page, 3);
 	ck_assert_int_eq(move_page(t.d, from, to), 0);
 	put(from);
@@ -218,6 +220,26 @@ START_TEST(what_may_not_move)
 	put(to);
 	ck_assert_uint_eq(atomic_load(&t.d->damaged), 0);
 	td_check(&t);
+}
+END_TEST
+
+/* A member writes what it likes into the word of the page that has the target: no free gets at it. */
+START_TEST(a_member_cannot_free_the_target)
+{
+	uint32_t page = high_page(a), spare;
+	pfn_t from = domain_frame_of(t.d, page), to = target();
+
+	fill(page, 3);
+	spare = domain_block_page(t.d, to, 0);
+	ck_assert(td_change(&t, spare, OWNER_FREE, 0, OWNER_RETURNED, a->id));
+	ck_assert_int_eq(td_free(&t, a, spare, 0), -ENOENT);
+	ck_assert(td_change(&t, spare, OWNER_RETURNED, a->id, OWNER_FREE, 0));
+	ck_assert_int_eq(move_page(t.d, from, to), 0);
+	ck_assert(filled(page, 3));
+	put(from);
+	td_check(&t);
+	ck_assert_int_eq(td_free(&t, a, page, 0), 0);
+	ck_assert_uint_eq(td_free_frames(&t), all_free);
 }
 END_TEST
 
@@ -331,6 +353,7 @@ int main(void)
 	tcase_add_test(c, a_moved_page_is_the_same_page);
 	tcase_add_test(c, between_the_zones);
 	tcase_add_test(c, what_may_not_move);
+	tcase_add_test(c, a_member_cannot_free_the_target);
 	tcase_add_test(c, memory_that_cannot_be_read);
 	tcase_add_test(c, sent_held_and_named_pages);
 	tcase_add_test(c, words_under_the_wrong_name);

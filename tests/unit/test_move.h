@@ -73,10 +73,12 @@ static inline bool filled(uint32_t page, uint32_t seed)
 static inline pfn_t target(void)
 {
 	struct mm_request r = { .gfp = GFP_HIGHUSER_MOVABLE, .cpu = MM_CPU_NONE };
+	struct mm_block claimed;
 	pfn_t pfn;
 
 	ck_assert_int_eq(mm_alloc_pages(t.d->zones, &r, &pfn), 0);
 	ck_assert(domain_frame_high(t.d, pfn));
+	ck_assert(mm_block_take(t.d->mm, pfn, &claimed));
 	return pfn;
 }
 

@@ -337,9 +337,10 @@ static void *mover(void *arg)
 	(void)arg;
 	while (!atomic_load(&race_over)) {
 		struct mm_request r = { .gfp = GFP_HIGHUSER_MOVABLE, .cpu = MM_CPU_NONE };
+		struct mm_block claimed;
 		pfn_t from, to;
 
-		if (mm_alloc_pages(t.d->zones, &r, &to))
+		if (mm_alloc_pages(t.d->zones, &r, &to) || !mm_block_take(t.d->mm, to, &claimed))
 			continue;
 		do {
 			seed = seed * 1664525 + 1013904223;

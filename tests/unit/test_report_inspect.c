@@ -4,6 +4,7 @@
  * of fragmentation against numbers worked out by hand, advice, letters and legends of the map, the
  * SVG's escapes, rates and orders of top.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/kmmctl/json_inspect.h"
@@ -268,6 +269,20 @@ START_TEST(colour_is_reset_and_absent_without)
 }
 END_TEST
 
+START_TEST(free_and_hardly_used_differ)
+{
+	for (uint8_t h = 0; h < MAP_HUES; h++) {
+		for (int dark = 0; dark < 2; dark++) {
+			struct map_colour a = map_colour(&(struct map_look){ '.', h, 0 }, dark);
+			struct map_colour b = map_colour(&(struct map_look){ '1', h, 1 }, dark);
+
+			ck_assert_int_ge(abs(a.red - b.red) + abs(a.green - b.green) +
+			                 abs(a.blue - b.blue), 40);
+		}
+	}
+}
+END_TEST
+
 START_TEST(names_are_escaped_in_the_svg)
 {
 	kmm_v1_MapCell cell[] = { cell_of(0, 1) };
@@ -464,6 +479,7 @@ int main(void)
 	tcase_add_test(tcase, several_pageblocks_are_one_cell);
 	tcase_add_test(tcase, a_large_pool_fits_the_screen);
 	tcase_add_test(tcase, colour_is_reset_and_absent_without);
+	tcase_add_test(tcase, free_and_hardly_used_differ);
 	tcase_add_test(tcase, names_are_escaped_in_the_svg);
 	suite_add_tcase(suite, tcase);
 	tcase = tcase_create("top");

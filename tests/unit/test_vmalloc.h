@@ -45,6 +45,7 @@ static uint32_t page_of[HIGH];     /* by high frame - LOW: the page that stands 
 static uint32_t frame_of[HIGH];    /* by page - FRAMES */
 static unsigned int alloc_calls, give_calls, untold, reports, events;
 static bool magazines;             /* exchange_give() takes what it is given */
+static int offer_order;            /* blocks are offered as if they had it; -1: as they are */
 
 /* ---- failures ---- */
 
@@ -123,7 +124,7 @@ static bool offer(uint32_t frame, unsigned int order, kmm_v1_AllocBlocksReply *p
 	k.control.desc[page] = desc;
 	owner_store(&k.control.word[page], owner_moved(w, OWNER_OFFERED, ME));
 	memcpy(p->page.bytes + n * sizeof(page), &page, sizeof(page));
-	p->order.bytes[n] = (uint8_t)order;
+	p->order.bytes[n] = (uint8_t)(offer_order < 0 ? (int)order : offer_order);
 	p->order.size++;
 	p->page.size += sizeof(page);
 	return p->order.size < 512;
@@ -382,6 +383,7 @@ static inline void begin(unsigned int map_shift)
 	memset(in_use, 0, sizeof(in_use));
 	alloc_calls = give_calls = untold = reports = events = 0;
 	fail_map = fail_call = 0;
+	offer_order = -1;
 	magazines = true;
 	last_text[0] = '\0';
 }

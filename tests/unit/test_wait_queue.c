@@ -364,7 +364,7 @@ START_TEST(all_kinds_may_wait)
 			add(&r[n], zone[i % 4] | type[i / 4 % 3] | (i / 12 ? __GFP_HIGH : 0),
 			    order, &r);
 	last = (struct request){ .w = { .gfp = __GFP_THISNODE,
-		                        .node = MAX_NODES - 1,
+		                        .node = MM_NODE(MAX_NODES - 1),
 		                        .order = NR_PAGE_ORDERS - 1,
 		                        .try = try_granted,
 		                        .wake = wake } };
@@ -384,7 +384,7 @@ START_TEST(all_kinds_may_wait)
 	last.w.order = NR_PAGE_ORDERS;
 	ck_assert_int_eq(wait_queue_add(q, &last.w), -EINVAL);
 	last.w.order = 0;
-	last.w.node = MAX_NODES;
+	last.w.node = MM_NODE(MAX_NODES);
 	ck_assert_int_eq(wait_queue_add(q, &last.w), -EINVAL);
 }
 END_TEST

@@ -15,8 +15,9 @@
  * kmm_kernel_init() with options, see <kmm/kmm.h>); where there is no daemon, allocations fail. The
  * functions behave as in Linux where <kmm/kmm.h> does not say otherwise, with these differences:
  *
- *  - A failed allocation says why: errno, kmm_error_text(). So does a refused free, though nothing
- *    tells but the text: the functions that are void in Linux are void here.
+ *  - A failed allocation says why: errno, kmm_error_text(). So does a refused free, by errno and the
+ *    text alone: the functions that are void in Linux are void here, and leave errno as it was when
+ *    they did what they are for.
  *  - GFP_KERNEL waits for memory as long as the session's timeout (30 s by default), not for ever;
  *    nothing is ever killed for it. GFP_ATOMIC never waits.
  *  - In C++ what an allocation returns converts to any pointer, as void * does in C.
@@ -146,14 +147,33 @@ class kmm_any_pointer {
 		return (I)(uintptr_t)p_;
 	}
 	explicit operator bool() const { return p_ != nullptr; }
-	friend bool operator==(kmm_any_pointer a, const void *b) { return a.p_ == b; }
-	friend bool operator!=(kmm_any_pointer a, const void *b) { return a.p_ != b; }
-	friend bool operator==(const void *a, kmm_any_pointer b) { return a == b.p_; }
-	friend bool operator!=(const void *a, kmm_any_pointer b) { return a != b.p_; }
+	/* Exact matches, lest the language's own comparisons by way of a conversion be as good. */
+	template <typename T> bool operator==(T *b) const { return p_ == b; }
+	template <typename T> bool operator!=(T *b) const { return p_ != b; }
+	bool operator==(std::nullptr_t) const { return !p_; }
+	bool operator!=(std::nullptr_t) const { return p_; }
+	bool operator==(kmm_any_pointer b) const { return p_ == b.p_; }
+	bool operator!=(kmm_any_pointer b) const { return p_ != b.p_; }
 
       private:
 	void *p_;
 };
+template <typename T> inline bool operator==(T *a, kmm_any_pointer b)
+{
+	return b == a;
+}
+template <typename T> inline bool operator!=(T *a, kmm_any_pointer b)
+{
+	return b != a;
+}
+inline bool operator==(std::nullptr_t, kmm_any_pointer b)
+{
+	return b == nullptr;
+}
+inline bool operator!=(std::nullptr_t, kmm_any_pointer b)
+{
+	return b != nullptr;
+}
 #define KMM_ANY kmm_any_pointer
 #define KMM_ANY_OF(p) kmm_any_pointer(p)
 #else
@@ -165,6 +185,13 @@ typedef union {
 	unsigned long number;
 } kmm_address_t __attribute__((transparent_union));
 #endif
+
+/* How functions that are void in Linux tell of a refusal. */
+static inline void kmm_refused(int r)
+{
+	if (__builtin_expect(r < 0, 0))
+		errno = -r;
+}
 
 static inline struct kmm_page *kmm_page_of(const struct page *page)
 {
@@ -206,7 +233,7 @@ static inline void __free_pages(struct page *page, unsigned int order)
 	struct kmm *k = page ? kmm_kernel_session() : NULL;
 
 	if (k)
-		kmm_free_pages(k, kmm_page_of(page), order);
+		kmm_refused(kmm_free_pages(k, kmm_page_of(page), order));
 }
 
 static inline void __free_page(struct page *page)
@@ -242,7 +269,7 @@ static inline void kmm_free_address(const void *addr, unsigned int order)
 	struct kmm *k = addr ? kmm_kernel_session() : NULL;
 
 	if (k)
-		kmm_free_page_addr(k, addr, order);
+		kmm_refused(kmm_free_page_addr(k, addr, order));
 }
 
 static inline struct page *kmm_page_at_address(const void *addr)
@@ -361,7 +388,7 @@ static inline void get_page(struct page *page)
 	struct kmm *k = kmm_kernel_session();
 
 	if (k)
-		kmm_kernel_get_page(k, kmm_page_of(page));
+		kmm_refused(kmm_kernel_get_page(k, kmm_page_of(page)));
 }
 
 static inline void put_page(struct page *page)
@@ -369,7 +396,7 @@ static inline void put_page(struct page *page)
 	struct kmm *k = kmm_kernel_session();
 
 	if (k)
-		kmm_kernel_put_page(k, kmm_page_of(page));
+		kmm_refused(kmm_kernel_put_page(k, kmm_page_of(page)));
 }
 
 /* ======================================== bytes ======================================== */
@@ -386,13 +413,17 @@ static inline KMM_ANY kzalloc(size_t size, gfp_t gfp)
 	return kmalloc(size, gfp | __GFP_ZERO);
 }
 
-/* n things of that size. */
-static inline KMM_ANY kmalloc_array(size_t n, size_t size, gfp_t gfp)
+/* Bytes of n things of that size; more than anything has, to be refused as such. */
+static inline size_t kmm_array_size(size_t n, size_t size)
 {
 	size_t bytes;
 
-	/* more than anything has: refused as such */
-	return kmalloc(__builtin_mul_overflow(n, size, &bytes) ? SIZE_MAX : bytes, gfp);
+	return __builtin_mul_overflow(n, size, &bytes) ? SIZE_MAX : bytes;
+}
+
+static inline KMM_ANY kmalloc_array(size_t n, size_t size, gfp_t gfp)
+{
+	return kmalloc(kmm_array_size(n, size), gfp);
 }
 
 static inline KMM_ANY kcalloc(size_t n, size_t size, gfp_t gfp)
@@ -415,13 +446,34 @@ static inline KMM_ANY krealloc(const void *p, size_t size, gfp_t gfp)
 	return KMM_ANY_OF(k ? kmm_krealloc(k, p, size, gfp) : NULL);
 }
 
+static inline KMM_ANY krealloc_array(const void *p, size_t n, size_t size, gfp_t gfp)
+{
+	return krealloc(p, kmm_array_size(n, size), gfp);
+}
+
+static inline KMM_ANY kmemdup(const void *from, size_t size, gfp_t gfp)
+{
+	void *p = kmalloc(size, gfp);
+
+	return KMM_ANY_OF(p ? memcpy(p, from, size) : NULL);
+}
+
+/* NULL: of none. */
+static inline char *kstrdup(const char *from, gfp_t gfp)
+{
+	return from ? (char *)(void *)kmemdup(from, strlen(from) + 1, gfp) : NULL;
+}
+
+/* Zero bytes are an object as any other: no pointer but NULL stands for none. */
+#define ZERO_OR_NULL_PTR(p) (!(p))
+
 /* Also objects of any cache, and page blocks. */
 static inline void kfree(const void *p)
 {
 	struct kmm *k = p ? kmm_kernel_session() : NULL;
 
 	if (k)
-		kmm_kfree(k, p);
+		kmm_refused(kmm_kfree(k, p));
 }
 
 static inline void kfree_sensitive(const void *p)
@@ -429,7 +481,7 @@ static inline void kfree_sensitive(const void *p)
 	struct kmm *k = p ? kmm_kernel_session() : NULL;
 
 	if (k)
-		kmm_kfree_sensitive(k, p);
+		kmm_refused(kmm_kfree_sensitive(k, p));
 }
 
 static inline size_t ksize(const void *p)
@@ -477,12 +529,25 @@ static inline KMM_ANY vzalloc(unsigned long size)
 	return KMM_ANY_OF(k ? kmm_vzalloc(k, size) : NULL);
 }
 
+/* For memory that is shown to others: zeroed. */
+static inline KMM_ANY vmalloc_user(unsigned long size)
+{
+	return vzalloc(size);
+}
+
+/* The node is a wish, which areas do not look at. */
+static inline KMM_ANY vmalloc_node(unsigned long size, int nid)
+{
+	(void)nid;
+	return vmalloc(size);
+}
+
 static inline void vfree(const void *addr)
 {
 	struct kmm *k = addr ? kmm_kernel_session() : NULL;
 
 	if (k)
-		kmm_vfree(k, addr);
+		kmm_refused(kmm_vfree(k, addr));
 }
 
 static inline struct page *vmalloc_to_page(const void *addr)
@@ -512,12 +577,22 @@ static inline KMM_ANY kvzalloc(size_t size, gfp_t gfp)
 	return kvmalloc(size, gfp | __GFP_ZERO);
 }
 
+static inline KMM_ANY kvmalloc_array(size_t n, size_t size, gfp_t gfp)
+{
+	return kvmalloc(kmm_array_size(n, size), gfp);
+}
+
+static inline KMM_ANY kvcalloc(size_t n, size_t size, gfp_t gfp)
+{
+	return kvmalloc_array(n, size, gfp | __GFP_ZERO);
+}
+
 static inline void kvfree(const void *addr)
 {
 	struct kmm *k = addr ? kmm_kernel_session() : NULL;
 
 	if (k)
-		kmm_kvfree(k, addr);
+		kmm_refused(kmm_kvfree(k, addr));
 }
 
 /* ===================================== high memory ===================================== */
@@ -534,7 +609,7 @@ static inline void kunmap(struct page *page)
 	struct kmm *k = kmm_kernel_session();
 
 	if (k)
-		kmm_kunmap(k, kmm_page_of(page));
+		kmm_refused(kmm_kunmap(k, kmm_page_of(page)));
 }
 
 /* To be undone by address. kmap_atomic is its former name. */
@@ -550,7 +625,7 @@ static inline void kunmap_local(const void *addr)
 	struct kmm *k = kmm_kernel_session();
 
 	if (k)
-		kmm_kunmap_local(k, addr);
+		kmm_refused(kmm_kunmap_local(k, addr));
 }
 
 static inline KMM_ANY kmap_atomic(struct page *page)
@@ -563,75 +638,7 @@ static inline void kunmap_atomic(const void *addr)
 	kunmap_local(addr);
 }
 
-/* ======================================= per CPU =======================================
- *
- * See <kmm/percpu.h>. `static DEFINE_PER_CPU(int, hits);` defines a variable that every CPU has a copy
- * of; pointers from alloc_percpu are not to be used but with the macros here.
- */
-
-#define DEFINE_PER_CPU(type, name) KMM_DEFINE_PER_CPU(type, name)
-#define DEFINE_PER_CPU_ALIGNED(type, name) KMM_DEFINE_PER_CPU_ALIGNED(type, name)
-#define DECLARE_PER_CPU(type, name) KMM_DECLARE_PER_CPU(type, name)
-
-static inline KMM_ANY __alloc_percpu(size_t size, size_t align)
-{
-	struct kmm *k = kmm_kernel_session();
-
-	return KMM_ANY_OF((void *)(k ? kmm_alloc_percpu(k, size, align) : NULL));
-}
-
-#define alloc_percpu(type)                                                                         \
-	((__typeof__(type) *)__alloc_percpu(sizeof(type), __alignof__(type)))
-
-static inline void free_percpu(const void *p)
-{
-	kmm_free_percpu((struct kmm_percpu *)(uintptr_t)p);
-}
-
-#define per_cpu(var, cpu) kmm_per_cpu(var, cpu)
-#define per_cpu_ptr(ptr, cpu) kmm_per_cpu_at(ptr, cpu)
-#define this_cpu_ptr(ptr) kmm_this_cpu_ptr(ptr)
-#define this_cpu_read(pcp) kmm_this_cpu_read(pcp)
-#define this_cpu_write(pcp, value) kmm_this_cpu_write(pcp, value)
-#define this_cpu_add(pcp, n) kmm_this_cpu_add(pcp, n)
-#define this_cpu_sub(pcp, n) kmm_this_cpu_sub(pcp, n)
-#define this_cpu_inc(pcp) kmm_this_cpu_inc(pcp)
-#define this_cpu_dec(pcp) kmm_this_cpu_dec(pcp)
-#define this_cpu_and(pcp, n) kmm_this_cpu_and(pcp, n)
-#define this_cpu_or(pcp, n) kmm_this_cpu_or(pcp, n)
-#define this_cpu_xchg(pcp, value) kmm_this_cpu_xchg(pcp, value)
-#define this_cpu_cmpxchg(pcp, expected, value) kmm_this_cpu_cmpxchg(pcp, expected, value)
-#define this_cpu_add_return(pcp, n) kmm_this_cpu_add_return(pcp, n)
-#define this_cpu_inc_return(pcp) kmm_this_cpu_inc_return(pcp)
-
-/* This CPU's copy, and nobody else changes it until it is put. */
-#define get_cpu_var(var) kmm_get_cpu_var(var)
-#define put_cpu_var(var) kmm_put_cpu_var(var)
-#define get_cpu_ptr(ptr) kmm_get_cpu_ptr(ptr)
-#define put_cpu_ptr(ptr) kmm_put_cpu_ptr(ptr)
-
-#define for_each_possible_cpu(cpu) kmm_for_each_possible_cpu(cpu)
-
-static inline unsigned int num_possible_cpus(void)
-{
-	return kmm_nr_cpus();
-}
-
-static inline int get_cpu(void)
-{
-	return (int)kmm_get_cpu();
-}
-
-static inline void put_cpu(void)
-{
-	kmm_put_cpu();
-}
-
-static inline int smp_processor_id(void)
-{
-	return (int)kmm_cpu_id();
-}
-
+#include <kmm/kernel_percpu.h> /* per-CPU variables */
 #include <kmm/kernel_slab.h> /* caches, mempools, shrinkers */
 
 #ifdef KMM_KERNEL_MODULE

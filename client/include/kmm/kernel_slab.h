@@ -14,7 +14,7 @@
 
 static inline void kmem_cache_destroy(struct kmem_cache *c)
 {
-	kmm_cache_destroy(kmm_cache_of(c));
+	kmm_refused(kmm_cache_destroy(kmm_cache_of(c)));
 }
 
 static inline KMM_ANY kmem_cache_alloc(struct kmem_cache *c, gfp_t gfp)
@@ -29,7 +29,7 @@ static inline KMM_ANY kmem_cache_zalloc(struct kmem_cache *c, gfp_t gfp)
 
 static inline void kmem_cache_free(struct kmem_cache *c, void *p)
 {
-	kmm_cache_free(kmm_cache_of(c), p);
+	kmm_refused(kmm_cache_free(kmm_cache_of(c), p));
 }
 
 /* All n, or none: how many. */
@@ -46,7 +46,7 @@ static inline int kmem_cache_alloc_bulk(struct kmem_cache *c, gfp_t gfp, size_t 
 
 static inline void kmem_cache_free_bulk(struct kmem_cache *c, size_t n, void **p)
 {
-	kmm_cache_free_bulk(kmm_cache_of(c), n, p);
+	kmm_refused(kmm_cache_free_bulk(kmm_cache_of(c), n, p));
 }
 
 static inline int kmem_cache_shrink(struct kmem_cache *c)
@@ -150,12 +150,12 @@ static inline KMM_ANY mempool_alloc(mempool_t *pool, gfp_t gfp)
 
 static inline void mempool_free(void *element, mempool_t *pool)
 {
-	kmm_mempool_free(kmm_mempool_of(pool), element);
+	kmm_refused(kmm_mempool_free(kmm_mempool_of(pool), element));
 }
 
 static inline void mempool_destroy(mempool_t *pool)
 {
-	kmm_mempool_destroy(kmm_mempool_of(pool));
+	kmm_refused(kmm_mempool_destroy(kmm_mempool_of(pool)));
 }
 
 /* ====================================== shrinkers ====================================== */
@@ -222,7 +222,7 @@ static inline void unregister_shrinker(struct shrinker *s)
 	struct kmm *k = s ? kmm_kernel_session() : NULL;
 
 	if (k)
-		kmm_unregister_shrinker(k, &s->kmm_private);
+		kmm_refused(kmm_unregister_shrinker(k, &s->kmm_private));
 }
 
 #endif

@@ -54,7 +54,8 @@
  *    EDQUOT           a quota or limit of the session
  *    ESTALE           the handle of, or the former owner's claim to, something freed or adopted
  *    EBUSY            others hold it; it is mapped (kmm_kmap); of a cache: objects are live
- *    EEXIST           a cache or a name exists, and is another than is asked for
+ *    EEXIST           a cache or a name exists, and is another than is asked for; a shrinker is
+ *                     registered
  *    ENOKEY           no constructed object of a cache that was opened without its constructor
  *    EFAULT           freed, but its red zone had been written over
  *    ESRCH            kmm_send: no such session
@@ -69,8 +70,8 @@
  *
  *  Threads. All functions may be called by any thread at any time, none from a signal handler. All
  *  may be called from an event callback, except kmm_close and kmm_dispatch (-EDEADLK). The library
- *  has one thread of its own a session, with all signals blocked. It never prints, never ends the
- *  process, never changes signal handlers, and raises no SIGPIPE.
+ *  has one thread of its own a session, with all signals blocked. It never prints and never ends the
+ *  process (but for a KMM_SLAB_PANIC), never changes signal handlers, and raises no SIGPIPE.
  *
  *  Fork. The child has neither the sessions nor the memory of its parent: calls on an inherited
  *  session give EOWNERDEAD, kmm_close there releases only local memory, and the child may open
@@ -127,7 +128,7 @@ typedef uint32_t kmm_session_id_t; /* as kmmctl prints it; 20 bits are used; 0: 
 #define KMM_GFP_WRITE          ((kmm_gfp_t)0x00001000u) /* accepted, without effect */
 #define KMM_GFP_NOWARN         ((kmm_gfp_t)0x00002000u) /* the daemon logs no failure of it */
 #define KMM_GFP_RETRY_MAYFAIL  ((kmm_gfp_t)0x00004000u) /* try hard, but fail in the end */
-#define KMM_GFP_NOFAIL         ((kmm_gfp_t)0x00008000u) /* wait as long as the timeout allows */
+#define KMM_GFP_NOFAIL         ((kmm_gfp_t)0x00008000u) /* wait, whatever the timeout says */
 #define KMM_GFP_NORETRY        ((kmm_gfp_t)0x00010000u) /* one attempt, then ENOMEM */
 #define KMM_GFP_MEMALLOC       ((kmm_gfp_t)0x00020000u) /* the daemon's own: EPERM */
 #define KMM_GFP_COMP           ((kmm_gfp_t)0x00040000u) /* accepted: every block is compound */
@@ -230,13 +231,14 @@ const char *kmm_version(void);
 kmm_session_id_t kmm_session_id(struct kmm *k);
 
 /*
- * A descriptor that polls readable (POLLIN) while events wait for kmm_dispatch. The first call
- * moves callbacks from the library's thread to kmm_dispatch. It is k's: not to be read or closed,
+ * A descriptor that polls readable (POLLIN) while events or shrinkers wait for kmm_dispatch. The first
+ * call moves callbacks from the library's thread to kmm_dispatch. It is k's: not to be read or closed,
  * and the same for k's life. -EMFILE.
  */
 int kmm_fd(struct kmm *k);
 
-/* Runs the callback for each queued event in this thread; never waits. -EDEADLK from a callback. */
+/* Runs the callback for each queued event, and then shrinkers, in this thread; never waits. -EDEADLK from
+ * a callback. */
 int kmm_dispatch(struct kmm *k);
 
 /* Timeout of the calling thread's further calls on k, in milliseconds; 0: back to the session's;
