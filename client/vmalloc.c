@@ -55,7 +55,30 @@ static int way_try(struct kmm *k, struct call_how *how, const struct way *w, kmm
 	return blocks_alloc(k, how, &want, l);
 }
 
-/* The ways in order; whoever may wait does so for the first, after all were tried. */
+#define TURN_NS UINT64_C(1000000000)
+
+/* Waits for the ways by turns, since either kind of memory may come first. A request that nothing
+ * ends waits for the first. */
+static int ways_wait(struct kmm *k, struct call_how *how, const struct way way[], unsigned int n,
+                     kmm_gfp_t gfp, struct block_list *l)
+{
+	bool turns = n > 1 && !(gfp & KMM_GFP_NOFAIL);
+	unsigned int i;
+	int r;
+
+	for (i = 0;; i++) {
+		struct call_how turn = *how;
+		uint64_t end = process_now() + TURN_NS;
+
+		if (turns && end < how->deadline)
+			turn.deadline = end;
+		r = way_try(k, &turn, &way[turns ? i % n : 0], gfp, l);
+		if (r != -ETIMEDOUT || turn.deadline == how->deadline)
+			return r;
+	}
+}
+
+/* The ways in order, and then waiting for those who may. */
 static int ways_try(struct kmm *k, struct call_how *how, const struct way way[], unsigned int n,
                     kmm_gfp_t gfp, struct block_list *l)
 {
@@ -69,7 +92,7 @@ static int ways_try(struct kmm *k, struct call_how *how, const struct way way[],
 		r = way_try(k, how, &way[i], at_once, l);
 	/* -EAGAIN: the daemon is away, which a request that may wait waits for, too */
 	if ((r == -ENOMEM || r == -EAGAIN) && (gfp & ~at_once & KMM_GFP_DIRECT_RECLAIM))
-		r = way_try(k, how, &way[0], gfp, l);
+		r = ways_wait(k, how, way, n, gfp, l);
 	if (r == 0)
 		error_text_put(text);
 	return r;

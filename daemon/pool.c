@@ -181,7 +181,7 @@ static void dma_lock(const struct pool *p)
 		if (info.state != SECTION_ONLINE || info.zone != ZONE_DMA ||
 		    (info.backing != SHM_4K && info.backing != SHM_THP))
 			continue;
-		if (mlock(p->window + s * size, size) == 0)
+		if (mlock2(p->window + s * size, size, 0) == 0)
 			continue;
 		log_warning("zone DMA is not locked in memory: %s; its pages may be swapped out. The "
 		            "limit on locked memory (LimitMEMLOCK=) must allow its size",

@@ -221,9 +221,10 @@ static bool process_is_dead(pid_t pid)
 
 pid_t daemon_kill(const struct daemon *d)
 {
-	pid_t pid = daemon_serving_pid(d);
+	pid_t pid;
 
-	must(pid > 0);
+	/* the supervisor may be about to start it again */
+	wait_until((pid = daemon_serving_pid(d)) > 0);
 	must(kill(pid, SIGKILL) == 0 || errno == ESRCH);
 	wait_until(process_is_dead(pid));
 	return pid;
