@@ -153,6 +153,8 @@ static inline void raw_open(struct raw *r, const char *path, const char *name)
 	kmm_v1_HelloReply reply = raw_hello(raw_connect(path), &hello, fd);
 	struct control_geometry g = {
 		.frames = reply.frames,
+		.high_start = reply.high_start,
+		.high_frames = reply.high_frames,
 		.section_order = reply.section_order,
 		.sessions = reply.sessions,
 		.magazines = reply.magazines,
@@ -164,7 +166,7 @@ static inline void raw_open(struct raw *r, const char *path, const char *name)
 		raw_fail("control memory");
 	control_attach(&r->control, &g, words, views);
 	r->session = reply.session;
-	r->granule_shift = control_granule_shift(g.frames);
+	r->granule_shift = control_granule_shift(control_pages(&g));
 
 	hello.control = false;
 	hello.session = reply.session;
