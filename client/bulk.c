@@ -87,14 +87,11 @@ static int bulk_alloc(struct bulk *b, size_t n, struct kmm_page *pages[], size_t
 static int bulk_alloc_begin(struct kmm *k, kmm_gfp_t gfp, unsigned int order, size_t n,
                             struct kmm_page *pages[], size_t *got)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	struct bulk b = { .k = k, .gfp = gfp, .order = order };
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	r = page_gfp_check(gfp, order);
 	if (r < 0)
 		return r;

@@ -12,6 +12,7 @@
  *   EINPROGRESS  it was sent, was not answered, and cannot be withdrawn (CALL_ONCE)
  */
 #include "client/internal.h"
+#include "client/probes.h"
 
 #include <pb_decode.h>
 #include <pb_encode.h>
@@ -280,15 +281,19 @@ static int call_once(struct kmm *k, struct call_how *how, struct channel *c, str
 	}
 	call->cancellable = how->flags & CALL_CANCELLABLE;
 	call->deadline = how->deadline;
+	probe_call_begin(k->id, method);
 	r = channel_submit(c, call, frame, size, method, timeout_us);
-	if (r < 0)
+	if (r < 0) {
+		probe_call_end(k->id, method, r);
 		return r;
+	}
 	how->repeated = *sent;
 	*sent = true;
 	ticket_note(how->ticket, c, call);
 	if (unlikely(cancelled(k, how))) /* kmm_cancel came before the call was queued */
 		channel_cancel(c, call);
 	r = channel_wait(c, call);
+	probe_call_end(k->id, method, r < 0 ? r : (int)call->status);
 	ticket_note(how->ticket, NULL, NULL);
 	return r;
 }

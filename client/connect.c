@@ -9,6 +9,7 @@
 
 #include <pb_decode.h>
 #include <pb_encode.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -109,6 +110,9 @@ static int receive_frame(struct kmm *s, int fd, struct frame *f, uint8_t *buf, s
 		if (n == -EAGAIN) {
 			if (process_now() >= deadline)
 				return -ETIMEDOUT;
+			r = connect_lifeline(s); /* a socket may listen though nobody is behind it */
+			if (r < 0)
+				return r;
 			if (session_state(s) != state ||
 			    atomic_load_explicit(&s->cancels, memory_order_acquire) != cancels)
 				return -ECANCELED;
@@ -139,6 +143,16 @@ int call_refused(uint16_t status, const uint8_t *body, size_t size)
 	return error_set(e.errno_value, "%s", e.text);
 }
 
+int connect_lifeline(struct kmm *k)
+{
+	struct pollfd p = { .fd = k->lifeline_fd.fd };
+
+	/* poll passes over a descriptor of -1 */
+	if (poll(&p, 1, 0) <= 0 || !(p.revents & POLLHUP))
+		return 0;
+	return error_set(ENOTRECOVERABLE, "kmmd was stopped, and nobody keeps the memory for a next one");
+}
+
 static int hello_encode(struct kmm *k, uint8_t *buf, size_t room, bool control, uint32_t cpu,
                         uint64_t deadline, size_t *size)
 {
@@ -155,6 +169,7 @@ static int hello_encode(struct kmm *k, uint8_t *buf, size_t room, bool control, 
 	memcpy(q.token, k->token, sizeof(q.token));
 	memcpy(q.uuid, k->uuid, sizeof(q.uuid));
 	q.control = control;
+	q.features = control ? kmm_v1_Feature_LIFELINE : 0;
 	if (!pb_encode(&out, kmm_v1_HelloRequest_fields, &q))
 		return error_set(EPROTO, "the hello does not fit its frame");
 	f.length = (uint32_t)out.bytes_written;
@@ -169,6 +184,8 @@ static int hello_encode(struct kmm *k, uint8_t *buf, size_t room, bool control, 
 
 static int hello_lost(int r)
 {
+	if (r == -ENOTRECOVERABLE)
+		return r;
 	if (r == -ETIMEDOUT)
 		return error_set(ETIMEDOUT, "the daemon did not answer the hello in time");
 	if (r == -ECANCELED)
@@ -183,7 +200,7 @@ static int hello_lost(int r)
 }
 
 int connect_hello(struct kmm *k, int fd, bool control, uint32_t cpu, uint64_t deadline,
-                  kmm_v1_HelloReply *reply, int fds[2])
+                  kmm_v1_HelloReply *reply, int fds[3])
 {
 	uint8_t buf[FRAME_HEADER_SIZE + CALL_REPLY_MAX];
 	kmm_v1_HelloReply p = kmm_v1_HelloReply_init_zero;
@@ -211,7 +228,7 @@ int connect_hello(struct kmm *k, int fd, bool control, uint32_t cpu, uint64_t de
 	}
 	in = pb_istream_from_buffer(buf + FRAME_HEADER_SIZE, f.length);
 	if (f.kind != FRAME_REPLY || f.call != 1 || !pb_decode(&in, kmm_v1_HelloReply_fields, &p) ||
-	    (fds && nfds != 2)) {
+	    (fds && nfds != 2 && nfds != 3)) {
 		r = error_set(EPROTO, "the answer to the hello makes no sense");
 		goto close_fds;
 	}
@@ -224,6 +241,7 @@ int connect_hello(struct kmm *k, int fd, bool control, uint32_t cpu, uint64_t de
 	if (fds) {
 		fds[0] = got[0];
 		fds[1] = got[1];
+		fds[2] = nfds > 2 ? got[2] : -1;
 		return 0;
 	}
 close_fds:

@@ -61,16 +61,13 @@ static int machine_address(const void *p, uint64_t *addr)
 
 int kmm_dma_address(struct kmm *k, const void *p, uint64_t *addr)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	unsigned int order;
 	uint32_t page, head;
 	uintptr_t at;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	at = (uintptr_t)p - (uintptr_t)k->window;
 	if (at >= k->window_size)
 		return address_outside(k, p);

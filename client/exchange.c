@@ -22,6 +22,7 @@
  * twice: it is left out and reported (rounds.c).
  */
 #include "client/object.h"
+#include "client/probes.h"
 
 /* An empty magazine, LOADED by us, of the session's stock: false when there is none. */
 static bool spare_pop(struct kmm *k, uint32_t *m)
@@ -83,25 +84,30 @@ static bool take_empty(struct kmm *k, const kmm_v1_ExchangeReply *p, uint32_t *m
 
 /* ---- take ---- */
 
-int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32_t gfp,
-                  enum owner_kind kind, uint32_t rounds, uint64_t out[], uint32_t *n)
+static bool take_racked(struct kmm *k, struct exchange x, uint32_t gfp, enum owner_kind kind,
+                        uint32_t rounds, uint64_t out[], uint32_t *n)
+{
+	for (;;) {
+		uint32_t count, m;
+
+		if (gfp & KMM_GFP_THISNODE || !rack_take(k, x, x.room ? x.room : rounds, &m, &count))
+			return false;
+		count = rounds_unload(k, x, m, count, kind, out);
+		spare_push(k, m);
+		if (count > 0) {
+			*n = count;
+			return true;
+		}
+	}
+}
+
+static int take_asked(struct kmm *k, struct call_how *how, struct exchange x, uint32_t gfp,
+                      enum owner_kind kind, uint32_t rounds, uint64_t out[], uint32_t *n)
 {
 	kmm_v1_ExchangeRequest q = { .gfp = gfp, .order = x.order, .rounds = rounds };
 	uint32_t wanted = x.cache ? MAGAZINE_OF_OBJECTS | x.cache->id :
 	                            (uint32_t)page_class(x.order, gfp >> 3 & 3);
 
-	for (;;) {
-		uint32_t count, m;
-
-		if (gfp & KMM_GFP_THISNODE || !rack_take(k, x, x.room ? x.room : rounds, &m, &count))
-			break;
-		count = rounds_unload(k, x, m, count, kind, out);
-		spare_push(k, m);
-		if (count > 0) {
-			*n = count;
-			return 0;
-		}
-	}
 	if (x.cache) {
 		q.cache = x.cache->id;
 		q.life = x.cache->life;
@@ -136,6 +142,25 @@ int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32
 			return 0;
 		}
 	}
+}
+
+int exchange_take(struct kmm *k, struct call_how *how, struct exchange x, uint32_t gfp,
+                  enum owner_kind kind, uint32_t rounds, uint64_t out[], uint32_t *n)
+{
+	uint32_t cache = x.cache ? x.cache->id : 0, got = 0;
+	int r;
+
+	probe_refill_begin(k->id, cache, x.order, rounds);
+	if (take_racked(k, x, gfp, kind, rounds, out, &got)) {
+		probe_refill_end(k->id, cache, got, 0, 0);
+		*n = got;
+		return 0;
+	}
+	r = take_asked(k, how, x, gfp, kind, rounds, out, &got);
+	probe_refill_end(k->id, cache, got, r, 1);
+	if (r == 0)
+		*n = got;
+	return r;
 }
 
 /* ---- give ---- */
@@ -221,6 +246,7 @@ uint32_t exchange_give(struct kmm *k, struct exchange x, uint64_t r[], uint32_t 
 	struct call_how how = call_begin(k, CALL_NOWAIT);
 	uint32_t at = 0, kept = 0;
 
+	probe_give(k->id, x.cache ? x.cache->id : 0, x.order, n);
 	while (at < n) {
 		uint32_t failed = 0, i;
 		uint32_t done = give_one(k, &how, x, r + at, n - at, &failed);

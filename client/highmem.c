@@ -22,7 +22,7 @@
  * Entries change by exchanges, without a lock. From 0 to 1 and back they are BUSY for a moment, in
  * which the pin is set or cleared; who meets that waits. Only what needs another slot, or another
  * frame in it, takes the lock, and nobody waits for an entry with it. The daemon may be asked before
- * an entry is made busy (section_fd, hold_pin), never then.
+ * an entry is made busy (section_fd_get, hold_pin), never then.
  *
  * Cost: two exchanges of the entry and two of the owner word for a pair; one of the entry where it is
  * mapped already. A page that needs a slot costs three system calls.
@@ -249,7 +249,13 @@ static uint32_t section_of(struct kmm *k, uint32_t frame)
 	return frame >> (k->section_shift - FRAME_SHIFT);
 }
 
-/* The entry is busy; *v: what it was, and then what it is to be. */
+static bool slot_shows(struct highmem *h, uint32_t slot, uint32_t frame)
+{
+	return slot != HIGHMEM_SLOT_NONE && slot_frame(h, slot) == frame;
+}
+
+/* The entry is busy; *v: what it was, and then what it is to be. fd: -1 when its slot shows
+ * t->frame. */
 static int map_busy(struct kmm *k, struct highmem *h, uint32_t page, int fd, struct target *t,
                     uint64_t *v)
 {
@@ -264,9 +270,13 @@ static int map_busy(struct kmm *k, struct highmem *h, uint32_t page, int fd, str
 		if (r == 0 && section_of(k, frame) != section_of(k, t->frame))
 			r = MAP_AGAIN;
 	}
-	if (r == 0 && (slot == HIGHMEM_SLOT_NONE || slot_frame(h, slot) != frame)) {
-		r = slot_place(k, h, page, frame, fd, &slot);
-		*v = slot == HIGHMEM_SLOT_NONE ? 0 : entry_of_slot(slot);
+	if (r == 0 && !slot_shows(h, slot, frame)) {
+		if (fd >= 0) {
+			r = slot_place(k, h, page, frame, fd, &slot);
+			*v = slot == HIGHMEM_SLOT_NONE ? 0 : entry_of_slot(slot);
+		} else {
+			r = MAP_AGAIN; /* it has moved */
+		}
 	}
 	if (r == 0)
 		*v = entry_of_slot(slot) | t->pin | 1;
@@ -280,17 +290,21 @@ static int map_first(struct kmm *k, struct highmem *h, uint32_t page, uint64_t v
 {
 	entry_t *e = entry_of(h, page);
 	struct target t;
-	int fd, r = page < k->frames ? target_of_block(k, page, &t) : target_of_page(k, page, &t);
+	int fd = -1, r;
 
+	r = page < k->frames ? target_of_block(k, page, &t) : target_of_page(k, page, &t);
 	if (r != 0)
 		return r;
-	r = section_fd(k, section_of(k, t.frame), &fd);
+	if (!slot_shows(h, entry_slot(v), t.frame)) /* another page's by now: the exchange fails */
+		r = section_fd_get(k, section_of(k, t.frame), &fd);
 	if (r == 0 && !entry_cas(e, &v, v | ENTRY_BUSY))
 		r = MAP_AGAIN;
 	if (r == 0) {
 		r = map_busy(k, h, page, fd, &t, &v);
 		entry_store(e, v);
 	}
+	if (fd >= 0)
+		section_fd_put(k, section_of(k, t.frame));
 	if (r != 0 && t.pin == ENTRY_HOLD)
 		hold_unpin(k, granule_of(k, page));
 	return r;
@@ -416,7 +430,7 @@ bool highmem_mapped(struct kmm *k, uint32_t page, unsigned int order)
 static int zero_block(struct kmm *k, uint32_t frame, unsigned int order)
 {
 	size_t mask = ((size_t)1 << k->section_shift) - 1, size = KMM_PAGE_SIZE << order;
-	int fd, r = section_fd(k, section_of(k, frame), &fd);
+	int fd, r = section_fd_get(k, section_of(k, frame), &fd);
 	void *p;
 
 	if (r < 0)
@@ -424,8 +438,11 @@ static int zero_block(struct kmm *k, uint32_t frame, unsigned int order)
 	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
 	         (off_t)(((size_t)frame << FRAME_SHIFT) & mask));
 	if (p == MAP_FAILED)
-		return error_set(errno, "high memory cannot be mapped to be zeroed: %s",
-		                 strerror(errno));
+		r = error_set(errno, "high memory cannot be mapped to be zeroed: %s",
+		              strerror(errno));
+	section_fd_put(k, section_of(k, frame));
+	if (r < 0)
+		return r;
 	madvise(p, size, MADV_DONTFORK);
 	memset(p, 0, size);
 	munmap(p, size);

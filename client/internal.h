@@ -6,7 +6,7 @@
  *   magazine.c seize.c                what threads cache; taking it from idle ones
  *   exchange.c rounds.c rack.c hold.c how magazines change hands; local holds
  *   percpu*.c                         per-CPU memory, see percpu.h
- *   section.c                         the window, descriptors of sections
+ *   section.c section_file.c          the window; descriptors of sections
  *   highmem.c kmap.c                  high memory, mapped page by page: see highmem.h
  *   blocks.c area.c                   blocks of several orders; the table of areas
  *   vmalloc*.c kvmalloc.c stack.c     what is mapped piece by piece: see vmalloc.h
@@ -172,10 +172,12 @@ void call_close_fds(struct call *call);
 
 /* A connection to a socket; reads and writes return EAGAIN after a tenth of a second. */
 int connect_socket(struct process_fd *p, const char *address, uint64_t deadline);
-/* Hello on a fresh connection. fds: room for two, for the control connection, else NULL. On refusal
- * the text is set. */
+/* Hello on a fresh connection. fds, for the control connection, else NULL: control memory's two, and the
+ * pool's lifeline or -1. On refusal the text is set. */
 int connect_hello(struct kmm *k, int fd, bool control, uint32_t cpu, uint64_t deadline,
-                  kmm_v1_HelloReply *reply, int fds[2]);
+                  kmm_v1_HelloReply *reply, int fds[3]);
+/* Nobody keeps the pool any more: -ENOTRECOVERABLE with a text; 0: somebody does, or it is not known. */
+int connect_lifeline(struct kmm *k);
 /* An Error body as text and negative errno. */
 int call_refused(uint16_t status, const uint8_t *body, size_t size);
 
@@ -296,7 +298,7 @@ struct kmm {
 	uint32_t sections_mapped;                          /* section_lock */
 	_Atomic uint8_t mapped[CONTROL_SECTIONS_MAX];      /* 1: at its place in the window */
 	_Atomic uint64_t marked[CONTROL_SECTIONS_MAX / 64]; /* bits set in control memory */
-	_Atomic(struct section_file *) section_files;       /* by section; NULL until one is kept */
+	struct section_file **section_files; /* process_lock: by section; NULL until one is kept */
 
 	/* highmem.c; NULL until used */
 	_Atomic(struct highmem *) highmem;
@@ -351,6 +353,7 @@ struct kmm {
 	/* keeper.c */
 	pthread_t keeper;
 	struct process_fd control_fd, wake_fd;
+	struct process_fd lifeline_fd; /* hangs up when nobody keeps the pool any more; -1: none */
 	uint8_t *control_in; /* FRAME_MAX bytes */
 	size_t control_used;
 	uint32_t control_call;
@@ -372,6 +375,13 @@ static inline void session_leave_scope(struct kmm **k)
 	if (*k)
 		session_leave(*k);
 }
+/* For public functions that return int. Declares the int `r`: 0, inside the session until the scope
+ * ends; or why not. */
+#define SESSION_SCOPE(k, r)                                                                        \
+	ERRNO_SCOPE;                                                                               \
+	int r = session_enter(k);                                                                  \
+	struct kmm *session_inside __attribute__((cleanup(session_leave_scope), unused)) =         \
+		r < 0 ? NULL : (k)
 /* Like session_check, but lost ones pass. */
 int session_check_present(struct kmm *k);
 bool session_set_state(struct kmm *k, enum session_state from, enum session_state to);

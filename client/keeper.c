@@ -6,10 +6,15 @@
  * was heard for a while, and takes the daemon for dead when that is not answered either. When the
  * connection ends it tells everybody (DOWN), connects again with growing pauses, resumes the
  * session by its token, repeats what had not been told, and tells everybody again (UP). When the
- * daemon says that the session's pool is gone, the session is LOST, for good.
+ * daemon says that the session's pool is gone, or the lifeline does, the session is LOST, for good.
  *
  *     UP --connection ends--> DOWN --hello--> UP
- *                               \--hello refused, ENOTRECOVERABLE--> LOST
+ *                               |--hello refused, ENOTRECOVERABLE--> LOST
+ *                               \--the lifeline hangs up-----------> LOST
+ *
+ * The lifeline is a pipe whose other end have those who keep the pool: the daemon, and the service
+ * manager, from which the next one has it. While it lasts the daemon will be back; that it hangs up is
+ * the one thing by which a stop differs from a restart.
  *
  * When somebody waits for memory, it takes what the process's idle threads cache of objects and gives
  * it back (blocks the daemon collects by itself). When the daemon asks for that (FLUSH: an operator
@@ -20,6 +25,7 @@
  * may call the daemon; should that meet a dead one, the keeper reconnects from inside (call.c).
  */
 #include "client/internal.h"
+#include "client/probes.h"
 
 #include <pb_decode.h>
 #include <pb_encode.h>
@@ -205,7 +211,7 @@ static int control_connect(struct kmm *k, uint64_t deadline)
 {
 	kmm_v1_HelloReply reply;
 	uint64_t end = process_now() + HELLO_NS;
-	int fds[2], r;
+	int fds[3], r;
 
 	end = end < deadline ? end : deadline;
 	process_fd_close(&k->control_fd);
@@ -218,6 +224,10 @@ static int control_connect(struct kmm *k, uint64_t deadline)
 		return r;
 	close(fds[0]); /* the control memory is mapped since kmm_open and stays the same */
 	close(fds[1]);
+	/* the same pipe as before, or the first one: the daemon before may not have had any */
+	process_fd_close(&k->lifeline_fd);
+	if (fds[2] >= 0)
+		process_fd_take(&k->lifeline_fd, fds[2]);
 	if (reply.session != k->id || memcmp(reply.uuid, k->uuid, sizeof(k->uuid)) != 0)
 		return error_set(ENOTRECOVERABLE, "the daemon came back with another pool");
 	k->keepalive_ms = reply.keepalive_ms;
@@ -226,16 +236,20 @@ static int control_connect(struct kmm *k, uint64_t deadline)
 
 int keeper_resume(struct kmm *k, uint64_t deadline)
 {
-	uint64_t pause = PAUSE_MIN_NS;
+	uint64_t pause = PAUSE_MIN_NS, began = process_now();
 	enum session_state before = session_state(k);
 
 	for (;;) {
-		int r = control_connect(k, deadline);
+		int r = connect_lifeline(k);
 
+		if (r == 0)
+			r = control_connect(k, deadline);
 		if (r == 0) {
-			if (session_set_state(k, SESSION_DOWN, SESSION_UP))
+			if (session_set_state(k, SESSION_DOWN, SESSION_UP)) {
+				probe_reconnect(k->id, process_now() - began);
 				event_push(k, KMM_EVENT_UP,
 				           "the daemon is back, with everything as before");
+			}
 			return 0;
 		}
 		if (r == -ENOTRECOVERABLE) {
@@ -251,8 +265,10 @@ int keeper_resume(struct kmm *k, uint64_t deadline)
 static void keeper_down(struct kmm *k, const char *why)
 {
 	process_fd_close(&k->control_fd);
-	if (session_set_state(k, SESSION_UP, SESSION_DOWN))
+	if (session_set_state(k, SESSION_UP, SESSION_DOWN)) {
+		probe_disconnect(k->id, why);
 		event_push(k, KMM_EVENT_DOWN, why);
+	}
 	session_break_channels(k, -ECONNRESET);
 }
 

@@ -147,6 +147,21 @@ int kmm_kernel_put_page(struct kmm *k, struct kmm_page *page)
 	return order < 0 ? order : kmm_free_pages(k, page, (unsigned int)order);
 }
 
+/* ---- mempools ---- */
+
+struct kmm_mempool *kmm_kernel_kmalloc_pool(struct kmm *k, size_t size, size_t min_nr)
+{
+	int saved = errno, r = session_enter(k);
+	struct kmm_cache *c;
+
+	if (r < 0)
+		return errno_null(r);
+	c = kmalloc_cache(k, size, &r);
+	session_leave(k);
+	errno = saved;
+	return c ? kmm_mempool_create(c, min_nr) : errno_null(r);
+}
+
 /* ---- bytes ---- */
 
 /* Only what is ours and nobody else's to read is written over. */
@@ -164,14 +179,11 @@ static void wipe(struct kmm *k, const void *p)
 
 int kmm_kfree_sensitive(struct kmm *k, const void *p)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	char text[ERROR_TEXT_MAX];
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	if (!p)
 		return 0;
 	error_text_copy(text);

@@ -69,12 +69,7 @@ static int bytes_check(size_t size, size_t align, kmm_gfp_t gfp)
 	if (align == 0 || (align & (align - 1)) != 0 || align > BLOCK_MAX)
 		return error_set(EINVAL, "alignment %zu is no power of two up to %zu", align,
 		                 BLOCK_MAX);
-	if ((gfp & KMM_GFP_HIGHMEM) && !(gfp & ~GFP_DEFINED))
-		return error_set(EINVAL,
-		                 "gfp 0x%x: HighMem has no addresses, and so no bytes: leave out "
-		                 "HIGHMEM",
-		                 gfp);
-	return page_gfp_check(gfp, 0);
+	return bytes_gfp_check(gfp);
 }
 
 /* A block as bytes. node: preferred, + 1; 0: any. */
@@ -128,15 +123,22 @@ static int bytes_alloc(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp, 
 	return c ? object_alloc_node(c, gfp & ~GFP_PLACE, node, ret) : r;
 }
 
+struct kmm_cache *kmalloc_cache(struct kmm *k, size_t size, int *r)
+{
+	if (size > KMALLOC_MAX) {
+		*r = error_set(EINVAL, "%zu bytes: kmalloc's caches have objects of up to %zu", size,
+		               KMALLOC_MAX);
+		return NULL;
+	}
+	return cache_of_class(k, 0, kmalloc_class(size), r);
+}
+
 static int bytes_begin(struct kmm *k, size_t size, size_t align, kmm_gfp_t gfp, void **ret)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
-	int r = session_enter(k);
+	SESSION_SCOPE(k, r);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	r = bytes_check(size, align, gfp);
 	return r < 0 ? r : bytes_alloc(k, size, align, gfp, 0, ret);
 }
@@ -183,15 +185,12 @@ static int bytes_free(struct kmm *k, const struct thing *t)
 
 int kfree_slow(struct kmm *k, const void *p)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	uintptr_t at;
 	struct thing t;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	if (!p)
 		return 0;
 	r = bytes_of(k, p, &t);
@@ -259,16 +258,13 @@ static int bytes_move(struct kmm *k, const struct thing *t, size_t size, kmm_gfp
 
 static int bytes_resize(struct kmm *k, const void *p, size_t size, kmm_gfp_t gfp, void **ret)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	size_t old, smallest = kmalloc_size[0];
 	struct thing t;
 	uint64_t w;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	r = bytes_check(size, 1, gfp);
 	if (r < 0 || !p)
 		return r < 0 ? r : bytes_alloc(k, size, 1, gfp, 0, ret);

@@ -36,14 +36,11 @@ static inline __attribute__((always_inline)) void *kmap_quick(struct kmm *k, str
 
 static int kmap(struct kmm *k, const struct kmm_page *p, void **ret)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	uint32_t page;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	r = page_pfn(k, p, &page);
 	if (r < 0)
 		return r;
@@ -96,14 +93,11 @@ static int kunmap(struct kmm *k, uint32_t page)
 
 static int kunmap_slow(struct kmm *k, const struct kmm_page *p)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	uint32_t page;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	r = page_pfn(k, p, &page);
 	return r < 0 ? r : kunmap(k, page);
 }

@@ -22,14 +22,10 @@ static kmm_gfp_t first_gfp(size_t size, kmm_gfp_t gfp)
 	return gfp & ~KMM_GFP_NOFAIL;
 }
 
-static int kvmalloc_check(kmm_gfp_t gfp)
+/* Areas lie wherever they may. */
+static kmm_gfp_t area_gfp(kmm_gfp_t gfp)
 {
-	if ((gfp & KMM_GFP_HIGHMEM) && !(gfp & ~GFP_DEFINED))
-		return error_set(EINVAL,
-		                 "gfp 0x%x: HighMem has no addresses, and so no bytes: leave out "
-		                 "HIGHMEM",
-		                 gfp);
-	return page_gfp_check(gfp, 0);
+	return gfp & (KMM_GFP_DMA | KMM_GFP_DMA32) ? gfp : gfp | KMM_GFP_HIGHMEM;
 }
 
 /* After kmalloc had nothing; r: its answer. */
@@ -44,9 +40,7 @@ static int kvmalloc_areas(struct kmm *k, size_t size, kmm_gfp_t gfp, const void 
 		                                   "ask with DIRECT_RECLAIM (GFP_KERNEL)",
 		                           size)
 		               : r;
-	if (!(gfp & (KMM_GFP_DMA | KMM_GFP_DMA32)))
-		gfp |= KMM_GFP_HIGHMEM;
-	return vmalloc_alloc(k, size, gfp, caller, ret);
+	return vmalloc_alloc(k, size, area_gfp(gfp), caller, ret);
 }
 
 void *kmm_kvmalloc(struct kmm *k, size_t size, kmm_gfp_t gfp)
@@ -59,7 +53,7 @@ void *kmm_kvmalloc(struct kmm *k, size_t size, kmm_gfp_t gfp)
 	if (r < 0)
 		return errno_null(r);
 	error_text_copy(text);
-	r = kvmalloc_check(gfp);
+	r = bytes_gfp_check(gfp);
 	if (r == 0) {
 		r = -ENOMEM;
 		if (size <= KMALLOC_MAX_BYTES) {
@@ -85,4 +79,22 @@ int kmm_kvfree(struct kmm *k, const void *p)
 	if (!p || (uintptr_t)p - (uintptr_t)k->window < k->window_size)
 		return kmm_kfree(k, p);
 	return kmm_vfree(k, p);
+}
+
+void *kmm_kernel_vmalloc(struct kmm *k, size_t size, kmm_gfp_t gfp)
+{
+	const void *caller = __builtin_return_address(0);
+	int saved = errno, r = session_enter(k);
+	void *p = NULL;
+
+	if (r < 0)
+		return errno_null(r);
+	r = page_gfp_check(gfp, 0);
+	if (r == 0 && (gfp & KMM_GFP_LOCAL))
+		r = error_set(EINVAL, "gfp 0x%x: threads cache no areas: leave out LOCAL", gfp);
+	if (r == 0)
+		r = vmalloc_alloc(k, size, area_gfp(gfp), caller, &p);
+	session_leave(k);
+	errno = saved;
+	return r < 0 ? errno_null(r) : p;
 }

@@ -36,15 +36,12 @@ bool node_has_top(struct kmm *k, struct local_class *lc, uint32_t node)
 
 static int pages_alloc(struct kmm *k, kmm_gfp_t gfp, unsigned int order, int node, uint32_t *page)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	struct call_how how;
 	uint32_t on = 0;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	r = page_gfp_check(gfp, order);
 	if (r == 0)
 		r = node_check(k, node, &on);
@@ -82,14 +79,11 @@ void *kmm_cache_alloc_node(struct kmm_cache *c, kmm_gfp_t gfp, int node)
 
 static int bytes_alloc(struct kmm *k, size_t size, kmm_gfp_t gfp, int node, void **ret)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	uint32_t on = 0;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	r = node_check(k, node, &on);
 	return r < 0 ? r : kmalloc_node(k, size, gfp, on, ret);
 }

@@ -269,6 +269,17 @@ int object_free_slow(struct kmm_cache *c, void *p);
 size_t object_alloc_bulk_slow(struct kmm_cache *c, kmm_gfp_t gfp, size_t n, void *p[]);
 int object_free_bulk_slow(struct kmm_cache *c, size_t n, void *const p[]);
 
+/* Of requests for bytes, which have addresses. */
+static inline int bytes_gfp_check(kmm_gfp_t gfp)
+{
+	if ((gfp & KMM_GFP_HIGHMEM) && !(gfp & ~GFP_DEFINED))
+		return error_set(EINVAL,
+		                 "gfp 0x%x: HighMem has no addresses, and so no bytes: leave out "
+		                 "HIGHMEM",
+		                 gfp);
+	return page_gfp_check(gfp, 0);
+}
+
 /* One object of an open cache: cached, by magazine, or one by one. 0, negative with the text set. */
 int object_alloc(struct kmm_cache *c, kmm_gfp_t gfp, void **p);
 /* What may be asked for objects of c: -EINVAL, -EPERM. */
@@ -302,6 +313,8 @@ void *kmalloc_slow(struct kmm *k, size_t size, kmm_gfp_t gfp);
 int kfree_slow(struct kmm *k, const void *p);
 /* From a node, preferred, + 1; the caller is inside the session. */
 int kmalloc_node(struct kmm *k, size_t size, kmm_gfp_t gfp, uint32_t node, void **ret);
+/* The cache that objects of that size come from; NULL with *r and the text. */
+struct kmm_cache *kmalloc_cache(struct kmm *k, size_t size, int *r);
 
 /* ---- debug.c ---- */
 

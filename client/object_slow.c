@@ -348,13 +348,11 @@ static int object_take(struct kmm *k, struct thread_cache *tc, struct kmm_cache 
 	how->flags |= CALL_CANCELLABLE;
 	if (!(gfp & KMM_GFP_DIRECT_RECLAIM))
 		how->flags |= CALL_NOWAIT;
+	error_text_copy(text);
 	/* What is short, or comes from the reserves, is not taken in advance. */
 	if (o && !how->node && local_size(&o->class) > 0 && !pressure(k) &&
 	    !(gfp & KMM_GFP_HIGH)) {
-		error_text_copy(text);
 		r = local_refill(k, tc, &o->class, ask, how, &round);
-		if (r == -EAGAIN)
-			error_text_put(text);
 		if (r == 0)
 			return object_reach(k, c, o, *p = (void *)(uintptr_t)round);
 	}
@@ -362,6 +360,8 @@ static int object_take(struct kmm *k, struct thread_cache *tc, struct kmm_cache 
 		r = alloc_one(k, c, ask, how, p);
 	while (r < 0 && call_again(k, how, gfp, &r))
 		r = alloc_one(k, c, ask, how, p);
+	if (r == 0)
+		error_text_put(text); /* what came before was got over */
 	return r;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages: where they are (section.c, highmem.c), blocks of them (pages.c), and what areas keep
- * (blocks.c, vmalloc_table.c). Part of client/internal.h, which includes it.
+ * Pages: where they are (section.c, section_file.c, highmem.c), blocks of them (pages.c), and what
+ * areas keep (blocks.c, vmalloc_table.c). Part of client/internal.h, which includes it.
  *
  * A page is named by an index (shm/control.h): below k->frames it is a frame of the pool, at its
  * place in the window unless its section is HIGH; from there on to k->pages one that moves from
@@ -17,12 +17,21 @@ int section_map_slow(struct kmm *k, uint32_t section);
 /* The same for a section that a block was granted from, as far as it goes without waiting: what
  * fails is tried again when the address is asked for. */
 void section_map_granted(struct kmm *k, uint32_t section);
-/* The descriptor of a section of the pool (by frames), for mapping pieces of it: the session's, kept
- * until it is closed. The caller is inside the session; asks the daemon once a section. -EPERM not of
- * the domain, -EMFILE. */
-int section_fd(struct kmm *k, uint32_t section, int *fd);
-/* Of a section whose descriptor is kept: it can be mapped in pieces of 4 KiB. */
-bool section_backing_small(struct kmm *k, uint32_t section);
+/* The descriptor of a section of the pool (by frames), for mapping pieces of it: open until
+ * section_fd_put, with nothing that waits in between. The caller is inside the session. Asks the
+ * daemon where it is not kept. -EPERM not of the domain, -EMFILE. */
+int section_fd_get(struct kmm *k, uint32_t section, int *fd);
+
+/* ---- section_file.c ---- */
+
+void section_fd_put(struct kmm *k, uint32_t section);
+/* What is kept: its descriptor, in use from now on; -1: none is. */
+int section_file_use(struct kmm *k, uint32_t section);
+/* Room for one more, for which another one may be closed. false: all are in use. */
+bool section_file_room(void);
+void section_file_no_room(void); /* it is not needed */
+/* Keeps a descriptor, in use, in that room; section_lock is held. */
+int section_file_add(struct kmm *k, uint32_t section, int fd);
 void section_files_free(struct kmm *k, bool child);
 
 static inline int section_map(struct kmm *k, uint32_t pfn)

@@ -207,12 +207,10 @@ int page_alloc(struct kmm *k, struct thread_cache *tc, kmm_gfp_t gfp, unsigned i
 		how->flags |= CALL_CANCELLABLE;
 		if (!(gfp & KMM_GFP_DIRECT_RECLAIM))
 			how->flags |= CALL_NOWAIT;
+		error_text_copy(text);
 		/* What is short, or comes from the reserves, is not taken in advance. */
 		if (c >= 0 && !how->node && !pressure(k) && !(gfp & KMM_GFP_HIGH)) {
-			error_text_copy(text);
 			r = local_refill(k, tc, &tc->class[c], ask, how, &round);
-			if (r == -EAGAIN)
-				error_text_put(text);
 			if (r == 0)
 				*pfn = (uint32_t)round;
 		}
@@ -220,6 +218,8 @@ int page_alloc(struct kmm *k, struct thread_cache *tc, kmm_gfp_t gfp, unsigned i
 			r = alloc_one(k, ask, order, how, pfn);
 		while (r < 0 && call_again(k, how, gfp, &r))
 			r = alloc_one(k, ask, order, how, pfn);
+		if (r == 0)
+			error_text_put(text); /* what came before was got over */
 	}
 	if (r == 0 && (gfp & KMM_GFP_ZERO)) {
 		r = page_zero(k, *pfn, order);
@@ -234,14 +234,11 @@ int page_alloc(struct kmm *k, struct thread_cache *tc, kmm_gfp_t gfp, unsigned i
 
 static int alloc_slow(struct kmm *k, kmm_gfp_t gfp, unsigned int order, uint32_t *pfn)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	struct call_how how;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	r = page_gfp_check(gfp, order);
 	if (r < 0)
 		return r;
@@ -387,14 +384,11 @@ int page_free(struct kmm *k, uint32_t pfn, unsigned int order)
 
 static int free_slow(struct kmm *k, const struct kmm_page *page, unsigned int order)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	uint32_t pfn = 0;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	if (!page)
 		return 0;
 	if (order > KMM_MAX_ORDER)

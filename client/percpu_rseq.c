@@ -248,33 +248,34 @@ unsigned int kmm_cpu_id(void)
 /* ---- taking a CPU ---- */
 
 #ifdef KMM_RSEQ_1
+#ifdef __x86_64__
+#define TAKE_CPU                                                                                   \
+	"movl 4(%[rseq]), %k[t]\n\t"                                                               \
+	"shlq $6, %[t]\n\t"                                                                        \
+	"addq %[cpus], %[t]\n\t"                                                                   \
+	"movl (%[t]), %[held]\n\t"                                                                 \
+	"testl %[held], %[held]\n\t"                                                               \
+	"jne 772f\n\t"                                                                             \
+	"movl %[tid], (%[t])"
+#else
+#define TAKE_CPU                                                                                   \
+	"ldr %w[t], [%[rseq], #4]\n\t"                                                             \
+	"add %[t], %[cpus], %[t], lsl #6\n\t"                                                      \
+	"ldar %w[held], [%[t]]\n\t"                                                                \
+	"cbnz %w[held], 772f\n\t"                                                                  \
+	"str %w[tid], [%[t]]"
+#endif
+
 /* The CPU that the thread runs on becomes its own; *who has it else. */
 static unsigned int take_by_sequence(uint32_t tid, uint32_t *who)
 {
 	struct kmm_cpu_1 *line;
 	uint32_t held;
 
-#ifdef __x86_64__
-	__asm__ volatile(KMM_RSEQ_BEGIN_1("%[t]") "movl 4(%[rseq]), %k[t]\n\t"
-	                                          "shlq $6, %[t]\n\t"
-	                                          "addq %[cpus], %[t]\n\t"
-	                                          "movl (%[t]), %[held]\n\t"
-	                                          "testl %[held], %[held]\n\t"
-	                                          "jne 772f\n\t"
-	                                          "movl %[tid], (%[t])" KMM_RSEQ_END_1
+	__asm__ volatile(KMM_RSEQ_BEGIN_1("%[t]") TAKE_CPU KMM_RSEQ_END_1
 	                 : [t] "=&r"(line), [held] "=&r"(held)
 	                 : [rseq] "r"(thread_rseq()), [cpus] "r"(cpus), [tid] "r"(tid)
 	                 : "memory", "cc");
-#else
-	__asm__ volatile(KMM_RSEQ_BEGIN_1("%[t]") "ldr %w[t], [%[rseq], #4]\n\t"
-	                                          "add %[t], %[cpus], %[t], lsl #6\n\t"
-	                                          "ldar %w[held], [%[t]]\n\t"
-	                                          "cbnz %w[held], 772f\n\t"
-	                                          "str %w[tid], [%[t]]" KMM_RSEQ_END_1
-	                 : [t] "=&r"(line), [held] "=&r"(held)
-	                 : [rseq] "r"(thread_rseq()), [cpus] "r"(cpus), [tid] "r"(tid)
-	                 : "memory", "cc");
-#endif
 	*who = held;
 	if (!held)
 		SEEN_BY_SANITIZER(&line->hold);

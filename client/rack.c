@@ -25,7 +25,8 @@
  * round.
  *
  * Not for all. Where memory is short all goes to the daemon, which serves who waits. A session with
- * a quota is to be charged for what it gets. A pool of several nodes has a depot for each, except
+ * a quota, of its own or its user's, is to be charged for what it gets: the daemon says so, at any
+ * time (CONTROL_RACKS_OFF). A pool of several nodes has a depot for each, except
  * for caches that are spread over them. Who has only opened a cache needs constructed objects, and
  * the daemon picks those.
  */
@@ -33,7 +34,10 @@
 
 static bool rack_is_for(struct kmm *k, struct exchange x)
 {
+	/* relaxed: a wish; what is on its way is found by counting */
 	return x.cache && k->racks && !pressure(k) &&
+	       !(atomic_load_explicit(&k->control.session[k->id].racks, memory_order_relaxed) &
+	         CONTROL_RACKS_OFF) &&
 	       (k->nodes == 1 || (x.cache->view->flags & KMM_SLAB_MEM_SPREAD));
 }
 
@@ -43,12 +47,20 @@ static void rack_mark(struct kmm *k)
 	_Atomic uint32_t *used = &k->control.session[k->id].racks;
 
 	/* release: before any header is exchanged; pairs with the sweep's acquire */
-	if (unlikely(!atomic_load_explicit(used, memory_order_relaxed)))
-		atomic_store_explicit(used, 1, memory_order_release);
+	if (unlikely(!(atomic_load_explicit(used, memory_order_relaxed) & CONTROL_RACKS_USED)))
+		atomic_fetch_or_explicit(used, CONTROL_RACKS_USED, memory_order_release);
+}
+
+/* relaxed, both: counters for reports */
+static void rack_count(_Atomic uint64_t *magazines, _Atomic uint64_t *rounds, uint32_t n)
+{
+	atomic_fetch_add_explicit(magazines, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(rounds, n, memory_order_relaxed);
 }
 
 bool rack_give(struct kmm *k, struct exchange x, uint32_t m, uint64_t *h, uint32_t count)
 {
+	struct control_rack_use *use = &k->control.session[k->id].rack_use;
 	struct magazine *mag = &k->control.magazine[m];
 	struct control_rack *rack;
 	uint64_t racked;
@@ -62,8 +74,10 @@ bool rack_give(struct kmm *k, struct exchange x, uint32_t m, uint64_t *h, uint32
 	racked = magazine_next(*h, MAGAZINE_RACK, 0, count);
 	if (!magazine_cas(mag, h, racked))
 		return true; /* scribbled over: the daemon's sweep finds the words */
-	if (control_rack_put(rack, m))
+	if (control_rack_put(rack, m)) {
+		rack_count(&use->given, &use->given_rounds, count);
 		return true;
+	}
 	/* Others were faster. If somebody has it by now, it is done. */
 	*h = magazine_next(racked, MAGAZINE_DEPOT, 0, count);
 	return !magazine_cas(mag, &racked, *h);
@@ -104,6 +118,7 @@ static bool slot_take(struct kmm *k, struct control_rack *rack, uint32_t slot, u
 
 bool rack_take(struct kmm *k, struct exchange x, uint32_t most, uint32_t *m, uint32_t *count)
 {
+	struct control_rack_use *use = &k->control.session[k->id].rack_use;
 	struct control_rack *rack;
 	uint32_t slot;
 
@@ -112,8 +127,11 @@ bool rack_take(struct kmm *k, struct exchange x, uint32_t most, uint32_t *m, uin
 	rack = &k->control.rack[x.cache->id];
 	rack_mark(k);
 	for (slot = 0; slot < CONTROL_RACK_SLOTS; slot++)
-		if (slot_take(k, rack, slot, MAGAZINE_OF_OBJECTS | x.cache->id, 1, most, m, count))
+		if (slot_take(k, rack, slot, MAGAZINE_OF_OBJECTS | x.cache->id, 1, most, m,
+		              count)) {
+			rack_count(&use->taken, &use->taken_rounds, *count);
 			return true;
+		}
 	return false;
 }
 

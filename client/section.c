@@ -12,12 +12,12 @@
  * follow come along.
  *
  * Sections that are mapped piece by piece, elsewhere than in the window (high memory, areas), keep
- * their descriptors: section_fd. They are asked for once, and closed with the session and in forked
- * children.
+ * their descriptors, as many as the process can spare (section_file.c): section_fd_get. What was closed
+ * for others the daemon passes again.
  */
 #include "client/internal.h"
+#include "client/probes.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -74,6 +74,7 @@ static int section_place(struct kmm *k, uint32_t s, uint32_t backing, int fd)
 	if (backing != SHM_4K)
 		madvise(at, size,
 		        MADV_POPULATE_WRITE); /* else its pages come when they are touched */
+	probe_section_map(k->id, s, size);
 	/* release: pairs with the acquire in section_map */
 	atomic_store_explicit(&k->mapped[s], 1, memory_order_release);
 	k->sections_mapped++;
@@ -165,72 +166,48 @@ void section_map_granted(struct kmm *k, uint32_t section)
 
 /* ---- descriptors ---- */
 
-struct section_file {
-	struct process_fd fd;
-	_Atomic uint8_t kept; /* the others are valid, and stay */
-	uint8_t backing;
-};
-
-/* The array, made when there is none; section_lock is held. */
-static struct section_file *section_files(struct kmm *k)
-{
-	struct section_file *f = atomic_load_explicit(&k->section_files, memory_order_relaxed);
-
-	if (!f) {
-		f = calloc(k->nr_sections, sizeof(*f));
-		/* release: pairs with section_file */
-		atomic_store_explicit(&k->section_files, f, memory_order_release);
-	}
-	return f;
-}
-
-/* NULL: not kept. */
-static struct section_file *section_file(struct kmm *k, uint32_t section)
-{
-	/* acquire, both: pair with the releases where they are made */
-	struct section_file *f = atomic_load_explicit(&k->section_files, memory_order_acquire);
-
-	return f && section < k->nr_sections &&
-	                       atomic_load_explicit(&f[section].kept, memory_order_acquire)
-	               ? &f[section]
-	               : NULL;
-}
-
-/* section_lock is held. */
-static int section_fd_get(struct kmm *k, uint32_t section, struct call_how *how)
+/* section_lock is held, and there is room for one. */
+static int section_fd_ask(struct kmm *k, uint32_t section, struct call_how *how, int *fd)
 {
 	kmm_v1_GetSectionsReply reply = kmm_v1_GetSectionsReply_init_zero;
-	struct section_file *f = section_files(k);
 	int fds[FRAME_FDS_MAX], r;
 	size_t nfds = 0, i;
 
-	if (!f)
-		return error_set(ENOMEM, "no memory for the descriptors of sections");
 	r = section_fds(k, how, &section, 1, &reply, fds, &nfds);
 	if (r < 0)
 		return r;
-	for (i = 0; i < nfds; i++) {
-		if (i > 0 || reply.section[i] != section) {
-			close(fds[i]);
-			continue;
-		}
-		process_fd_take(&f[section].fd, fds[i]);
-		f[section].backing = (uint8_t)reply.backing[i];
-		/* release: pairs with section_file */
-		atomic_store_explicit(&f[section].kept, 1, memory_order_release);
-	}
-	if (!atomic_load_explicit(&f[section].kept, memory_order_relaxed))
-		return error_set(EPERM, "the daemon did not pass section %u", section);
-	return 0;
+	r = nfds > 0 && reply.section[0] == section
+	            ? section_file_add(k, section, fds[0])
+	            : error_set(EPERM, "the daemon did not pass section %u", section);
+	for (i = r == 0 ? 1 : 0; i < nfds; i++)
+		close(fds[i]);
+	if (r == 0)
+		*fd = fds[0];
+	return r;
 }
 
-int section_fd(struct kmm *k, uint32_t section, int *fd)
+/* section_lock is held. */
+static int section_fd_make(struct kmm *k, uint32_t section, struct call_how *how, int *fd)
 {
-	struct section_file *f = section_file(k, section);
-	struct call_how how;
-	int r = 0;
+	int r;
 
-	if (unlikely(!f)) {
+	while (!section_file_room()) {
+		r = call_wait_thread(k, how);
+		if (r < 0)
+			return r;
+	}
+	r = section_fd_ask(k, section, how, fd);
+	if (r < 0)
+		section_file_no_room();
+	return r;
+}
+
+int section_fd_get(struct kmm *k, uint32_t section, int *ret)
+{
+	int fd = section_file_use(k, section), r = 0;
+	struct call_how how;
+
+	if (unlikely(fd < 0)) {
 		if (section >= k->nr_sections ||
 		    atomic_load_explicit(&k->control.section[section], memory_order_acquire) ==
 		            CONTROL_SECTION_NONE)
@@ -240,32 +217,12 @@ int section_fd(struct kmm *k, uint32_t section, int *fd)
 		r = section_lock_get(k, &how);
 		if (r < 0)
 			return r;
-		f = section_file(k, section);
-		if (!f)
-			r = section_fd_get(k, section, &how);
+		fd = section_file_use(k, section);
+		if (fd < 0)
+			r = section_fd_make(k, section, &how, &fd);
 		pthread_mutex_unlock(&k->section_lock);
-		if (r < 0)
-			return r;
-		f = section_file(k, section);
 	}
-	*fd = f->fd.fd;
-	return 0;
-}
-
-bool section_backing_small(struct kmm *k, uint32_t section)
-{
-	struct section_file *f = section_file(k, section);
-
-	return f && f->backing != SHM_HUGETLB_2M && f->backing != SHM_HUGETLB_1G;
-}
-
-void section_files_free(struct kmm *k, bool child)
-{
-	struct section_file *f = atomic_load_explicit(&k->section_files, memory_order_acquire);
-	uint32_t s;
-
-	for (s = 0; f && !child && s < k->nr_sections; s++) /* a child's are closed */
-		if (atomic_load_explicit(&f[s].kept, memory_order_relaxed))
-			process_fd_close(&f[s].fd);
-	free(f);
+	if (r == 0)
+		*ret = fd;
+	return r;
 }

@@ -267,17 +267,14 @@ void seize_idle(struct kmm *k, uint32_t id)
 
 int kmm_flush(struct kmm *k)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
+	SESSION_SCOPE(k, r);
 	kmm_v1_CollectRequest q = kmm_v1_CollectRequest_init_zero;
 	kmm_v1_CollectReply p = kmm_v1_CollectReply_init_zero;
 	struct thread_cache *tc;
 	struct call_how how;
-	int r = session_enter(k);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	how = call_begin(k, 0);
 	percpu_trim(k);
 	/* Objects are taken out of all magazines; what is marked RETURNED the daemon collects. */

@@ -13,6 +13,7 @@
  */
 #include "client/object.h"
 #include "client/percpu.h"
+#include "client/probes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +141,7 @@ void session_lost(struct kmm *k, const char *why)
 	if (!session_set_state(k, SESSION_UP, SESSION_LOST) &&
 	    !session_set_state(k, SESSION_DOWN, SESSION_LOST))
 		return;
+	probe_lost(k->id, k->lost);
 	event_push(k, KMM_EVENT_LOST, k->lost);
 	thread_cache_detach(k);
 	session_break_channels(k, -ENOTRECOVERABLE);
@@ -202,7 +204,7 @@ static int options_apply(struct kmm *k, const struct kmm_options *o)
 }
 
 static int control_hello(struct kmm *k, const char *address, uint64_t deadline,
-                         kmm_v1_HelloReply *reply, int fds[2])
+                         kmm_v1_HelloReply *reply, int fds[3])
 {
 	int r = option_string(k->address, sizeof(k->address), address, "socket's path");
 
@@ -214,7 +216,7 @@ static int control_hello(struct kmm *k, const char *address, uint64_t deadline,
 }
 
 /* Finds the daemon. */
-static int session_connect(struct kmm *k, const char *address, kmm_v1_HelloReply *reply, int fds[2])
+static int session_connect(struct kmm *k, const char *address, kmm_v1_HelloReply *reply, int fds[3])
 {
 	uint64_t deadline = deadline_in_ms(k->timeout_ms);
 	const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
@@ -350,7 +352,7 @@ static struct kmm *session_new(void)
 	pthread_cond_init(&k->hold_done, NULL);
 	pthread_cond_init(&k->event_done, NULL);
 	pthread_cond_init(&k->shrinker_done, NULL);
-	k->event_fd.fd = k->control_fd.fd = k->wake_fd.fd = -1;
+	k->event_fd.fd = k->control_fd.fd = k->wake_fd.fd = k->lifeline_fd.fd = -1;
 	k->control_in = malloc(FRAME_MAX);
 	if (!k->control_in) {
 		free(k);
@@ -380,6 +382,7 @@ static void session_free(struct kmm *k, bool child)
 			munmap(k->words, k->words_size);
 		process_fd_close(&k->control_fd);
 		process_fd_close(&k->wake_fd);
+		process_fd_close(&k->lifeline_fd);
 		process_fd_close(&k->event_fd);
 	}
 	if (!child) { /* the child's copies may be half changed */
@@ -399,7 +402,7 @@ static int session_open(struct kmm *k, const struct kmm_options *o)
 {
 	kmm_v1_HelloReply reply;
 	struct control_geometry g;
-	int fds[2], r;
+	int fds[3], r;
 
 	r = options_apply(k, o);
 	if (r == 0)
@@ -413,6 +416,8 @@ static int session_open(struct kmm *k, const struct kmm_options *o)
 		r = session_map(k, &g, fds);
 	close(fds[0]);
 	close(fds[1]);
+	if (fds[2] >= 0)
+		process_fd_take(&k->lifeline_fd, fds[2]);
 	if (r < 0)
 		return r;
 	k->mark = process_mark();

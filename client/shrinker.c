@@ -207,13 +207,10 @@ static int shrinker_add(struct kmm *k, struct kmm_shrinker *s)
 
 int kmm_register_shrinker(struct kmm *k, struct kmm_shrinker *s)
 {
-	ERRNO_SCOPE;
-	struct kmm *inside __attribute__((cleanup(session_leave_scope))) = NULL;
-	int r = session_enter(k);
+	SESSION_SCOPE(k, r);
 
 	if (r < 0)
 		return r;
-	inside = k;
 	if (!s)
 		return error_set(EINVAL, "the shrinker is NULL");
 	if (!s->count || !s->scan)

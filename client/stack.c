@@ -161,13 +161,7 @@ static int stack_free(struct kmm *k, const void *p)
 
 int kmm_free_stack(struct kmm *k, void *p)
 {
-	ERRNO_SCOPE;
-	int r = session_enter(k);
+	SESSION_SCOPE(k, r);
 
-	if (r < 0)
-		return r;
-	if (p)
-		r = stack_free(k, p);
-	session_leave(k);
-	return r;
+	return r < 0 || !p ? r : stack_free(k, p);
 }

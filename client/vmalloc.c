@@ -162,10 +162,13 @@ static int area_new(struct kmm *k, uint32_t pages, size_t size, kmm_gfp_t gfp, c
 	struct vmap *a = NULL;
 	int r;
 
+	error_text_copy(text);
 	do {
 		blocks_free(k, &l); /* a part of it, when the quota met the rest */
 		r = area_blocks(k, &how, pages, gfp, &l);
 	} while (r < 0 && call_again(k, &how, gfp, &r));
+	if (r == 0)
+		error_text_put(text); /* what came before was got over */
 	if (r == 0)
 		r = vmap_make(k, CONTROL_AREA_VMALLOC, &l, &a);
 	if (r == 0) {
@@ -247,15 +250,9 @@ int vmalloc_free(struct kmm *k, const void *p)
 
 int kmm_vfree(struct kmm *k, const void *p)
 {
-	ERRNO_SCOPE;
-	int r = session_enter(k);
+	SESSION_SCOPE(k, r);
 
-	if (r < 0)
-		return r;
-	if (p)
-		r = vmalloc_free(k, p);
-	session_leave(k);
-	return r;
+	return r < 0 || !p ? r : vmalloc_free(k, p);
 }
 
 /* ---- about an area ---- */

@@ -173,15 +173,17 @@ static int range_reserve(struct vmap *a, size_t before, size_t behind, size_t al
 static int piece_map(struct kmm *k, uint8_t *at, uint32_t frame, uint32_t pages)
 {
 	size_t mask = ((size_t)1 << k->section_shift) - 1;
-	int fd, r = section_fd(k, section_of(k, frame), &fd);
+	uint32_t s = section_of(k, frame);
+	int fd, r = section_fd_get(k, s, &fd);
 
 	if (r < 0)
 		return r;
 	if (mmap(at, (size_t)pages << FRAME_SHIFT, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
 	         fd, (off_t)(((size_t)frame << FRAME_SHIFT) & mask)) == MAP_FAILED)
-		return error_set(ENOMEM, "%u pages of section %u cannot be mapped: %s", pages,
-		                 section_of(k, frame), strerror(errno));
-	return 0;
+		r = error_set(ENOMEM, "%u pages of section %u cannot be mapped: %s", pages, s,
+		              strerror(errno));
+	section_fd_put(k, s);
+	return r;
 }
 
 static int pieces_map(struct kmm *k, struct vmap *a, const struct block_list *l)

@@ -7,8 +7,10 @@
  * oldest go, so that connections that say nothing never keep out those that speak.
  *
  * Identity comes from the kernel: SO_PEERCRED (pid, uid, gid at connect) and a pidfd of the same
- * process (SO_PEERPIDFD; on kernels without it pidfd_open). Rights follow from uid and gid alone;
- * the pidfd tells when the process ends.
+ * process (SO_PEERPIDFD; on kernels without it pidfd_open), and its supplementary groups
+ * (SO_PEERGROUPS). Rights follow from user and groups alone (access.h); the pidfd tells when the
+ * process ends. Who may not connect is handed on like everybody: the reactor tells it why, as the
+ * answer to whatever it asks first, and closes.
  *
  * Shares. Each connection costs two descriptors, so half of those that are free at the start is what
  * all connections may have. A user may have no more than are left then for others: one alone gets
@@ -25,7 +27,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,9 +36,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "daemon/access.h"
 #include "daemon/channel.h"
 #include "daemon/listener.h"
-#include "daemon/log.h"
+#include "daemon/log_about.h"
 #include "daemon/options.h"
 #include "daemon/reactor.h"
 #include "proto/frame.h"
@@ -46,6 +48,11 @@
 #define SO_PEERPIDFD 77
 #endif
 
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
+
+#define PEER_GROUPS 16u /* room at first */
 #define WAITERS_MAX 256u
 #define WAIT_MS 5000u
 #define ACCEPTS_AT_ONCE 64
@@ -76,10 +83,7 @@ struct acceptor {
 	uint32_t nr_waiters;
 	bool polling, stopped;
 	uint32_t budget; /* connections */
-	uint64_t emfile_logged_ns, share_logged_ns;
-	uid_t own_uid;
-	uid_t *admin;
-	size_t nr_admins;
+	uint64_t emfile_logged_ns;
 };
 
 static void acceptor_on_poll(uv_poll_t *poll, int status, int events);
@@ -140,6 +144,9 @@ void acceptor_peer_release(struct peer *peer)
 	if (peer->pidfd >= 0)
 		close(peer->pidfd);
 	peer->pidfd = -1;
+	free(peer->groups);
+	peer->groups = NULL;
+	peer->nr_groups = 0;
 	if (!peer->counted)
 		return;
 	peer->counted = false;
@@ -166,33 +173,19 @@ static uint32_t acceptor_budget(const struct acceptor *a)
 
 static bool acceptor_admit_share(struct acceptor *a, struct peer *peer)
 {
-	uint64_t now;
+	struct log_about about = log_about_peer(LOG_CONNECTION, peer);
 	uint32_t mine, all;
 
 	if (acceptor_share_take(peer, a->budget, &mine, &all))
 		return true;
-	now = uv_hrtime();
-	if (!a->share_logged_ns || now - a->share_logged_ns >= EMFILE_LOG_NS) {
-		a->share_logged_ns = now;
-		log_warning("a connection of user %u was refused: the user has %u, all have %u, of "
-		            "%u that the limit of open files allows; one may have no more than it "
-		            "leaves to others",
-		            peer->uid, mine, all, a->budget);
-	}
+	log_event(LOG_LEVEL_WARNING, &about,
+	          "the connection is refused: the user has %u, all have %u, of %u that the limit of "
+	          "open files allows; one may have no more than it leaves to others",
+	          mine, all, a->budget);
 	return false;
 }
 
 /* ---- who it is ---- */
-
-static bool peer_is_admin(const struct acceptor *a, uid_t uid)
-{
-	if (uid == 0 || uid == a->own_uid)
-		return true;
-	for (size_t i = 0; i < a->nr_admins; i++)
-		if (a->admin[i] == uid)
-			return true;
-	return false;
-}
 
 /* 0, *ret -1 when there is none to be had; or the errno of a lack that passes: without its pidfd
  * the session would never end by itself. */
@@ -215,6 +208,32 @@ static int peer_pidfd(int fd, pid_t pid, int *ret)
 	return 0;
 }
 
+/* The supplementary groups that the process had when it connected. */
+static int peer_groups(int fd, struct peer *peer)
+{
+	socklen_t n = PEER_GROUPS * sizeof(gid_t);
+	gid_t *group = NULL, *more;
+
+	for (;;) {
+		more = realloc(group, n ? n : 1);
+		if (!more)
+			break;
+		group = more;
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, group, &n) == 0) {
+			peer->groups = group;
+			peer->nr_groups = n / sizeof(gid_t);
+			return 0;
+		}
+		if (errno == ERANGE) /* n says how much they take */
+			continue;
+		/* A kernel that tells none: by its group alone. */
+		free(group);
+		return errno == ENOPROTOOPT ? 0 : -errno;
+	}
+	free(group);
+	return -ENOMEM;
+}
+
 static int peer_identify(const struct acceptor *a, int fd, struct peer *peer)
 {
 	struct ucred cred;
@@ -231,32 +250,14 @@ static int peer_identify(const struct acceptor *a, int fd, struct peer *peer)
 	        .uid = cred.uid,
 	        .gid = cred.gid,
 	        .pidfd = pidfd,
-	        .admin = peer_is_admin(a, cred.uid),
 	};
-	return 0;
-}
-
-static int acceptor_read_admins(struct acceptor *a, const struct options *o)
-{
-	size_t n = 0;
-
-	while (o->admin_users && o->admin_users[n])
-		n++;
-	if (!n)
-		return 0;
-	a->admin = calloc(n, sizeof(*a->admin));
-	if (!a->admin)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		struct passwd *pw = getpwnam(o->admin_users[i]);
-		char *end;
-		unsigned long v = strtoul(o->admin_users[i], &end, 10);
-
-		if (pw)
-			a->admin[a->nr_admins++] = pw->pw_uid;
-		else if (!*end)
-			a->admin[a->nr_admins++] = (uid_t)v;
+	r = peer_groups(fd, peer);
+	if (r < 0) {
+		acceptor_peer_release(peer);
+		return r;
 	}
+	access_refresh(a->kmmd->access, peer);
+	peer->refused = !(peer->rights & ACCESS_CONNECT);
 	return 0;
 }
 
@@ -265,6 +266,8 @@ static int acceptor_read_admins(struct acceptor *a, const struct options *o)
 static void waiter_run_handover(struct reactor *r, struct reactor_work *work)
 {
 	struct waiter *w = (struct waiter *)work;
+	/* of plain values: channel_open() takes the peer over */
+	struct log_about about = log_about_peer(LOG_CONNECTION, &w->peer);
 	int e;
 
 	if (r->stopping) {
@@ -273,7 +276,8 @@ static void waiter_run_handover(struct reactor *r, struct reactor_work *work)
 	} else {
 		e = channel_open(r, w->fd, &w->peer, w->head, w->n);
 		if (e)
-			log_error("a connection cannot be served: %s", strerror(-e));
+			log_event(LOG_LEVEL_ERROR, &about, "the connection cannot be served: %s",
+			          strerror(-e));
 	}
 	free(w);
 }
@@ -309,6 +313,14 @@ static void waiter_finish(struct waiter *w, struct reactor *target)
 	a->nr_waiters--;
 	w->target = target;
 	uv_close((uv_handle_t *)&w->poll, waiter_on_closed);
+}
+
+static void waiter_evict(struct waiter *w, const char *why)
+{
+	struct log_about about = log_about_peer(LOG_PROTOCOL, &w->peer);
+
+	log_event(LOG_LEVEL_INFO, &about, "the connection is ended: %s", why);
+	waiter_finish(w, NULL);
 }
 
 /* Reads what is missing of the header: true when the wait is over. */
@@ -354,15 +366,19 @@ static void acceptor_on_timer(uv_timer_t *timer)
 	struct waiter *w;
 
 	while ((w = TAILQ_FIRST(&a->waiters)) && now - w->since_ms >= WAIT_MS)
-		waiter_finish(w, NULL);
+		waiter_evict(w, "it said nothing for five seconds");
 	acceptor_resume(a);
 }
 
 static void acceptor_admit(struct acceptor *a, int fd)
 {
+	static const struct log_about stranger = { .event = LOG_CONNECTION };
 	struct waiter *w = calloc(1, sizeof(*w));
+	int r = w ? peer_identify(a, fd, &w->peer) : -ENOMEM;
 
-	if (!w || peer_identify(a, fd, &w->peer) < 0) {
+	if (r < 0) {
+		log_event(LOG_LEVEL_ERROR, &stranger,
+		          "a connection is refused: who it is cannot be learnt: %s", strerror(-r));
 		free(w);
 		close(fd);
 		return;
@@ -384,7 +400,7 @@ static void acceptor_admit(struct acceptor *a, int fd)
 	}
 	w->poll.data = w;
 	if (a->nr_waiters == WAITERS_MAX)
-		waiter_finish(TAILQ_FIRST(&a->waiters), NULL);
+		waiter_evict(TAILQ_FIRST(&a->waiters), "too many others have said nothing either");
 	TAILQ_INSERT_TAIL(&a->waiters, w, link);
 	a->nr_waiters++;
 	/* A client that connects and asks at once is handed on without another turn of the loop. */
@@ -396,17 +412,19 @@ static void acceptor_admit(struct acceptor *a, int fd)
 
 static void acceptor_out_of_descriptors(struct acceptor *a)
 {
+	static const struct log_about about = { .event = LOG_CONNECTION };
 	uint64_t now = uv_hrtime();
 	int fd;
 
 	if (!a->emfile_logged_ns || now - a->emfile_logged_ns >= EMFILE_LOG_NS) {
 		a->emfile_logged_ns = now;
-		log_error("no descriptors are left: connections are refused until some are closed");
+		log_event(LOG_LEVEL_ERROR, &about,
+		          "no descriptors are left: connections are refused until some are closed");
 	}
 	/* Those that have said nothing so far go first; the new one is accepted in the next turn. */
 	if (a->nr_waiters) {
 		for (int i = 0; i < EVICT_AT_ONCE && a->nr_waiters; i++)
-			waiter_finish(TAILQ_FIRST(&a->waiters), NULL);
+			waiter_evict(TAILQ_FIRST(&a->waiters), "no descriptors are left");
 		return;
 	}
 	if (a->spare_fd < 0 && a->polling) {
@@ -458,12 +476,8 @@ int acceptor_new(struct acceptor **ret, struct kmmd *kmmd, const struct listener
 	TAILQ_INIT(&a->waiters);
 	a->kmmd = kmmd;
 	a->fd = l->fd;
-	a->own_uid = geteuid();
-	r = acceptor_read_admins(a, kmmd->options);
-	if (!r)
-		r = uv_poll_init(loop, &a->poll, a->fd);
+	r = uv_poll_init(loop, &a->poll, a->fd);
 	if (r) {
-		free(a->admin);
 		free(a);
 		return r;
 	}
@@ -494,7 +508,6 @@ struct acceptor *acceptor_free(struct acceptor *a)
 		return NULL;
 	if (a->spare_fd >= 0)
 		close(a->spare_fd);
-	free(a->admin);
 	free(a);
 	return NULL;
 }

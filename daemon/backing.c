@@ -2,8 +2,9 @@
 /*
  * The choice of backing, and the words for it. See backing.h.
  *
- * A pool has one backing: a mixture would make the speed of a grant a matter of luck. (But for the
- * sections of the high zones, which are mapped page by page: they lie on 4 KiB pages.) The choice is
+ * A pool has one backing: a mixture would make the speed of a grant a matter of luck. (But for zones
+ * that are given one of their own, and the high zones, which are mapped page by page and lie on 4 KiB
+ * pages unless told otherwise.) The choice is
  * made by the machine's numbers before any memory is asked for; who asks for a backing by name gets
  * that or a refusal which says what is missing and the command that helps. The numbers may be
  * stale a moment later; populating decides (pool_create.c).
@@ -47,12 +48,19 @@ struct huge_count {
 	bool one_gib;
 };
 
-static struct huge_count huge_count(const struct backing_need *need, const struct shm_machine *m)
+/* What no zone has a backing of its own for. */
+static uint64_t backing_rest(const struct backing_need *need)
+{
+	return need->pool - need->small - need->thp - need->huge;
+}
+
+static struct huge_count huge_count(const struct backing_need *need, const struct shm_machine *m,
+                                    uint64_t bytes)
 {
 	struct huge_count h = { .one_gib = need->huge_page == GIB };
 	uint64_t reserved = h.one_gib ? m->huge_1g_reserved : m->huge_2m_reserved;
 
-	h.needed = (need->pool - need->small) / need->huge_page;
+	h.needed = bytes / need->huge_page;
 	h.total = h.one_gib ? m->huge_1g_total : m->huge_2m_total;
 	h.free = h.one_gib ? m->huge_1g_free : m->huge_2m_free;
 	h.free -= reserved < h.free ? reserved : h.free;
@@ -99,7 +107,7 @@ static void refuse_huge(char *why, size_t size, const struct backing_need *need,
 	snprintf(why, size,
 	         "the pool does not fit: %s of huge pages need %" PRIu64 " pages of %s, %" PRIu64
 	         " are free, %" PRIu64 " are missing: run \"%s\" as root, or choose another backing",
-	         backing_size_text(a, need->pool - need->small), h->needed,
+	         backing_size_text(a, h->needed * need->huge_page), h->needed,
 	         backing_size_text(b, need->huge_page), h->free, h->missing, command);
 }
 
@@ -125,12 +133,13 @@ int backing_candidates(const struct backing_need *need, const struct shm_machine
                        size_t why_size)
 {
 	enum shm_backing huge = need->huge_page == GIB ? SHM_HUGETLB_1G : SHM_HUGETLB_2M;
-	struct huge_count h = huge_count(need, m);
+	uint64_t rest = backing_rest(need), least = need->control + need->small + need->thp;
 	bool wants_huge = need->wanted == SHM_HUGETLB_2M || need->wanted == SHM_HUGETLB_1G;
-	uint64_t least = need->control + need->small, rest = need->pool - need->small;
+	struct huge_count h = huge_count(need, m, need->huge + rest);
+	struct huge_count must = huge_count(need, m, need->huge + (wants_huge ? rest : 0));
 	size_t count = 0;
 
-	if (wants_huge && !huge_possible(need)) {
+	if ((wants_huge || need->huge) && !huge_possible(need)) {
 		char a[32], b[32];
 
 		snprintf(why, why_size, "huge pages of %s do not fit sections of %s: choose sections "
@@ -138,8 +147,8 @@ int backing_candidates(const struct backing_need *need, const struct shm_machine
 		         backing_size_text(b, need->section));
 		return -EINVAL;
 	}
-	if (wants_huge && h.missing > 0) {
-		refuse_huge(why, why_size, need, &h);
+	if (must.missing > 0) {
+		refuse_huge(why, why_size, need, &must);
 		return -ENOMEM;
 	}
 	if (least > memory_usable(m) ||
@@ -147,7 +156,7 @@ int backing_candidates(const struct backing_need *need, const struct shm_machine
 		refuse_memory(why, why_size, m, least + (wants_huge ? 0 : rest));
 		return -ENOMEM;
 	}
-	if (need->wanted == SHM_THP && !m->shmem_huge) {
+	if ((need->wanted == SHM_THP || need->thp) && !m->shmem_huge) {
 		snprintf(why, why_size, "this machine gives no huge pages for shared memory: run \"echo "
 		         "advise > " SHMEM_POLICY "\" as root, or choose another backing");
 		return -ENOMEM;
@@ -205,10 +214,30 @@ void backing_describe(char *text, size_t size, enum shm_backing b, uint64_t b4k,
 	}
 }
 
+static void describe_part(char *text, size_t size, uint64_t bytes, const char *what)
+{
+	size_t at = strlen(text);
+	char a[32];
+
+	if (bytes)
+		snprintf(text + at, size - at, "%s%s of %s", at ? ", " : "",
+		         backing_size_text(a, bytes), what);
+}
+
+void backing_describe_mixed(char *text, size_t size, uint64_t b4k, uint64_t thp, uint64_t huge_2m,
+                            uint64_t huge_1g)
+{
+	text[0] = '\0';
+	describe_part(text, size, huge_1g, "hugetlb 1 GiB pages");
+	describe_part(text, size, huge_2m, "hugetlb 2 MiB pages");
+	describe_part(text, size, thp, "shared memory on transparent 2 MiB pages");
+	describe_part(text, size, b4k, "shared memory on 4 KiB pages");
+}
+
 void backing_advise(char *text, size_t size, const struct backing_need *need,
                     const struct shm_machine *m, enum shm_backing got, uint64_t b4k)
 {
-	struct huge_count h = huge_count(need, m);
+	struct huge_count h = huge_count(need, m, need->huge + backing_rest(need));
 	char command[160], page[32];
 	int at;
 

@@ -125,12 +125,14 @@ static void rendezvous_run_item(struct reactor *r, struct reactor_work *w)
 	struct rendezvous_item *item = (struct rendezvous_item *)w;
 	struct rendezvous *v = item->rendezvous;
 
-	(void)r;
+	/* relaxed, both: a hint for the watchdog */
+	atomic_store_explicit(&r->standing, true, memory_order_relaxed);
 	pthread_mutex_lock(&rendezvous_lock);
 	item->arrived = true;
 	pthread_cond_signal(&rendezvous_arrival);
 	while (!v->open)
 		pthread_cond_wait(&rendezvous_open, &rendezvous_lock);
+	atomic_store_explicit(&r->standing, false, memory_order_relaxed);
 	rendezvous_unref_unlock(v);
 }
 

@@ -50,6 +50,14 @@ bool cache_is_user(const struct cache_table *t, const struct cache *c, uint32_t 
 	               1;
 }
 
+/* Whose session it is. NULL: nothing is counted. */
+static struct user *user_of(const struct cache_table *t, uint32_t session)
+{
+	const struct session *s = session_by_id(t->d->kmmd->sessions, session);
+
+	return s ? s->user : NULL;
+}
+
 void cache_add_user(struct cache_table *t, struct cache *c, uint32_t session)
 {
 	if (c->builtin || cache_is_user(t, c, session))
@@ -60,6 +68,7 @@ void cache_add_user(struct cache_table *t, struct cache *c, uint32_t session)
 	/* relaxed: a count, read under the lock where it decides */
 	atomic_fetch_add_explicit(&c->users, 1, memory_order_relaxed);
 	t->open[session]++;
+	user_charge_always(user_of(t, session), USER_CACHES, 1);
 }
 
 void cache_drop_user(struct cache_table *t, struct cache *c, uint32_t session)
@@ -70,6 +79,7 @@ void cache_drop_user(struct cache_table *t, struct cache *c, uint32_t session)
 	                          memory_order_release);
 	atomic_fetch_sub_explicit(&c->users, 1, memory_order_relaxed);
 	t->open[session]--;
+	user_uncharge(user_of(t, session), USER_CACHES, 1);
 }
 
 /* ---- views ---- */

@@ -15,6 +15,7 @@
  * checked to.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -50,7 +51,7 @@ _Static_assert(CLASSES * FAMILIES == CACHE_BUILTIN_MAX, "ids 1 to 39");
 
 static uint32_t flags_effective(const struct domain *d, const char *name, uint32_t asked, bool ctor)
 {
-	uint32_t flags = asked | slab_debug_flags(d->kmmd->options->slab_debug, name);
+	uint32_t flags = asked | slab_debug_flags(OPTION_POINTER(d->kmmd->options, slab_debug), name);
 
 	/* A poisoned object would not come back constructed. */
 	return ctor ? flags & ~SLAB_POISON : flags;
@@ -83,6 +84,30 @@ static int begin(struct cache_table *t, struct kmem_cache *k, const char **why)
 	return 0;
 }
 
+/* One more within the quotas of the session and its user; c: NULL for one that is yet to be made. Users
+ * come and go under the lock, so what was asked holds until the session is one of them. */
+static bool may_open(struct cache_table *t, const struct cache *c, struct session *s,
+                     const char **why)
+{
+	uint64_t max = OPTION(t->d->kmmd->options, caches_max);
+
+	if (c && (c->builtin || cache_is_user(t, c, s->id)))
+		return true;
+	if (max && t->open[s->id] >= max) {
+		*why = grant_text("the session has %u of the %" PRIu64 " caches open that it may: "
+		                  "destroy some, or raise caches in [limits] of the configuration",
+		                  t->open[s->id], max);
+		return false;
+	}
+	if (user_charge(s->user, USER_CACHES, 1)) {
+		user_uncharge(s->user, USER_CACHES, 1); /* cache_add_user() does it */
+		return true;
+	}
+	user_refused(s->user, USER_CACHES);
+	*why = user_text(s->user, USER_CACHES, 1);
+	return false;
+}
+
 /* The session is among the users of the cache, which is there. */
 static int join(struct cache_table *t, struct cache *c, struct session *s, uint32_t *id,
                 uint64_t *life, const char **why)
@@ -91,6 +116,8 @@ static int join(struct cache_table *t, struct cache *c, struct session *s, uint3
 		*why = "the cache of that name is about to end; ask again";
 		return -EAGAIN;
 	}
+	if (!may_open(t, c, s, why))
+		return -EDQUOT;
 	cache_add_user(t, c, s->id);
 	*id = c->id;
 	*life = kmem_cache_life(c->slab);
@@ -131,8 +158,11 @@ int cache_create(struct domain *d, struct session *s, const char *name, uint64_t
 		return -EINVAL;
 	}
 	LOCK_SCOPED(&t->lock);
+	k = kmem_cache_find(d->slabs, name);
+	if (!may_open(t, k ? &t->cache[kmem_cache_id(k)] : NULL, s, why))
+		return -EDQUOT;
+	k = NULL;
 	r = kmem_cache_create(d->slabs, &q, (uint64_t)time(NULL), &k, why);
-
 	if (r == -ENOSPC) {
 		*why = grant_text("all %u caches of the pool are in use; destroy some", t->n - 1);
 		return -EDQUOT;

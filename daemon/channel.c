@@ -30,7 +30,8 @@
 
 #include "daemon/acceptor.h"
 #include "daemon/channel_private.h"
-#include "daemon/log.h"
+#include "daemon/log_about.h"
+#include "daemon/metrics.h"
 #include "daemon/rpc.h"
 #include "daemon/session.h"
 #include "proto/kmm.pb-c.h"
@@ -49,6 +50,18 @@ void channel_unref(struct channel *c)
 {
 	if (--c->refs == 0)
 		free(c);
+}
+
+/* Closes it for what its client does, or does not do. */
+static void channel_evict(struct channel *c, const char *why)
+{
+	struct log_about about;
+
+	if (c->closed)
+		return;
+	about = log_about_request(LOG_PROTOCOL, c->session, &c->peer, NULL);
+	log_event(LOG_LEVEL_INFO, &about, "the connection is ended: %s", why);
+	channel_close(c, why);
 }
 
 /* It has neither joined a session nor asked for anything else. */
@@ -115,7 +128,7 @@ static void channel_consume(struct channel *c, const uint8_t *data, size_t n)
 
 		if (channel_output_full(c)) {
 			c->paused = true;
-			c->paused_ns = uv_hrtime();
+			c->paused_ns = c->reactor->read_ns;
 			break;
 		}
 		r = frame_decode(&f, data + at, n - at, &why);
@@ -123,7 +136,7 @@ static void channel_consume(struct channel *c, const uint8_t *data, size_t n)
 			break;
 		if (r < 0) {
 			channel_protocol_error(c, -r, why);
-			return;
+			break;
 		}
 		if (n - at < FRAME_HEADER_SIZE + f.length)
 			break;
@@ -133,6 +146,7 @@ static void channel_consume(struct channel *c, const uint8_t *data, size_t n)
 		rpc_dispatch(c, &f, data + at + FRAME_HEADER_SIZE);
 		at += FRAME_HEADER_SIZE + f.length;
 	}
+	metrics_batch(c->reactor->metrics, c->reactor->read_ns);
 	if (!c->closed && !c->ending)
 		channel_set_stash(c, data + at, n - at);
 }
@@ -156,7 +170,7 @@ static int channel_read(struct channel *c)
 		return -EPIPE;
 	if (have)
 		memcpy(input, c->stash, have);
-	c->reactor->read_ns = 0;
+	c->reactor->read_ns = uv_hrtime();
 	channel_consume(c, input, have + (size_t)n);
 	return 1;
 }
@@ -189,7 +203,7 @@ static void channel_settle(struct channel *c)
 	if (c->closed)
 		return;
 	if (c->ending && channel_output_empty(c)) {
-		channel_close(c, "protocol error");
+		channel_close(c, c->peer.refused ? "it may not connect" : "protocol error");
 		return;
 	}
 	if (c->streams_wait && !channel_output_full(c))
@@ -251,9 +265,9 @@ static void channel_on_timer(uv_timer_t *timer)
 	if (next && !c->closed)
 		channel_arm(c, next);
 	if (!c->closed && c->stalled_ns && now - c->stalled_ns >= CHANNEL_STALL_NS)
-		channel_close(c, "the client does not read its replies");
+		channel_evict(c, "the client does not read its replies");
 	if (!c->closed && channel_is_silent(c) && now >= c->hello_by_ns)
-		channel_close(c, "it asked for nothing");
+		channel_evict(c, "it asked for nothing");
 	if (c->fd_retry_ms && c->fd_retry_ms < CHANNEL_FD_RETRY_MAX_MS)
 		c->fd_retry_ms *= 2;
 	channel_serve_end(c);
@@ -293,7 +307,7 @@ void channel_tick(struct reactor *r)
 		next = c->next;
 		channel_output_note_read(c);
 		if (c->out.fds_unread && now - c->out.fds_since_ns >= CHANNEL_STALL_NS)
-			channel_close(c, "the client does not take the descriptors that it was sent");
+			channel_evict(c, "the client does not take the descriptors that it was sent");
 	}
 }
 
@@ -334,7 +348,9 @@ int channel_open(struct reactor *r, int fd, const struct peer *peer, const uint8
 		c->next->prev = &c->next;
 	c->prev = &r->channels;
 	r->channels = c;
+	metrics_channels(r->metrics, 1);
 	channel_serve_begin(c);
+	r->read_ns = uv_hrtime();
 	channel_consume(c, head, n);
 	if (!c->closed && channel_read(c) < 0)
 		channel_read_last(c);
@@ -365,6 +381,7 @@ void channel_close(struct channel *c, const char *why)
 		return;
 	c->closed = true;
 	log_debug("connection of process %d, user %u ends: %s", (int)c->peer.pid, c->peer.uid, why);
+	metrics_channels(c->reactor->metrics, -1);
 	*c->prev = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
@@ -389,10 +406,18 @@ void channel_close(struct channel *c, const char *why)
 
 void channel_protocol_error(struct channel *c, int errno_value, const char *text)
 {
+	struct log_about about;
+
 	if (c->closed || c->ending)
 		return;
-	log_info("connection of process %d, user %u: %s", (int)c->peer.pid, c->peer.uid, text);
+	about = log_about_request(LOG_PROTOCOL, c->session, &c->peer, NULL);
+	log_event(LOG_LEVEL_INFO, &about, "the connection is ended: %s", text);
 	rpc_refuse_stream(c, errno_value, text);
+	c->ending = true;
+}
+
+void channel_end(struct channel *c)
+{
 	c->ending = true;
 }
 

@@ -25,9 +25,14 @@ struct peer {
 	pid_t pid; /* 0: in another pid namespace */
 	uid_t uid;
 	gid_t gid;
+	gid_t *groups; /* nr_groups supplementary ones; owned as pidfd is */
+	uint32_t nr_groups;
 	int pidfd; /* -1: the kernel gives none; owned by whoever holds the struct */
 	bool counted; /* in its user's share of connections; acceptor_peer_release() */
-	bool admin; /* root, the daemon's user, or listed */
+	/* access.h; rights as of that generation of the rules */
+	uint32_t rights, rights_of;
+	bool admin;   /* rights has ACCESS_ADMIN */
+	bool refused; /* it may not connect: it is told so, and no more */
 };
 
 struct channel; /* private to channel.c */

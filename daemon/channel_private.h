@@ -100,6 +100,8 @@ void channel_unref(struct channel *c);
 void channel_close_all(struct reactor *r, const char *why);
 /* The stream makes no sense any more: one last Error with call 0, then the end. */
 void channel_protocol_error(struct channel *c, int errno_value, const char *text);
+/* Nothing more is read; the connection ends when what is queued has left. */
+void channel_end(struct channel *c);
 /* The timer fires then, or earlier. */
 void channel_arm(struct channel *c, uint64_t at_ns);
 void channel_flush_dirty(struct reactor *r);

@@ -11,9 +11,10 @@
  *               frames lie in blocks smaller than a pageblock.
  *   by order    of an operator: `kmmctl compact` (service_compact.c).
  *
- * Only HighMem and Movable have pages that move. All runs are the worker's, so they never meet; each
- * is cut into slices (COMPACT_SLICE) between which others have the worker, and one second's background
- * work is bounded.
+ * Only HighMem and Movable have pages that move. All runs are the worker's, and each is cut into
+ * slices (COMPACT_SLICE): who runs it submits himself again after each, behind all others who want
+ * the worker. So nobody waits for more than a slice, and slices of several runs alternate but never
+ * meet. What a request has of a zone, and one second's background work, is bounded.
  *
  * A run that failed defers the next ones (compaction_deferred()). A proactive one that did not lower
  * the score leaves the zone alone for a minute.
@@ -40,6 +41,9 @@ struct compact {
 	_Atomic uint32_t waiting[HIGH_ZONES][NR_PAGE_ORDERS];
 	_Atomic uint32_t waiting_all;
 	/* the worker's */
+	uint32_t kind;                /* of those that wait, by zone class and order: the next */
+	bool rounding;                /* a run for the one before is under way */
+	struct compact_direct direct; /* it */
 	struct worker_job job;
 	bool active;                /* the job is queued */
 	uint32_t slices;            /* that this second may still have */
@@ -100,66 +104,110 @@ void compact_unwant(struct domain *d, gfp_t gfp, uint32_t order)
 	want(d, gfp, order, UINT32_MAX); /* one less */
 }
 
-/* A part of one zone, and what is to be thought of it the next time. */
-static enum compact_result direct_zone(struct domain *d, uint32_t node, enum zone_type zone,
-                                       uint32_t order, uint32_t class)
+void compact_direct_begin(struct compact_direct *c, struct domain *d, gfp_t gfp, uint32_t order,
+                          uint32_t node)
 {
-	struct compact_control cc = compact_control_of(d, node, zone, order);
+	*c = (struct compact_direct){ .d = d, .gfp = gfp, .order = order, .node = node };
+}
+
+static void direct_zone_begin(struct compact_direct *c, uint32_t node, enum zone_type zone)
+{
+	struct mm_domain *zones = c->d->zones;
 	enum compact_result r;
 
-	if (compaction_deferred(d->zones, node, zone, order))
-		return COMPACT_DEFERRED;
-	cc.class = class;
-	r = compaction_begin(&cc);
-	if (r != COMPACT_CONTINUE)
-		return r;
-	for (uint32_t i = 0; r == COMPACT_CONTINUE && i < DIRECT_SLICES; i++)
-		r = compaction_step(&cc, COMPACT_SLICE);
-	if (r == COMPACT_SUCCESS)
-		compaction_defer_reset(d->zones, node, zone, order, true);
-	else if (r != COMPACT_CONTINUE)
-		compaction_defer(d->zones, node, zone, order);
-	vm_count(d->zones, VM_COMPACT_STALL, 1);
-	vm_count(d->zones, r == COMPACT_SUCCESS ? VM_COMPACT_SUCCESS : VM_COMPACT_FAIL, 1);
-	return r;
+	if (compaction_deferred(zones, node, zone, c->order))
+		return;
+	c->cc = compact_control_of(c->d, node, zone, c->order);
+	c->cc.class = gfp_zone(c->gfp);
+	r = compaction_begin(&c->cc);
+	c->got = r == COMPACT_SUCCESS;
+	c->slices = r == COMPACT_CONTINUE ? DIRECT_SLICES : 0;
 }
 
-enum compact_result compact_direct(struct domain *d, gfp_t gfp, uint32_t order, uint32_t node)
+/* What is to be thought of the zone the next time. */
+static void direct_zone_end(struct compact_direct *c, enum compact_result r)
 {
-	enum compact_result best = COMPACT_NOT_SUITABLE_ZONE;
-	uint32_t nodes = mm_nr_nodes(d->zones), class = gfp_zone(gfp);
+	const struct compact_control *cc = &c->cc;
 
-	if (!compact_worth(gfp, order))
-		return COMPACT_SKIPPED;
-	for (uint32_t n = 0; n < nodes && best != COMPACT_SUCCESS; n++) {
-		if ((gfp & __GFP_THISNODE) && node != MM_NODE_ANY && node != MM_NODE(n))
-			continue;
-		for (uint32_t z = class; z >= ZONE_HIGHMEM && best != COMPACT_SUCCESS; z--) {
-			enum compact_result r = direct_zone(d, n, (enum zone_type)z, order, class);
-
-			if (r > best)
-				best = r;
-		}
-	}
-	return best;
+	c->slices = 0;
+	c->got = r == COMPACT_SUCCESS;
+	if (c->got)
+		compaction_defer_reset(cc->d, cc->node, cc->zone, c->order, true);
+	else if (r != COMPACT_CONTINUE)
+		compaction_defer(cc->d, cc->node, cc->zone, c->order);
+	vm_count(cc->d, VM_COMPACT_STALL, 1);
+	vm_count(cc->d, c->got ? VM_COMPACT_SUCCESS : VM_COMPACT_FAIL, 1);
 }
 
-bool compact_round(struct domain *d)
+/* Begins in the next zone that wants it, of each node from the request's own class down. */
+static void direct_next(struct compact_direct *c)
+{
+	uint32_t class = gfp_zone(c->gfp), zones, all;
+
+	if (!compact_worth(c->gfp, c->order))
+		return;
+	zones = class - ZONE_HIGHMEM + 1;
+	all = mm_nr_nodes(c->d->zones) * zones;
+	while (!c->got && !c->slices && c->next < all) {
+		uint32_t node = c->next / zones, zone = class - c->next % zones;
+
+		c->next++;
+		if (!(c->gfp & __GFP_THISNODE) || c->node == MM_NODE_ANY || c->node == MM_NODE(node))
+			direct_zone_begin(c, node, (enum zone_type)zone);
+	}
+}
+
+bool compact_direct_step(struct compact_direct *c)
+{
+	if (c->slices) {
+		enum compact_result r = compaction_step(&c->cc, COMPACT_SLICE);
+
+		if (r != COMPACT_CONTINUE || --c->slices == 0)
+			direct_zone_end(c, r);
+	}
+	direct_next(c);
+	return c->slices > 0;
+}
+
+void compact_round_begin(struct domain *d)
+{
+	d->compact->kind = 0;
+	d->compact->rounding = false;
+}
+
+/* A run for the next kind of which somebody waits. */
+static bool round_next(struct compact *c)
+{
+	for (; c->kind < HIGH_ZONES * NR_PAGE_ORDERS; c->kind++) {
+		uint32_t zone = c->kind / NR_PAGE_ORDERS, order = c->kind % NR_PAGE_ORDERS;
+
+		if (!atomic_load_explicit(&c->waiting[zone][order], memory_order_relaxed))
+			continue;
+		compact_direct_begin(&c->direct, c->d,
+		                     __GFP_IO | __GFP_HIGHMEM | (zone ? __GFP_MOVABLE : 0), order,
+		                     MM_NODE_ANY);
+		c->kind++;
+		return true;
+	}
+	return false;
+}
+
+bool compact_round_step(struct domain *d, bool *got)
 {
 	struct compact *c = d->compact;
-	bool any = false;
 
+	*got = false;
 	if (!atomic_load_explicit(&c->waiting_all, memory_order_relaxed))
 		return false;
-	for (uint32_t z = 0; z < HIGH_ZONES; z++) {
-		gfp_t gfp = __GFP_IO | __GFP_HIGHMEM | (z ? __GFP_MOVABLE : 0);
-
-		for (uint32_t order = 1; order < NR_PAGE_ORDERS; order++)
-			if (atomic_load_explicit(&c->waiting[z][order], memory_order_relaxed))
-				any |= compact_direct(d, gfp, order, MM_NODE_ANY) ==
-				       COMPACT_SUCCESS;
+	if (!c->rounding)
+		c->rounding = round_next(c);
+	if (!c->rounding)
+		return false;
+	if (!compact_direct_step(&c->direct)) {
+		*got = c->direct.got;
+		c->rounding = false;
 	}
-	return any;
+	return true;
 }
 
 /* ---- in the background ---- */

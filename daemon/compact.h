@@ -9,7 +9,7 @@
 #include "daemon/domain.h"
 #include "mm/compaction.h"
 
-/* Frames that a run looks at before it lets others have the worker. */
+/* Frames that a run looks at, either scanner, before it lets others have the worker. */
 #define COMPACT_SLICE 4096u
 
 struct compact;
@@ -25,11 +25,26 @@ void compact_unwant(struct domain *d, gfp_t gfp, uint32_t order);
 
 /* ---- on the worker ---- */
 
-/* For a request of the kind above, of node (as in struct mm_request; all that it may use); a bounded
- * part of a zone. What came of it; COMPACT_CONTINUE: there is more to go through. */
-enum compact_result compact_direct(struct domain *d, gfp_t gfp, uint32_t order, uint32_t node);
-/* For those that wait (compact_want): one run for each kind of them. True: some block is there now. */
-bool compact_round(struct domain *d);
+/* A run for one request, through a bounded part of each zone that it may use. May be given up and
+ * forgotten after any step. */
+struct compact_direct {
+	struct domain *d;
+	gfp_t gfp;
+	uint32_t order, node;
+	uint32_t next;             /* of these zones */
+	uint32_t slices;           /* that the one under way may still have; 0: none is */
+	struct compact_control cc; /* it */
+	bool got;                  /* a block is there now */
+};
+/* node as in struct mm_request. A request that is not compact_worth() ends with its first step. */
+void compact_direct_begin(struct compact_direct *c, struct domain *d, gfp_t gfp, uint32_t order,
+                          uint32_t node);
+/* No more than a slice. True: call again, after others had the worker. */
+bool compact_direct_step(struct compact_direct *c);
+/* The same for those that wait (compact_want): one run for each kind of them. */
+void compact_round_begin(struct domain *d);
+/* *got: some block is there now that was not before this step. */
+bool compact_round_step(struct domain *d, bool *got);
 /* Once a second. Goes on in jobs of its own. */
 void compact_tick(struct domain *d);
 /* A run that moves pages of the domain; order as in struct compact_control. */

@@ -34,6 +34,7 @@
 #include "daemon/log.h"
 #include "daemon/name.h"
 #include "daemon/object.h"
+#include "daemon/peak.h"
 #include "daemon/pool.h"
 #include "daemon/pressure.h"
 #include "daemon/rack.h"
@@ -63,6 +64,9 @@ static void tick_run(struct worker_job *job)
 	slab_tick(d->slabs);
 	cache_tick(d);
 	compact_tick(d);
+	if (d->kmmd->sessions)
+		session_table_tick(d->kmmd->sessions);
+	peak_tick(d->kmmd);
 	/* release: pairs with the exchange in domain_tick(); the job may be submitted again */
 	atomic_store_explicit(&d->ticking, false, memory_order_release);
 }
@@ -97,6 +101,7 @@ void domain_damage(struct domain *d, const char *fmt, ...)
 {
 	/* relaxed: counters for reports */
 	uint32_t n = atomic_fetch_add_explicit(&d->damaged, 1, memory_order_relaxed);
+	static const struct log_about about = { .event = LOG_DAMAGE };
 	char text[240];
 	va_list ap;
 
@@ -106,7 +111,7 @@ void domain_damage(struct domain *d, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	log_error("domain %s is damaged: %s%s", d->name, text,
+	log_event(LOG_LEVEL_ERROR, &about, "domain %s is damaged: %s%s", d->name, text,
 	          n == DOMAIN_DAMAGE_LINES ? " (further lines are left out)" : "");
 }
 
@@ -226,7 +231,7 @@ struct domain *domain_free(struct domain *d)
 	d->holders = holder_table_free(d->holders);
 	d->zones = mm_domain_free(d->zones);
 	high_close(d);
-	free(d->object_bytes);
+	free(d->object_sum);
 	free(d);
 	return NULL;
 }

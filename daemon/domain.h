@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "daemon/kmmd.h"
+#include "daemon/traffic.h"
 #include "daemon/worker.h"
 #include "mm/lock.h"
 #include "mm/mm.h"
@@ -51,7 +52,13 @@ struct domain {
 	/* An object word whose slab has gone never begins a new life at or below this generation.
 	 */
 	_Atomic uint64_t object_floor;
-	uint64_t *object_bytes;   /* by session, from the recovery to domain_account_sessions() */
+	/* by session, from the recovery to domain_account_sessions() */
+	struct object_sum {
+		uint64_t objects, bytes;
+	} *object_sum;
+	struct traffic traffic; /* magazines that went to and from the members */
+	/* requests that waited in the queue (service_wait.c), and how that ended */
+	_Atomic uint64_t parked, parked_served, parked_late, parked_cancelled, parked_refused;
 	_Atomic uint32_t damaged; /* words that made no sense */
 	_Atomic bool spoiled;     /* a hole was punched into the words: nothing is granted */
 };
@@ -106,8 +113,12 @@ uint64_t grant_collect(struct domain *d, struct session *s, uint32_t cpu);
  * Worker. */
 uint64_t grant_withdraw_all(struct domain *d, struct session *s);
 /* Frees all that names s: words, magazines lent to it, its holds. s is SWEEPING, nobody acts for
- * it. May be interrupted by a death and run again. Worker. */
-uint64_t grant_sweep(struct domain *d, struct session *s);
+ * it. May be interrupted by a death and run again. *n is what came back. Worker. */
+struct sweep_count {
+	uint64_t blocks, pages, objects;
+	uint32_t holds, magazines; /* that it had */
+};
+void grant_sweep(struct domain *d, struct session *s, struct sweep_count *n);
 /* Moves the charge of blocks that changed hands by adoption to their owners, and counts the objects
  * of s; worker or reactor. */
 void grant_recharge(struct domain *d, struct session *s);

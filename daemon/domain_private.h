@@ -24,6 +24,7 @@ struct recovery {
 	uint32_t *lent;
 	uint64_t kept, freed;                 /* frames */
 	uint64_t objects_kept, objects_freed;
+	uint32_t moving;                      /* pages whose words said MOVING */
 };
 
 /* Its record is not free. */

@@ -17,7 +17,8 @@
  *                    MAGAZINE lent                       it stays, else free
  *                    HELD by a known session             it stays
  *                    HELD by nobody                      it stays with its holders, else free
- *                    MOVING                              HELD, where the map says (high.c)
+ *                    MOVING, of a page that can move     HELD, where the map says (high.c); one page
+ *                                                        moves at a time: of several it is damage
  *                    anything else                       damage: out of use until somebody looks
  *   5. holders     entries whose thing is not in that life any more go; the others' are KEPT
  *   6. names       likewise
@@ -41,6 +42,7 @@
 #include "daemon/name.h"
 #include "daemon/object.h"
 #include "daemon/pool.h"
+#include "daemon/probes.h"
 
 bool recovery_session_known(const struct recovery *r, uint32_t id)
 {
@@ -164,8 +166,14 @@ static bool keep_block(void *ctx, pfn_t pfn, const struct mm_block *b)
 	for (race = 0; race < RECOVERY_RACES_MAX; race++) {
 		/* A death in the middle of a move: where it was, or where it went (high.c). */
 		if (owner_kind(w) == OWNER_MOVING && domain_page_moves(r->d, page)) {
-			if (owner_cas(word, &w, owner_moved(w, OWNER_HELD, owner_id(w))))
-				w = owner_load(word);
+			if (!owner_cas(word, &w, owner_moved(w, OWNER_HELD, owner_id(w))))
+				continue;
+			if (r->moving++)
+				domain_damage(r->d,
+				              "page %u is said to have been moved when the daemon "
+				              "ended, but so was another one",
+				              page);
+			w = owner_load(word);
 			continue;
 		}
 		switch (recovery_judge(r, domain_granule(r->d, page), w)) {
@@ -199,8 +207,10 @@ static bool keep_block(void *ctx, pfn_t pfn, const struct mm_block *b)
 
 static void report_line(void *ctx, const char *text)
 {
+	static const struct log_about about = { .event = LOG_DAMAGE };
+
 	(void)ctx;
-	log_error("%s", text);
+	log_event(LOG_LEVEL_ERROR, &about, "%s", text);
 }
 
 /* ---- 7. all frames ---- */
@@ -266,26 +276,17 @@ static void correct_free(struct recovery *r, uint32_t page, uint64_t desc)
 		atomic_store_explicit(&r->d->control.desc[page], desc, memory_order_release);
 }
 
-/* A frame that is not in a slab. In the high zones it has two pages, of which one is in use at
- * most. */
+/* A frame that is not in a slab. */
 static void correct_frame(struct recovery *r, pfn_t pfn)
 {
-	bool high = domain_frame_high(r->d, pfn), block;
-	uint32_t moves = high ? domain_block_page(r->d, pfn, 0) : pfn;
-	uint32_t page = pfn;
-	struct mm_block b;
+	struct frame_pages p = domain_frame_pages(r->d, pfn);
 
-	block = mm_block_get(r->d->mm, pfn, &b);
-	if (block)
-		page = domain_block_page(r->d, pfn, b.order);
-	if (block)
-		correct_block(r, page, pfn, &b);
+	if (p.block)
+		correct_block(r, p.page, pfn, &p.b);
 	else
-		correct_free(r, page, 0);
-	if (high && page == moves)
-		correct_free(r, pfn, page_desc_alias(page));
-	else if (high)
-		correct_free(r, moves, 0);
+		correct_free(r, p.page, 0);
+	if (p.other != p.page)
+		correct_free(r, p.other, p.other_desc);
 }
 
 static void correct_frames(struct recovery *r)
@@ -317,14 +318,17 @@ static void correct_frames(struct recovery *r)
 
 int domain_recover(struct domain *d, const struct pool *pool, uint32_t lent[])
 {
+	const struct log_about about = { .event = LOG_RESTART };
 	struct recovery r = { .d = d, .pool = pool, .lent = lent };
+	uint64_t began = uv_hrtime();
 	uint32_t dropped;
 	int rc;
 
-	free(d->object_bytes);
-	d->object_bytes = calloc(pool->nr_sessions + 1, sizeof(d->object_bytes[0]));
-	if (!d->object_bytes)
+	free(d->object_sum);
+	d->object_sum = calloc(pool->nr_sessions + 1, sizeof(d->object_sum[0]));
+	if (!d->object_sum)
 		return -ENOMEM;
+	probe_recover_begin(pool->epoch, d->control.geometry.frames);
 	recover_magazines(&r);
 	dropped = holder_recover(d->holders, holder_known, &r);
 	rc = slab_space_recover(d->slabs, object_judge, report_line, &r);
@@ -337,10 +341,13 @@ int domain_recover(struct domain *d, const struct pool *pool, uint32_t lent[])
 	if (d->names)
 		name_recover(d->names, thing_live, &r);
 	correct_frames(&r);
-	log_notice("domain %s taken over: %" PRIu64 " pages and %" PRIu64
-	           " objects stay granted, %" PRIu64 " and %" PRIu64
-	           " unclaimed or given back ones were freed, %u holds of the dead dropped",
-	           d->name, r.kept, r.objects_kept, r.freed, r.objects_freed, dropped);
+	probe_recover_end(pool->epoch, r.kept, r.objects_kept);
+	log_event(LOG_LEVEL_NOTICE, &about,
+	          "domain %s taken over: %" PRIu64 " pages and %" PRIu64
+	          " objects stay granted, %" PRIu64 " and %" PRIu64
+	          " unclaimed or given back ones were freed, %u holds of the dead dropped, in %.1f ms",
+	          d->name, r.kept, r.objects_kept, r.freed, r.objects_freed, dropped,
+	          (double)(uv_hrtime() - began) / 1e6);
 	return 0;
 }
 
@@ -390,10 +397,15 @@ void domain_account_sessions(struct domain *d)
 		if (s)
 			atomic_fetch_add_explicit(&s->magazines, 1, memory_order_relaxed);
 	}
-	for (id = 1; d->object_bytes && id < session_table_size(d->kmmd->sessions); id++)
-		/* relaxed: as above */
-		atomic_store_explicit(&session_by_id(d->kmmd->sessions, id)->object_bytes,
-		                      (int64_t)d->object_bytes[id], memory_order_relaxed);
-	free(d->object_bytes);
-	d->object_bytes = NULL;
+	for (id = 1; d->object_sum && id < session_table_size(d->kmmd->sessions); id++) {
+		struct session *s = session_by_id(d->kmmd->sessions, id);
+
+		/* relaxed: as above. The user's account follows (session_recover.c). */
+		atomic_store_explicit(&s->objects, (int64_t)d->object_sum[id].objects,
+		                      memory_order_relaxed);
+		atomic_store_explicit(&s->object_bytes, (int64_t)d->object_sum[id].bytes,
+		                      memory_order_relaxed);
+	}
+	free(d->object_sum);
+	d->object_sum = NULL;
 }

@@ -21,6 +21,7 @@
  *     a slot of the rack names a magazine of the pool
  *     KEPT  <=>  the holder table has entries of that life of the block
  *     session.charge == frames of the blocks tagged with it
+ *     what a user is charged == what its sessions are (user.c)
  *     session.magazines == lent magazines that count for it, session.holds == its entries
  */
 #include <inttypes.h>
@@ -163,26 +164,17 @@ static void check_free(struct check *c, uint32_t page, uint64_t ours)
 		        ", not %#" PRIx64, page, desc, ours);
 }
 
-/* A frame that is not in a slab. In the high zones it has two pages, of which one is in use at
- * most. */
+/* A frame that is not in a slab. */
 static void check_frame(struct check *c, pfn_t pfn)
 {
-	bool high = domain_frame_high(c->d, pfn), block;
-	uint32_t moves = high ? domain_block_page(c->d, pfn, 0) : pfn;
-	uint32_t page = pfn;
-	struct mm_block b;
+	struct frame_pages p = domain_frame_pages(c->d, pfn);
 
-	block = mm_block_get(c->d->mm, pfn, &b);
-	if (block)
-		page = domain_block_page(c->d, pfn, b.order);
-	if (block)
-		check_block(c, page, &b);
+	if (p.block)
+		check_block(c, p.page, &p.b);
 	else
-		check_free(c, page, 0);
-	if (high && page == moves)
-		check_free(c, pfn, page_desc_alias(page));
-	else if (high)
-		check_free(c, moves, 0);
+		check_free(c, p.page, 0);
+	if (p.other != p.page)
+		check_free(c, p.other, p.other_desc);
 }
 
 static void check_slab_frames(struct check *c, const struct slab_about *s)
@@ -389,6 +381,7 @@ size_t domain_validate(struct domain *d, mm_report_fn report, void *ctx)
 		c.findings += depot_validate(d->depot, report, ctx);
 		c.findings += rack_validate(d, report, ctx);
 		c.findings += wait_queue_validate(d->waiters, report, ctx);
+		c.findings += user_validate(d->kmmd, report, ctx);
 	}
 	free(c.sum);
 	free(c.naming);

@@ -22,6 +22,7 @@
 
 #include "daemon/exchange_private.h"
 #include "daemon/high.h"
+#include "daemon/probes.h"
 #include "daemon/rack.h"
 #include "daemon/wait_queue.h"
 
@@ -196,7 +197,7 @@ uint32_t exchange_free_mixed(struct domain *d, struct session *s, uint32_t cpu, 
 		         object_batch_take_back(&objects, &o, w, keep_constructed) ==
 		                 GRANT_BACK_FREED &&
 		         s)
-			charge_return_objects(s, kmem_cache_geometry(o.cache)->stride);
+			charge_return_objects(s, kmem_cache_geometry(o.cache)->stride, 1);
 	}
 	grant_batch_flush(&pages);
 	object_batch_end(&objects);
@@ -233,9 +234,14 @@ static uint32_t give_blocks(struct domain *d, struct session *s, uint32_t cpu, m
 		for (i = 0; i < n; i++)
 			if (round_get(d, m, i, &page, &w, &b))
 				charge_move(d, page, 0);
-		if (depot_put_full(d->depot, m, (unsigned int)class, n, frames))
+		if (depot_put_full(d->depot, m, (unsigned int)class, n, frames)) {
+			if (s)
+				traffic_count(&d->traffic, TRAFFIC_PAGES_TO_DEPOT, n);
 			return good;
+		}
 	}
+	if (s && n)
+		traffic_count(&d->traffic, TRAFFIC_PAGES_TO_ZONES, n);
 	if (good < n)
 		good = exchange_free_mixed(d, s, cpu, m, n, true);
 	else
@@ -273,6 +279,7 @@ void exchange_give(struct domain *d, struct session *s, uint32_t cpu, magazine_i
 	exchange_gone(d, of);
 	*listed = magazine_count(h);
 	*accepted = exchange_put(d, s, cpu, m, *listed, true);
+	probe_exchange_give(s->id, m.nr, *accepted, *listed);
 }
 
 /* ---- take ---- */
@@ -365,6 +372,8 @@ static int take_from_zones(struct domain *d, struct session *s, const struct mm_
 	}
 	depot_set_kind(d->depot, m, (unsigned int)class);
 	exchange_lend(d, s, m, (uint32_t)got);
+	probe_exchange_take(s->id, 0, r->order, (uint32_t)got);
+	traffic_count(&d->traffic, TRAFFIC_PAGES_FROM_ZONES, (uint32_t)got);
 	*ret = m;
 	*n = (uint32_t)got;
 	return 0;
@@ -414,6 +423,8 @@ int exchange_take(struct domain *d, struct session *s, uint32_t cpu, gfp_t gfp, 
 		rounds = GRANT_ROUNDS_MAX;
 	got = take_from_depot(d, s, cpu, order, class, rounds, ret);
 	if (got) {
+		probe_exchange_take(s->id, 0, order, got);
+		traffic_count(&d->traffic, TRAFFIC_PAGES_FROM_DEPOT, got);
 		*n = got;
 		return 0;
 	}

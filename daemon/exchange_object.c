@@ -17,6 +17,7 @@
 #include <errno.h>
 
 #include "daemon/exchange_private.h"
+#include "daemon/probes.h"
 #include "daemon/rack.h"
 #include "daemon/wait_queue.h"
 
@@ -143,12 +144,14 @@ uint32_t exchange_give_objects(struct domain *d, struct session *s, uint32_t cpu
 		if (!kept)
 			rounds_free(&b, &r);
 		if (s)
-			charge_return_objects(
-				s, (uint64_t)good * kmem_cache_geometry(b.c->slab)->stride);
+			charge_return_objects(s, kmem_cache_geometry(b.c->slab)->stride, good);
 	}
 	/* Of other kinds, or of what is none: a magazine that no honest client gives. */
 	if (good < listed)
 		good += exchange_free_mixed(d, s, cpu, m, listed, true);
+	if (s)
+		traffic_count(&d->traffic,
+		              kept ? TRAFFIC_OBJECTS_TO_DEPOT : TRAFFIC_OBJECTS_TO_SLABS, listed);
 	if (!kept)
 		depot_put_empty(d->depot, m);
 	object_batch_end(&b);
@@ -247,7 +250,7 @@ static uint32_t take_rounds(const struct taking *k, magazine_id_t m, uint32_t li
 		else
 			exchange_set_round(d, m, n++, object_granule(d, &r.o[i]));
 	}
-	charge_return_objects(k->s, (uint64_t)(reserved - n) * k->stride);
+	charge_return_objects(k->s, k->stride, reserved - n);
 	object_batch_end(&b);
 	return n;
 }
@@ -271,7 +274,7 @@ static uint32_t take_from_class(const struct taking *k, uint32_t node, magazine_
 		exchange_put_empty(d, k->s, m);
 		if (!charge_reserve_objects(k->s, k->stride, 1))
 			return 0; /* it was the quota; the slabs' path says so */
-		charge_return_objects(k->s, k->stride);
+		charge_return_objects(k->s, k->stride, 1);
 	}
 	return 0;
 }
@@ -302,13 +305,13 @@ static int take_from_slabs(const struct taking *k, bool may_free, magazine_id_t 
 		return -EDQUOT;
 	}
 	if (!exchange_take_empty(d, k->s, may_free, &m)) {
-		charge_return_objects(k->s, (uint64_t)reserved * k->stride);
+		charge_return_objects(k->s, k->stride, reserved);
 		*why = "no magazine is free";
 		return -EAGAIN;
 	}
 	got = object_get(k->c, k->s, &k->r, k->constructed, OWNER_MAGAZINE, m.nr, reserved, o,
 	                 &rc);
-	charge_return_objects(k->s, (reserved - got) * k->stride);
+	charge_return_objects(k->s, k->stride, reserved - (uint32_t)got);
 	if (!got) {
 		exchange_put_empty(d, k->s, m);
 		*why = object_get_text(k->c, rc);
@@ -318,6 +321,8 @@ static int take_from_slabs(const struct taking *k, bool may_free, magazine_id_t 
 		exchange_set_round(d, m, i, object_granule(d, &o[i]));
 	depot_set_kind(d->depot, m, depot_class_objects(d->depot, k->c->id, k->node));
 	exchange_lend(d, k->s, m, (uint32_t)got);
+	probe_exchange_take(k->s->id, k->c->id, k->r.order, (uint32_t)got);
+	traffic_count(&d->traffic, TRAFFIC_OBJECTS_FROM_SLABS, (uint32_t)got);
 	*ret = m;
 	*n = (uint32_t)got;
 	return 0;
@@ -382,6 +387,8 @@ int exchange_take_objects(struct cache *c, struct session *s, uint32_t cpu, gfp_
 	if (!got)
 		return take_from_slabs(&k, true, ret, n, why);
 offered:
+	probe_exchange_take(s->id, c->id, k.r.order, got);
+	traffic_count(&c->d->traffic, TRAFFIC_OBJECTS_FROM_DEPOT, got);
 	*n = got;
 	return 0;
 }

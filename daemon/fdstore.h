@@ -7,7 +7,7 @@
  *
  * Names: "listen" the listening socket, "s<index>" a section of the zones, "m<index>" one of
  * metadata, "words<domain>", "views<domain>" control memory, "ledger<domain>" what is private and
- * grows.
+ * grows, "life<domain>" a pipe that says that all this is kept (lifeline.h), "probe" for a moment (fdstore_room).
  */
 #ifndef DAEMON_FDSTORE_H
 #define DAEMON_FDSTORE_H
@@ -28,6 +28,13 @@ int fdstore_push(struct fdstore *s, const char *name, int fd);
 int fdstore_remove(struct fdstore *s, const char *name);
 /* Returns when the manager has stored all that was pushed before: 0, -ETIMEDOUT. */
 int fdstore_barrier(struct fdstore *s);
+/* How many descriptors, up to n, the store still takes; without a manager n. 0, -EMFILE: n are more than
+ * the process may open, -ENOMEM, -ETIMEDOUT. */
+int fdstore_room(struct fdstore *s, size_t n, size_t *room);
 bool fdstore_present(const struct fdstore *s); /* there is a manager */
+/* How many descriptors it keeps for us, by what passed in and out of our hands; the most that it takes, 0:
+ * it does not say (systemd does from version 254 on). Any thread. */
+size_t fdstore_kept(const struct fdstore *s);
+size_t fdstore_limit(const struct fdstore *s);
 
 #endif

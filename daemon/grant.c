@@ -35,6 +35,7 @@
 #include "daemon/high.h"
 #include "daemon/holder.h"
 #include "daemon/move.h"
+#include "daemon/probes.h"
 #include "daemon/reclaim.h"
 #include "daemon/wait_queue.h"
 
@@ -58,6 +59,7 @@ void grant_batch_init(struct grant_batch *b, struct domain *d, uint32_t cpu)
 	b->cpu = cpu;
 	b->n = 0;
 	b->frames = 0;
+	b->blocks = 0;
 	b->scanned = 0;
 	b->noted = 0;
 }
@@ -93,6 +95,7 @@ void grant_batch_add(struct grant_batch *b, pfn_t pfn, uint32_t order)
 		grant_batch_flush(b);
 	b->pfn[b->n++] = pfn;
 	b->frames += UINT64_C(1) << order;
+	b->blocks++;
 }
 
 bool grant_leave(struct grant_batch *batch, uint32_t page)
@@ -117,27 +120,15 @@ bool grant_leave(struct grant_batch *batch, uint32_t page)
 	return true;
 }
 
-/* The page's block; one that was looked for while it changed its frame is found a moment later. */
-static bool block_find(struct domain *d, uint32_t page, struct mm_block *b)
-{
-	pfn_t pfn;
-
-	if (domain_block_get(d, page, &pfn, b))
-		return true;
-	if (!domain_page_moves(d, page))
-		return false;
-	move_wait(d);
-	return domain_block_get(d, page, &pfn, b);
-}
-
 enum grant_back grant_take_back(struct grant_batch *batch, uint32_t page, uint64_t w)
 {
 	struct domain *d = batch->d;
 	owner_word_t *word = &d->control.word[page];
 	struct mm_block b;
 	uint32_t heir;
+	pfn_t pfn;
 
-	if (!block_find(d, page, &b)) {
+	if (!move_block_get(d, page, &pfn, &b)) {
 		if (owner_load(word) != w)
 			return GRANT_BACK_CHANGED;
 		domain_damage(
@@ -260,6 +251,7 @@ int grant_alloc_near(struct domain *d, struct session *s, uint32_t cpu, uint32_t
 	page = domain_block_page(d, pfn, order);
 	grant_note_section(d, s, page);
 	grant_publish(d, page, gfp, OWNER_OFFERED, s->id);
+	probe_alloc_pages(s->id, order, gfp, page);
 	*ret = page;
 	return 0;
 }
@@ -342,6 +334,7 @@ int grant_free(struct domain *d, struct session *s, uint32_t cpu, uint32_t page,
 		return -ENOENT;
 	}
 	grant_batch_flush(&batch);
+	probe_free_pages(s->id, page, order);
 	return 0;
 }
 

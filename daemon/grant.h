@@ -24,6 +24,7 @@ struct grant_batch {
 	uint32_t cpu;
 	uint32_t n;
 	uint64_t frames; /* of all that went through */
+	uint64_t blocks; /* likewise */
 	uint64_t scanned, noted; /* for reclaim.h: of all looked at, since the last flush; of `frames`, noted */
 	pfn_t pfn[64];
 };
@@ -67,9 +68,11 @@ void grant_sections(struct domain *d, struct session *s, uint64_t mask[CONTROL_S
 
 /* ---- charge.c ---- */
 
-/* Charges up to `want` blocks of 2^order frames, as many as the quota allows; how many. */
+/* Charges up to `want` blocks of 2^order frames, as many as the quotas allow; how many. */
 uint32_t charge_reserve(struct session *s, uint32_t order, uint32_t want);
 void charge_return(struct session *s, uint64_t frames);
+/* A block that `from` is charged for (NULL: somebody else) could be charged to `to`, both entered. */
+bool charge_room(struct session *to, const struct session *from, uint32_t order);
 /* The block that was charged to `tag` is free. */
 void charge_drop(struct domain *d, uint32_t tag, uint64_t frames);
 /* The page's block is charged to `to` (0: nobody) from now on. */
@@ -77,7 +80,19 @@ void charge_move(struct domain *d, uint32_t page, uint32_t to);
 /* The same for a holder who was not entered, of the block that was b: nothing when the holder ends,
  * or when b.tag is not charged for it any more. heir 0: only names hold it, nobody is charged. */
 void charge_inherit(struct domain *d, uint32_t page, const struct mm_block *b, uint32_t heir);
+/* What a reservation of this thread met last, and why it was refused then. */
+struct charge_obstacle {
+	struct user *user; /* NULL: the session's own quota */
+	enum user_count what;
+};
+struct charge_obstacle charge_obstacle(void);
 const char *charge_text(const struct session *s, uint32_t order);
 const char *charge_text_pages(const struct session *s, uint32_t pages);
+/* Some quota of pages or objects is the session's or its user's. */
+bool charge_limited(const struct session *s);
+/* Before a refusal: what threads of s cache and marked is collected, what was adopted is charged to who
+ * has it, objects are counted. user: the same for its other sessions; NULL: s is the one that met its
+ * quota. Worker. */
+void charge_settle(struct domain *d, struct session *s, const struct user *user);
 
 #endif

@@ -48,6 +48,19 @@ bool domain_block_get(const struct domain *d, uint32_t page, pfn_t *pfn, struct 
 	       domain_page_moves(d, page) == (b->order == 0 && domain_frame_high(d, *pfn));
 }
 
+struct frame_pages domain_frame_pages(const struct domain *d, pfn_t pfn)
+{
+	struct frame_pages p = { .page = pfn, .other = domain_block_page(d, pfn, 0) };
+
+	p.block = mm_block_get(d->mm, pfn, &p.b);
+	if (p.block && p.b.order == 0 && p.other != pfn) {
+		p.page = p.other;
+		p.other = pfn;
+		p.other_desc = page_desc_alias(p.page);
+	}
+	return p;
+}
+
 /* ---- descriptors ---- */
 
 uint64_t domain_descriptor(const struct domain *d, uint32_t page, const struct mm_block *b,
@@ -111,7 +124,10 @@ static int claim(const struct domain *d, uint32_t page)
 
 static int refuse(const struct domain *d, const char *what, uint32_t i)
 {
-	log_error("domain %s: page %u, which can move, %s: the ledger's map was overwritten",
+	static const struct log_about about = { .event = LOG_DAMAGE };
+
+	log_event(LOG_LEVEL_ERROR, &about,
+	          "domain %s: page %u, which can move, %s: the ledger's map was overwritten",
 	          d->name, page_of_index(d, i), what);
 	return -EUCLEAN;
 }

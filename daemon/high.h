@@ -52,6 +52,16 @@ static inline uint32_t domain_block_page(const struct domain *d, pfn_t pfn, uint
 /* The same for the block that is allocated at pfn now; pfn itself where there is none. */
 uint32_t domain_page_of(const struct domain *d, pfn_t pfn);
 
+/* What the pages of a frame stand for that is in no slab. In the high zones it has two pages, of
+ * which one is in use at most; elsewhere other is the same page. */
+struct frame_pages {
+	bool block;           /* a block begins there, and page stands for it; else for the free frame */
+	struct mm_block b;
+	uint32_t page, other; /* other stands for nothing */
+	uint64_t other_desc;  /* its descriptor */
+};
+struct frame_pages domain_frame_pages(const struct domain *d, pfn_t pfn);
+
 /* The block that the page (below control_pages()) stands for, and its frame: false when none is
  * granted there. *pfn is set in any case. */
 bool domain_block_get(const struct domain *d, uint32_t page, pfn_t *pfn, struct mm_block *b);

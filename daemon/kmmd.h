@@ -14,25 +14,37 @@
 #include <stdint.h>
 
 struct options;
+struct access;
+struct reload;
 struct pool;
 struct domain;
 struct reactor;
 struct worker;
 struct session_table;
+struct user_table;
+struct failure_table;
+struct peak;
 struct acceptor;
 struct fdstore;
+struct http;
 
 struct kmmd {
-	struct options *options;
+	struct options *options; /* live settings change: OPTION(), options.h */
+	struct access *access;   /* who may do what */
+	struct reload *reload;   /* changes settings; NULL before the daemon serves */
 	struct fdstore *fdstore;
 	struct pool *pool;
 	struct domain *domain; /* the one domain */
 	struct session_table *sessions;
+	struct user_table *users;
+	struct failure_table *failures; /* the last failed allocation of each session */
+	struct peak *peak;              /* high-water marks since the start */
 	struct reactor *main;      /* the main thread's loop and mailbox */
 	struct reactor **reactors; /* nr_reactors of them */
 	uint32_t nr_reactors;
 	struct worker *worker;
 	struct acceptor *acceptor;
+	struct http *http; /* serves metrics; NULL before the daemon serves */
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 };
 

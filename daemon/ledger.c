@@ -169,7 +169,7 @@ int ledger_check(const struct ledger *l, const struct control_geometry *g, const
 		*why = "the pool's geometry is impossible";
 	else if (h->magic != LEDGER_MAGIC)
 		*why = "it is no ledger: it was lost, or its contents";
-	else if (h->version != METADATA_VERSION)
+	else if (h->version != METADATA_VERSION && h->version != METADATA_VERSION_BEFORE)
 		*why = "it is of another version than the pool's metadata";
 	else if (memcmp(h->uuid, uuid, sizeof(h->uuid)) != 0)
 		*why = "it is of another pool";

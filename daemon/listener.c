@@ -57,6 +57,8 @@ static bool listener_path_exists(const char *path)
 	return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+static int listener_set_access(const char *path, const struct options *o, mode_t mode);
+
 /* The socket that a daemon before this one bound. */
 static bool listener_take_stored(struct listener *l, const struct options *o, struct fdstore *store)
 {
@@ -68,6 +70,7 @@ static bool listener_take_stored(struct listener *l, const struct options *o, st
 	    strcmp(l->path, o->socket) == 0 && listener_path_exists(l->path)) {
 		l->fd = fd;
 		l->ours = true;
+		listener_reload(l, o);
 		return true;
 	}
 	log_notice("the kept socket is not at %s any more; a new one is made", o->socket);
@@ -158,29 +161,37 @@ static int listener_clear_path(const struct sockaddr_un *a)
 	return unlink(a->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-static int listener_set_access(const char *path, const struct options *o)
+static int listener_set_access(const char *path, const struct options *o, mode_t mode)
 {
 	struct group *g = o->socket_group ? getgrnam(o->socket_group) : NULL;
+	struct stat st;
 
-	if (g && chown(path, (uid_t)-1, g->gr_gid) < 0) {
+	if (stat(path, &st) < 0) {
+		log_error("%s cannot be looked at: %s", path, strerror(errno));
+		return -errno;
+	}
+	/* The narrower of both first: nobody is let in for a moment whom neither admits. */
+	if (g && st.st_gid != g->gr_gid &&
+	    (chmod(path, st.st_mode & mode & 0707) < 0 ||
+	     chown(path, (uid_t)-1, g->gr_gid) < 0)) {
 		log_error("%s cannot be given to group %s: %s", path, o->socket_group, strerror(errno));
 		return -errno;
 	}
-	if (chmod(path, o->socket_mode) < 0) {
+	if (chmod(path, mode) < 0) {
 		log_error("the mode of %s cannot be set: %s", path, strerror(errno));
 		return -errno;
 	}
 	return 0;
 }
 
-static int listener_bind(struct listener *l, const struct options *o)
+int listener_bind_path(const char *path, const struct options *o, mode_t mode, int backlog, int *ret)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	mode_t old;
 	int fd, r;
 
-	strncpy(a.sun_path, o->socket, sizeof(a.sun_path) - 1);
-	r = listener_make_parent(o->socket);
+	strncpy(a.sun_path, path, sizeof(a.sun_path) - 1);
+	r = listener_make_parent(path);
 	if (!r)
 		r = listener_clear_path(&a);
 	if (r)
@@ -192,21 +203,31 @@ static int listener_bind(struct listener *l, const struct options *o)
 	r = bind(fd, (const struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : 0;
 	umask(old);
 	if (r < 0) {
-		log_error("%s cannot be bound: %s", o->socket, strerror(-r));
+		log_error("%s cannot be bound: %s", path, strerror(-r));
 		close(fd);
 		return r;
 	}
-	r = listener_set_access(o->socket, o);
-	if (!r && listen(fd, LISTEN_BACKLOG) < 0)
+	r = listener_set_access(path, o, mode);
+	if (!r && listen(fd, backlog) < 0)
 		r = -errno;
 	if (r < 0) {
-		unlink(o->socket);
+		unlink(path);
 		close(fd);
 		return r;
 	}
-	l->fd = fd;
+	*ret = fd;
+	return 0;
+}
+
+static int listener_bind(struct listener *l, const struct options *o)
+{
+	int r = listener_bind_path(o->socket, o, o->socket_mode, LISTEN_BACKLOG, &l->fd);
+
+	if (r < 0)
+		return r;
 	l->ours = true;
-	memcpy(l->path, a.sun_path, sizeof(l->path));
+	strncpy(l->path, o->socket, sizeof(l->path) - 1);
+	l->path[sizeof(l->path) - 1] = '\0';
 	return 0;
 }
 
@@ -224,6 +245,12 @@ int listener_open(struct listener *l, const struct options *o, struct fdstore *s
 	if (r < 0)
 		log_warning("the listening socket cannot be kept over a restart: %s", strerror(-r));
 	return 0;
+}
+
+void listener_reload(const struct listener *l, const struct options *o)
+{
+	if (l->ours)
+		listener_set_access(l->path, o, o->socket_mode);
 }
 
 void listener_close(struct listener *l)

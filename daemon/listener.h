@@ -6,6 +6,7 @@
 #define DAEMON_LISTENER_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct options;
 struct fdstore;
@@ -18,6 +19,11 @@ struct listener {
 
 /* Refusals are logged. -EADDRINUSE: another daemon listens there. */
 int listener_open(struct listener *l, const struct options *o, struct fdstore *store);
+/* A listening Unix socket at the path, with that mode and the group that the options say: a new one, in
+ * place of a file that nobody answers at. Refusals are logged. */
+int listener_bind_path(const char *path, const struct options *o, mode_t mode, int backlog, int *ret);
+/* Mode and group of a socket of ours are as the options say; a service manager's are its own business. */
+void listener_reload(const struct listener *l, const struct options *o);
 void listener_close(struct listener *l);
 
 #endif

@@ -13,7 +13,13 @@
  * processes go on with the next daemon.
  *
  * Exit status: 0 stopped; 1 failed; 2 wrong command line or configuration; 3 the pool that was
- * taken over is damaged.
+ * taken over is damaged or of another version; 4 the pool that is wanted cannot be had here (memory,
+ * huge pages, descriptors). After 2 to 4 it is no use to try again, and the unit says so to the manager
+ * (RestartPreventExitStatus=). But a unit that has failed keeps no descriptors: with KMMD_REFUSED=retry
+ * (the unit sets it) and while the manager keeps a pool a refusal ends with 1, and so is tried again until
+ * somebody has repaired the configuration, put the right version back, or given the pool up by stopping
+ * the unit. A pause comes before: neither the manager nor clients that connect to its socket make the
+ * machine busy with refusals. A variable, since the command line may be what is wrong.
  */
 #include <errno.h>
 #include <sched.h>
@@ -23,32 +29,46 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 
+#include "daemon/access.h"
 #include "daemon/acceptor.h"
+#include "daemon/cpu_list.h"
 #include "daemon/domain.h"
+#include "daemon/failure.h"
 #include "daemon/fdstore.h"
+#include "daemon/http.h"
 #include "daemon/kmmd.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
+#include "daemon/peak.h"
 #include "daemon/pool.h"
 #include "daemon/reactor.h"
+#include "daemon/reload.h"
+#include "daemon/reserve.h"
 #include "daemon/session.h"
-#include "daemon/setting.h"
+#include "daemon/status.h"
 #include "daemon/supervise.h"
+#include "daemon/watchdog.h"
 #include "daemon/worker.h"
 #include "shm/guard.h"
 
 enum {
 	EXIT_USAGE = 2,
 	EXIT_REFUSED = 3,
+	EXIT_UNFIT = 4,
 };
+
+#define REFUSAL_PAUSE_S 2
 
 #define SIGNALS 3
 
 struct daemon_main {
 	struct kmmd kmmd;
 	struct listener listener;
+	struct watchdog *watchdog;
+	struct status *status;
 	uv_signal_t signal[SIGNALS];
 	cpu_set_t cpus; /* that it may run on */
 	int argc;
@@ -57,38 +77,16 @@ struct daemon_main {
 
 /* ---- signals ---- */
 
-static void main_reload(struct daemon_main *m)
-{
-	struct options *now = m->kmmd.options, *o = NULL;
-	int r;
-
-	sd_notify(0, "RELOADING=1");
-	r = options_parse(&o, m->argc, m->argv);
-	if (r < 0) {
-		log_error("the configuration was read again and refused; nothing has changed");
-	} else if (r == 0) {
-		for (const struct setting *s = setting_table; s->key; s++)
-			if (s->restart && o->origin[s - setting_table] != OPTIONS_ORIGIN_DEFAULT &&
-			    !setting_equal(s, now, o))
-				log_warning("[%s] %s has changed: it takes effect at the next start",
-				            s->section, s->key);
-		now->log_level = o->log_level;
-		log_init(now->log_level);
-		log_notice("the configuration was read again");
-	}
-	options_free(o);
-	sd_notify(0, "READY=1");
-}
-
 static void main_on_signal(uv_signal_t *handle, int signum)
 {
+	static const struct log_about stop = { .event = LOG_STOP };
 	struct daemon_main *m = handle->data;
 
 	if (signum == SIGHUP) {
-		main_reload(m);
+		reload_all(m->kmmd.reload);
 		return;
 	}
-	log_notice("stopping: %s", strsignal(signum));
+	log_event(LOG_LEVEL_NOTICE, &stop, "stopping: %s", strsignal(signum));
 	sd_notify(0, "STOPPING=1");
 	uv_stop(&m->kmmd.main->loop);
 }
@@ -120,6 +118,21 @@ static void main_raise_limits(void)
 		l.rlim_cur = l.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &l);
 	}
+}
+
+/* To the CPUs that it is told: all threads inherit them. */
+static void main_confine(struct daemon_main *m)
+{
+	cpu_set_t wanted;
+
+	cpu_list_allowed(&m->cpus);
+	if (!m->kmmd.options->cpus)
+		return;
+	cpu_list_read(m->kmmd.options->cpus, &wanted);
+	CPU_AND(&m->cpus, &m->cpus, &wanted); /* some are left: options_check() */
+	if (sched_setaffinity(0, sizeof(m->cpus), &m->cpus) < 0)
+		log_warning("[daemon] cpus = %s: the daemon cannot be confined to them: %s",
+		            m->kmmd.options->cpus, strerror(errno));
 }
 
 /* The CPU that the nth reactor is bound to. */
@@ -196,11 +209,22 @@ static int main_start(struct daemon_main *m)
 	r = domain_new(&k->domain, k);
 	if (r)
 		return main_failed("the domain cannot be brought into service", r);
-	r = session_table_new(&k->sessions, k);
+	r = peak_new(&k->peak);
+	if (!r)
+		r = user_table_new(&k->users, k);
+	if (!r)
+		r = session_table_new(&k->sessions, k);
+	if (!r)
+		r = failure_table_new(&k->failures, session_table_size(k->sessions));
 	if (!r)
 		r = session_table_recover(k->sessions);
 	if (r)
 		return main_failed("the session table cannot be read", r);
+	r = access_new(&k->access, k->options);
+	if (!r)
+		r = reload_new(&k->reload, k, &m->listener, m->argc, m->argv);
+	if (r)
+		return main_failed("the rules of access cannot be made", r);
 	r = listener_open(&m->listener, k->options, k->fdstore);
 	if (r)
 		return main_failed("there is no socket to listen at", r);
@@ -212,15 +236,23 @@ static int main_start(struct daemon_main *m)
 	return 0;
 }
 
-static void main_ready(const struct daemon_main *m)
+static void main_ready(struct daemon_main *m)
 {
-	const struct kmmd *k = &m->kmmd;
+	struct kmmd *k = &m->kmmd;
 	unsigned long long mib = k->pool->frames >> (20 - PAGE_SHIFT);
+	const struct log_about about = { .event = k->pool->recovered ? LOG_RESTART : LOG_START };
 
-	log_notice("serving %llu MiB (%s) at %s with %u reactors", mib, k->pool->backing_text,
-	           m->listener.path, k->nr_reactors);
-	sd_notifyf(0, "READY=1\nSTATUS=Serving %llu MiB (%s) at %s", mib, k->pool->backing_text,
-	           m->listener.path);
+	log_event(LOG_LEVEL_NOTICE, &about,
+	          "serving %llu MiB (%s) at %s with %u reactors, %.1f ms after %s", mib,
+	          k->pool->backing_text, m->listener.path, k->nr_reactors,
+	          (double)(uv_hrtime() - k->started_ns) / 1e6,
+	          k->pool->recovered ? "the restart" : "the start");
+	if (watchdog_new(&m->watchdog, k) < 0)
+		log_error("there is no memory to look after the threads: no watchdog");
+	if (http_new(&k->http, k) < 0)
+		log_error("there is no memory for the metrics' listener");
+	if (status_new(&m->status, k) < 0)
+		log_error("there is no memory for the service's status line");
 }
 
 /* ---- end ---- */
@@ -247,12 +279,15 @@ static void main_stop(struct daemon_main *m)
 {
 	struct kmmd *k = &m->kmmd;
 
+	http_stop(k->http);
 	if (k->acceptor)
 		acceptor_stop(k->acceptor);
 	for (uint32_t i = 0; i < k->nr_reactors; i++)
 		reactor_stop(k->reactors[i]);
 	for (uint32_t i = 0; i < k->nr_reactors; i++)
 		reactor_join(k->reactors[i]);
+	status_stop(m->status);
+	watchdog_stop(m->watchdog);
 	if (k->main)
 		main_settle(k);
 	session_table_stop(k->sessions);
@@ -268,23 +303,70 @@ static void main_stop(struct daemon_main *m)
 	k->domain = domain_free(k->domain);
 	/* Runs what is left in the mailbox and the close callbacks: both lie in sessions. */
 	k->main = reactor_free(k->main);
+	m->status = status_free(m->status);
+	m->watchdog = watchdog_free(m->watchdog);
+	k->http = http_free(k->http);
 	k->sessions = session_table_free(k->sessions);
+	k->failures = failure_table_free(k->failures);
+	k->peak = peak_free(k->peak);
+	k->users = user_table_free(k->users);
 	k->acceptor = acceptor_free(k->acceptor);
+	k->access = access_free(k->access);
+	k->reload = reload_free(k->reload);
 	listener_close(&m->listener);
 	k->pool = pool_close(k->pool);
 	k->fdstore = fdstore_free(k->fdstore);
+}
+
+static bool main_retries(void)
+{
+	const char *refused = getenv("KMMD_REFUSED");
+
+	return refused && strcmp(refused, "retry") == 0;
+}
+
+/* Of what the manager passed; the environment is still as it was set. */
+static bool main_pool_is_kept(void)
+{
+	const char *names = getenv("LISTEN_FDNAMES");
+
+	return names && strstr(names, "words0");
+}
+
+/* What to end with after a refusal: see the head of this file. */
+static int main_refuse(bool kept, int status)
+{
+	static const struct timespec pause = {REFUSAL_PAUSE_S, 0};
+
+	if (!main_retries())
+		return status;
+	if (kept) {
+		log_error("the service manager still keeps a pool, which stays: it is tried again until "
+		          "this is put right (or stop and start the service, which gives the pool and all "
+		          "in it up)");
+		sd_notify(0, "STATUS=Refuses to serve the pool that is kept; the log says why");
+	}
+	nanosleep(&pause, NULL); /* SIGTERM ends it */
+	return kept ? EXIT_FAILURE : status;
 }
 
 int main(int argc, char *argv[])
 {
 	static struct daemon_main m;
 	struct options *o = NULL;
+	bool kept = main_pool_is_kept();
 	int r;
 
 	r = options_parse(&o, argc, argv);
 	if (r)
-		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+		return r > 0 ? EXIT_SUCCESS : main_refuse(kept, EXIT_USAGE);
 	log_init(o->log_level);
+	log_set_limits(o->log_refusals, o->log_sessions);
+	if (o->reserve_huge_pages) {
+		r = reserve_huge_pages(o);
+		options_free(o);
+		return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
 	if (o->supervise) {
 		r = supervise_run(argc, argv);
 		options_free(o);
@@ -297,11 +379,7 @@ int main(int argc, char *argv[])
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		log_warning("the daemon's memory can be dumped: %s", strerror(errno));
 	main_raise_limits();
-	if (sched_getaffinity(0, sizeof(m.cpus), &m.cpus) < 0)
-		CPU_SET(0, &m.cpus);
-	if (!o->reactors)
-		o->reactors = CPU_COUNT(&m.cpus) < (int)MAX_CPUS ? (uint32_t)CPU_COUNT(&m.cpus) :
-		                                                    MAX_CPUS;
+	main_confine(&m);
 	r = main_start(&m);
 	if (!r) {
 		main_ready(&m);
@@ -309,7 +387,9 @@ int main(int argc, char *argv[])
 	}
 	main_stop(&m);
 	options_free(o);
-	if (r)
-		return r == -EUCLEAN ? EXIT_REFUSED : EXIT_FAILURE;
-	return EXIT_SUCCESS;
+	if (r == -EUCLEAN)
+		return main_refuse(kept, EXIT_REFUSED);
+	if (r == -ENOMEM || r == -ENOSPC || r == -EMFILE)
+		return main_refuse(kept, EXIT_UNFIT);
+	return r ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -23,7 +23,8 @@
  * other one, so 3 leaves nothing behind; descriptors and tags it sets anyway.
  *
  * One page of a domain moves at a time, under a lock that is held for all steps. So whoever meets a
- * MOVING word takes the lock for a moment (move_wait) and looks again.
+ * MOVING word looks again under the lock (move_word). What says MOVING there, or says so of a page
+ * that cannot move, was scribbled: damage, as is a second such word at a start.
  *
  * A member that scribbles over the word meanwhile makes step 6 fail: what it wrote stays, and the
  * domain is marked damaged. The map, mm/ and the descriptors agree in any case.
@@ -64,10 +65,39 @@ bool move_possible(const struct domain *d, pfn_t frame)
 	return page_at(d, frame, &page, &b) && word_may_move(owner_load(&d->control.word[page]));
 }
 
-void move_wait(struct domain *d)
+/* Returns when no move that was under way is so any more. */
+static void move_wait(struct domain *d)
 {
 	lock_acquire(&d->moving);
 	lock_release(&d->moving);
+}
+
+bool move_block_get(struct domain *d, uint32_t page, pfn_t *pfn, struct mm_block *b)
+{
+	if (domain_block_get(d, page, pfn, b))
+		return true;
+	if (!domain_page_moves(d, page))
+		return false;
+	move_wait(d);
+	return domain_block_get(d, page, pfn, b);
+}
+
+static uint64_t word_at_rest(struct domain *d, const owner_word_t *word, uint32_t granule)
+{
+	LOCK_SCOPED(&d->moving);
+	uint64_t w = owner_load(word);
+
+	if (owner_kind(w) == OWNER_MOVING)
+		domain_damage(d, "the owner word of granule %u says that the page is being moved, "
+		              "of session %u, but nothing moves", granule, owner_id(w));
+	return w;
+}
+
+uint64_t move_word(struct domain *d, const owner_word_t *word, uint32_t granule)
+{
+	uint64_t w = owner_load(word);
+
+	return owner_kind(w) == OWNER_MOVING ? word_at_rest(d, word, granule) : w;
 }
 
 static int copy_frame(const struct domain *d, pfn_t from, pfn_t to)

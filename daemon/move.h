@@ -36,9 +36,13 @@ int move_page(struct domain *d, pfn_t from, pfn_t to);
  * mapped nor kept nor cached. For a scan; a look, no promise. */
 bool move_possible(const struct domain *d, pfn_t frame);
 
-/* Returns when no move that was under way is so any more: whoever met a MOVING word, and has to act
- * on it, calls this and looks again. A word that is MOVING still then was never the daemon's: it
- * counts as HELD. */
-void move_wait(struct domain *d);
+/* domain_block_get(); a page that was looked for while it changed its frame is found as well. */
+bool move_block_get(struct domain *d, uint32_t page, pfn_t *pfn, struct mm_block *b);
+
+/* An owner word as it is while nothing moves: for who met a MOVING one and has to act on it. One that
+ * says MOVING even so was never the daemon's: a member scribbled it. That is reported as damage and
+ * not believed. Nobody can send, hold or free the thing; it goes with the session that the word
+ * names, if the charge says that it was that one's (sweep.c). */
+uint64_t move_word(struct domain *d, const owner_word_t *word, uint32_t granule);
 
 #endif

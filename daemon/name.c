@@ -393,7 +393,7 @@ static int hold(struct name_table *t, const struct thing *thing, uint64_t genera
 /* One more name for that user: 0, -EDQUOT, -ENOMEM. */
 static int user_admit(struct name_table *t, uint32_t uid, const char **why)
 {
-	uint32_t most = t->d->kmmd->options->names_user_max;
+	uint32_t most = OPTION(t->d->kmmd->options, names_user_max);
 	const struct name_user *u = user_find(t, uid);
 
 	if (u && u->names >= most) {

@@ -33,6 +33,7 @@
 #include "daemon/holder.h"
 #include "daemon/move.h"
 #include "daemon/pool.h"
+#include "daemon/probes.h"
 #include "daemon/reclaim.h"
 #include "daemon/wait_queue.h"
 
@@ -56,13 +57,7 @@ bool thing_find(struct domain *d, uint32_t granule, struct thing *t)
 		return out;
 	}
 	t->word = &d->control.word[t->page];
-	if (domain_block_get(d, t->page, &t->pfn, &b))
-		return domain_granule(d, t->page) == granule;
-	if (!domain_page_moves(d, t->page) || domain_granule(d, t->page) != granule)
-		return false;
-	/* It may be on its way from frame to frame. */
-	move_wait(d);
-	return domain_block_get(d, t->page, &t->pfn, &b);
+	return move_block_get(d, t->page, &t->pfn, &b) && domain_granule(d, t->page) == granule;
 }
 
 const char *thing_text(const struct thing *t)
@@ -254,11 +249,12 @@ int object_alloc_near(struct cache *c, struct session *s, uint32_t cpu, uint32_t
 		return -EDQUOT;
 	}
 	if (!object_get(c, s, &r, constructed, OWNER_OFFERED, s->id, 1, &o, &rc)) {
-		charge_return_objects(s, stride);
+		charge_return_objects(s, stride, 1);
 		*why = object_get_text(c, rc);
 		return rc;
 	}
 	*granule = object_granule(c->d, &o);
+	probe_alloc_object(s->id, c->id, *granule, stride);
 	return 0;
 }
 
@@ -379,7 +375,7 @@ void object_withdraw(struct domain *d, struct session *s, uint32_t cpu, uint32_t
 		return;
 	stride = kmem_cache_geometry(t.object.cache)->stride;
 	if (object_take_back(d, cpu, &t.object, w, true) == GRANT_BACK_FREED)
-		charge_return_objects(s, stride);
+		charge_return_objects(s, stride, 1);
 }
 
 static const char *not_returned_text(const struct thing *t, uint64_t w, int *rc)
@@ -446,6 +442,7 @@ int object_free(struct domain *d, struct session *s, uint32_t cpu, uint32_t gran
 		return -ENOENT;
 	}
 	if (result != GRANT_BACK_CHANGED)
-		charge_return_objects(s, stride);
+		charge_return_objects(s, stride, 1);
+	probe_free_object(s->id, granule);
 	return 0;
 }

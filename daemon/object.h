@@ -143,16 +143,22 @@ typedef void (*object_count_fn)(void *ctx, uint32_t session, struct cache *c,
                                 const struct object_count *n);
 int object_census(struct domain *d, struct session *only, struct cache *cache, object_count_fn fn,
                   void *ctx);
-/* Sets the session's object_bytes to what its words say, in the slabs that it marked. Worker. */
+/* Sets what the session is charged for objects to what its words say, in the slabs that it marked. Worker. */
 void object_recount(struct domain *d, struct session *s);
 
 /* ---- charge.c ---- */
 
-/* Charges up to `want` objects of that stride, as many as the quota allows; how many. */
+/* Charges up to `want` objects of that stride, as many as the quotas allow; how many. */
 uint32_t charge_reserve_objects(struct session *s, uint32_t stride, uint32_t want);
-void charge_return_objects(struct session *s, uint64_t bytes);
-/* The same by id; 0 and what is no session: nobody. */
-void charge_drop_objects(struct domain *d, uint32_t session, uint64_t bytes);
+void charge_return_objects(struct session *s, uint32_t stride, uint32_t n);
+/* An object passes from one session to another, both entered: first that there is room, then that it was
+ * sent, or was not. Within a user only the sessions' own quotas count. */
+bool charge_receive_object(struct session *to, const struct session *from, uint32_t stride);
+void charge_received_object(struct session *to, struct session *from, uint32_t stride, bool sent);
+/* charge_return_objects() of one, by id; 0 and what is no session: nobody. */
+void charge_drop_objects(struct domain *d, uint32_t session, uint32_t stride);
+/* They were counted. */
+void charge_set_objects(struct session *s, int64_t objects, int64_t bytes);
 const char *charge_text_objects(const struct session *s, uint32_t stride);
 
 /* ---- checks ---- */

@@ -27,8 +27,10 @@ static void account(struct recovery *r, const struct slab_object *o, uint64_t w)
 	/* bounded: a member that never stopped writing left a word that was not judged */
 	if (owner_kind(w) == OWNER_MAGAZINE)
 		id = id < r->d->control.geometry.magazines ? r->lent[id] : 0;
-	if (id < r->pool->nr_sessions)
-		r->d->object_bytes[id] += kmem_cache_geometry(o->cache)->stride;
+	if (id >= r->pool->nr_sessions)
+		return;
+	r->d->object_sum[id].objects++;
+	r->d->object_sum[id].bytes += kmem_cache_geometry(o->cache)->stride;
 }
 
 static void never_out(struct recovery *r, const struct slab_object *o, owner_word_t *word,

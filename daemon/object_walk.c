@@ -223,7 +223,7 @@ uint64_t object_sweep(struct domain *d, struct session *s)
 	/* relaxed: as above */
 	for (i = 0; i < sizeof(s->slab_pages) / sizeof(s->slab_pages[0]); i++)
 		atomic_store_explicit(&s->slab_pages[i], 0, memory_order_relaxed);
-	atomic_store_explicit(&s->object_bytes, 0, memory_order_relaxed);
+	charge_set_objects(s, 0, 0);
 	atomic_store_explicit(&s->object_bytes_low, false, memory_order_relaxed);
 	return objects;
 }
@@ -233,7 +233,7 @@ uint64_t object_sweep(struct domain *d, struct session *s)
 struct recount {
 	struct domain *d;
 	uint32_t session;
-	int64_t bytes;
+	int64_t objects, bytes;
 	uint32_t other; /* that has some of the slabs' objects too; the last that was told */
 };
 
@@ -241,8 +241,10 @@ static void recount_one(void *ctx, const struct slab_object *o, bool out)
 {
 	struct recount *r = ctx;
 
-	if (out && grant_holder_of(r->d, owner_load(object_word(r->d, o))) == r->session)
-		r->bytes += stride_of(o);
+	if (!out || grant_holder_of(r->d, owner_load(object_word(r->d, o))) != r->session)
+		return;
+	r->objects++;
+	r->bytes += stride_of(o);
 }
 
 static void note_other(void *ctx, const struct slab_object *o, bool out)
@@ -255,20 +257,23 @@ static void note_other(void *ctx, const struct slab_object *o, bool out)
 		return;
 	r->other = id;
 	s = session_by_id(r->d->kmmd->sessions, id);
-	if (s && s->pages_max)
+	if (!s || !session_enter(s))
+		return;
+	if (charge_limited(s))
 		atomic_store_explicit(&s->object_bytes_low, true, memory_order_relaxed);
+	session_leave(s);
 }
 
 void object_recount(struct domain *d, struct session *s)
 {
 	struct recount r = { .d = d, .session = s->id };
-	int64_t was = atomic_load_explicit(&s->object_bytes, memory_order_relaxed);
+	int64_t was = atomic_load_explicit(&s->objects, memory_order_relaxed);
 
 	/* relaxed: an estimate; what comes and goes meanwhile is off by itself */
 	atomic_store_explicit(&s->object_bytes_low, false, memory_order_relaxed);
 	walk_session(d, s->id, recount_one, &r);
-	atomic_store_explicit(&s->object_bytes, r.bytes, memory_order_relaxed);
-	if (r.bytes < was)
+	charge_set_objects(s, r.objects, r.bytes);
+	if (r.objects < was)
 		walk_session(d, s->id, note_other, &r);
 }
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Options: defaults, then the file, then the command line; then the checks that need several
- * settings at once. The command line is walked twice: first for --config, --help and --version,
- * then for everything, so that it overrides the file wherever --config stands.
+ * settings at once (options_check.c). The command line is walked twice: first for --config, --help and
+ * --version, then for everything, so that it overrides the file wherever --config stands.
  */
 #include "daemon/options.h"
 
 #include <errno.h>
 #include <grp.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,9 @@
 #include <unistd.h>
 
 #include "daemon/config.h"
+#include "daemon/cpu_list.h"
+#include "daemon/pool_private.h"
+#include "daemon/quota_rules.h"
 #include "daemon/setting.h"
 #include "mm/types.h"
 
@@ -34,21 +36,27 @@ static const char options_help[] =
         "  --supervise            keep the memory in a small supervisor, which starts the daemon\n"
         "                         again when it dies\n"
         "  --check-config         check the settings, print them and exit\n"
+        "  --reserve-huge-pages   reserve as many huge pages as the pool takes and exit\n"
         "  --version              print the version and exit\n"
         "  --help                 print this and exit\n"
         "\n"
         "SIGTERM stops it, SIGHUP makes it read its configuration again.\n"
         "Exit status: 0 stopped, 1 failed, 2 wrong command line or configuration, 3 the pool that\n"
-        "it took over is damaged and is not served.\n";
+        "it took over is damaged and is not served, 4 there is no memory, or too few descriptors, for\n"
+        "the pool.\n";
 
 static int options_default_socket(struct options *o)
 {
-	const char *dir = getenv("XDG_RUNTIME_DIR");
+	const char *dir = getenv("XDG_RUNTIME_DIR"), *ours = getenv("RUNTIME_DIRECTORY");
 
 	if (geteuid() == 0) {
 		o->socket = strdup("/run/kmmd/kmmd.sock");
 		return o->socket ? 0 : -ENOMEM;
 	}
+	/* systemd's RuntimeDirectory= for a service with a user of its own: the first of them */
+	if (ours && *ours)
+		return asprintf(&o->socket, "%.*s/kmmd.sock", (int)strcspn(ours, ":"), ours) < 0 ?
+		               -ENOMEM : 0;
 	if (!dir || !*dir)
 		return 0;
 	return asprintf(&o->socket, "%s/kmmd/kmmd.sock", dir) < 0 ? -ENOMEM : 0;
@@ -56,26 +64,13 @@ static int options_default_socket(struct options *o)
 
 static int options_default(struct options *o)
 {
-	*o = (struct options){
-	        .socket_mode = 0660,
-	        .pool_size = UINT64_C(1) << 30,
-	        .backing = SHM_AUTO,
-	        .huge_page_size = UINT64_C(2) << 20,
-	        .dma_size = UINT64_C(16) << 20,
-	        .dma32_size = UINT64_C(4) << 30,
-	        .highmem = OPTIONS_HIGHMEM_DEFAULT,
-	        .nodes = 1,
-	        .pin = true,
-	        .grace_ms = 5000,
-	        .sessions_max = 4096,
-	        .channels_max = 8,
-	        .calls_max = 1024,
-	        .holders_max = 65536,
-	        .holders_session_max = 16384,
-	        .names_user_max = 16384,
-	        .thread_cache = UINT64_C(4) << 20,
-	        .log_level = LOG_LEVEL_INFO,
-	};
+	o->highmem = OPTIONS_HIGHMEM_DEFAULT;
+	for (const struct setting *t = setting_table; t->key; t++) {
+		int r = setting_reset(t, o);
+
+		if (r < 0)
+			return r;
+	}
 	if (geteuid() == 0 && getgrnam("kmm")) {
 		o->socket_group = strdup("kmm");
 		if (!o->socket_group)
@@ -84,138 +79,29 @@ static int options_default(struct options *o)
 	return options_default_socket(o);
 }
 
-/* Refuses a setting that is no good together with others, and says where it came from. */
-__attribute__((format(printf, 4, 5))) static int
-options_refuse(const struct options *o, const char *section, const char *key, const char *fmt, ...)
+static void options_say_stderr(void *ctx, const char *text)
 {
-	const struct setting *s = setting_find(section, key);
-	uint32_t origin = o->origin[s - setting_table];
-	char text[256];
+	(void)ctx;
+	fprintf(stderr, "kmmd: %s\n", text);
+}
+
+void options_say(const struct options *o, const char *fmt, ...)
+{
+	char text[4500];
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	if (origin == OPTIONS_ORIGIN_COMMAND_LINE)
-		fprintf(stderr, "kmmd: --%s %s\n", s->option, text);
-	else if (origin == OPTIONS_ORIGIN_DEFAULT)
-		fprintf(stderr, "kmmd: [%s] %s (default) = %s\n", section, key, text);
+	if (o->say)
+		o->say(o->say_ctx, text);
 	else
-		fprintf(stderr, "kmmd: %s:%u: [%s] %s = %s\n", o->config, origin, section, key, text);
-	return -EINVAL;
-}
-
-static bool is_power_of_two(uint64_t v)
-{
-	return v && !(v & (v - 1));
-}
-
-/* section_size 0 stands for clamp(power of two >= pool / 512, 4 MiB, 1 GiB) */
-static uint64_t options_section(const struct options *o)
-{
-	uint64_t size = UINT64_C(4) << 20;
-
-	if (o->section_size)
-		return o->section_size;
-	while (size < o->pool_size / 512 && size < UINT64_C(1) << 30)
-		size <<= 1;
-	return size;
-}
-
-struct size_text {
-	char text[32];
-};
-
-/* As it would be written: "64M". */
-static struct size_text options_size(uint64_t size)
-{
-	static const char unit[] = {0, 'K', 'M', 'G', 'T', 0};
-	struct size_text t;
-	int u = 0;
-
-	while (size && size % 1024 == 0 && unit[u + 1]) {
-		size /= 1024;
-		u++;
-	}
-	snprintf(t.text, sizeof(t.text), "%llu%c", (unsigned long long)size, unit[u]);
-	return t;
-}
-#define SIZE(v) (options_size(v).text)
-
-static int options_check_pool(const struct options *o)
-{
-	uint64_t pool = o->pool_size, section = options_section(o), n = pool / section;
-
-	if (!is_power_of_two(section))
-		return options_refuse(o, "pool", "section_size",
-		                      "%s: not allowed; it takes a power of two from 4M to 1G",
-		                      SIZE(section));
-	if (pool % section)
-		return options_refuse(o, "pool", "size", "%s: no multiple of the section size, %s",
-		                      SIZE(pool), SIZE(section));
-	if (n > MAX_SECTIONS || n < 2)
-		return options_refuse(o, "pool", "size",
-		                      "%s: makes %u sections of %s; 2 to %u are possible, set another "
-		                      "section size",
-		                      SIZE(pool), (unsigned int)n, SIZE(section), MAX_SECTIONS);
-	if (n < o->nodes)
-		return options_refuse(o, "pool", "nodes", "%u: more than the pool's %u sections",
-		                      o->nodes, (unsigned int)n);
-	if (o->huge_page_size != UINT64_C(2) << 20 && o->huge_page_size != UINT64_C(1) << 30)
-		return options_refuse(o, "pool", "huge_page_size",
-		                      "%s: not allowed; it takes 2M or 1G", SIZE(o->huge_page_size));
-	if (o->backing == SHM_HUGETLB_2M && section % o->huge_page_size)
-		return options_refuse(o, "pool", "huge_page_size", "%s: larger than a section, %s",
-		                      SIZE(o->huge_page_size), SIZE(section));
-	if (o->dma_size > o->dma32_size)
-		return options_refuse(o, "pool", "dma_size", "%s: larger than dma32_size, %s",
-		                      SIZE(o->dma_size), SIZE(o->dma32_size));
-	return 0;
-}
-
-/* A number or a name that the machine knows. */
-static bool options_user_known(const char *user)
-{
-	char *end;
-
-	errno = 0;
-	(void)strtoul(user, &end, 10);
-	return (!errno && !*end) || getpwnam(user);
-}
-
-static int options_check(const struct options *o)
-{
-	int r = options_check_pool(o);
-
-	if (r < 0)
-		return r;
-	if (!o->socket) {
-		fputs("kmmd: no place to listen at: XDG_RUNTIME_DIR is not set and neither --socket nor "
-		      "[daemon] socket is given\n",
-		      stderr);
-		return -EINVAL;
-	}
-	if (o->socket[0] != '/' || strlen(o->socket) > 107)
-		return options_refuse(o, "daemon", "socket",
-		                      "%.120s: not allowed; it takes a path of at most 107 bytes that "
-		                      "begins with /",
-		                      o->socket);
-	if (o->socket_group && !getgrnam(o->socket_group))
-		return options_refuse(o, "daemon", "socket_group", "%s: there is no such group",
-		                      o->socket_group);
-	if (o->holders_session_max > o->holders_max)
-		return options_refuse(o, "limits", "holders_per_session",
-		                      "%u: larger than holders, %u", o->holders_session_max,
-		                      o->holders_max);
-	for (char **user = o->admin_users; user && *user; user++)
-		if (!options_user_known(*user))
-			return options_refuse(o, "access", "admins", "%.64s: there is no such user",
-			                      *user);
-	return 0;
+		options_say_stderr(NULL, text);
 }
 
 /* Splits "--name=value" or takes the next argument. */
-static int options_value(int argc, char *argv[], int *i, const char *name, const char **ret)
+static int options_value(const struct options *o, int argc, char *argv[], int *i, const char *name,
+                         const char **ret)
 {
 	const char *equals = strchr(argv[*i], '=');
 
@@ -224,7 +110,7 @@ static int options_value(int argc, char *argv[], int *i, const char *name, const
 		return 0;
 	}
 	if (*i + 1 >= argc) {
-		fprintf(stderr, "kmmd: --%s needs a value\n", name);
+		options_say(o, "--%s needs a value", name);
 		return -EINVAL;
 	}
 	*ret = argv[++*i];
@@ -236,9 +122,9 @@ static int options_apply(struct options *o, const char *name, const char *value)
 	const struct setting *s = setting_find_option(name);
 	int r = setting_apply(s, o, value);
 
-	if (r < 0)
-		fprintf(stderr, "kmmd: --%s %s: not allowed; it takes %s\n", name, value, s->allowed);
-	else
+	if (r == -EINVAL)
+		options_say(o, "--%s %s: not allowed; it takes %s", name, value, s->allowed);
+	if (!r)
 		o->origin[s - setting_table] = OPTIONS_ORIGIN_COMMAND_LINE;
 	return r;
 }
@@ -249,6 +135,8 @@ static bool options_flag(struct options *o, const char *name)
 		o->supervise = true;
 	else if (strcmp(name, "check-config") == 0)
 		o->check_config = true;
+	else if (strcmp(name, "reserve-huge-pages") == 0)
+		o->reserve_huge_pages = true;
 	else
 		return false;
 	return true;
@@ -264,7 +152,7 @@ static int options_walk(struct options *o, int argc, char *argv[], bool first)
 		int r;
 
 		if (strncmp(argv[i], "--", 2) != 0 || !argv[i][2]) {
-			fprintf(stderr, "kmmd: %s: not an option; --help lists them\n", argv[i]);
+			options_say(o, "%s: not an option; --help lists them", argv[i]);
 			return -EINVAL;
 		}
 		snprintf(name, sizeof(name), "%.*s", (int)strcspn(argv[i] + 2, "="), argv[i] + 2);
@@ -281,10 +169,10 @@ static int options_walk(struct options *o, int argc, char *argv[], bool first)
 				continue;
 		}
 		if (strcmp(name, "config") != 0 && !setting_find_option(name)) {
-			fprintf(stderr, "kmmd: %s: no such option; --help lists them\n", argv[i]);
+			options_say(o, "%s: no such option; --help lists them", argv[i]);
 			return -EINVAL;
 		}
-		r = options_value(argc, argv, &i, name, &value);
+		r = options_value(o, argc, argv, &i, name, &value);
 		if (r < 0)
 			return r;
 		if (strcmp(name, "config") == 0) {
@@ -303,36 +191,121 @@ static int options_walk(struct options *o, int argc, char *argv[], bool first)
 	return 0;
 }
 
-static void options_print(const struct options *o)
+/* One a CPU, when it is not set. */
+static void options_resolve(struct options *o)
 {
-	printf("configuration is valid: socket %s, pool %llu bytes in sections of %llu, %u node%s\n",
-	       o->socket, (unsigned long long)o->pool_size, (unsigned long long)options_section(o),
-	       o->nodes, o->nodes == 1 ? "" : "s");
+	cpu_set_t cpus;
+
+	if (o->reactors)
+		return;
+	if (o->cpus)
+		cpu_list_read(o->cpus, &cpus);
+	else
+		cpu_list_allowed(&cpus);
+	o->reactors = (uint32_t)CPU_COUNT(&cpus);
+	if (o->reactors > MAX_CPUS)
+		o->reactors = MAX_CPUS;
 }
 
-int options_parse(struct options **ret, int argc, char *argv[])
+/* What only the whole layout shows: zones and tables that leave no room for each other. It says so. */
+static int options_check_geometry(const struct options *o)
 {
-	struct options *o = malloc(sizeof(*o));
+	struct pool_geometry g;
+	struct memblock mb;
+
+	if (pool_geometry_from_options(&g, o, &mb) == 0)
+		return 0;
+	options_say(o, "[pool]: the pool that it describes cannot be made");
+	return -EINVAL;
+}
+
+/* 0, 1 (the first walk said all that there is to say) or a negative errno. */
+static int options_read(struct options *o, int argc, char *argv[])
+{
+	int r = options_default(o), file = 0;
+
+	if (!r)
+		r = options_walk(o, argc, argv, true);
+	if (r)
+		return r;
+	if (o->config)
+		file = config_read(o);
+	if (file == -ENOMEM)
+		return file;
+	r = options_walk(o, argc, argv, false);
+	if (!r && !file)
+		r = options_check(o);
+	if (!r && !file)
+		options_resolve(o);
+	if (!r && !file)
+		r = options_check_geometry(o);
+	return r ? r : file;
+}
+
+static int options_new(struct options **ret, int argc, char *argv[],
+                       void (*say)(void *ctx, const char *text), void *ctx)
+{
+	struct options *o = calloc(1, sizeof(*o));
 	int r;
 
 	if (!o)
 		return -ENOMEM;
-	r = options_default(o);
-	if (!r)
-		r = options_walk(o, argc, argv, true);
-	if (!r && o->config)
-		r = config_read(o);
-	if (!r)
-		r = options_walk(o, argc, argv, false);
-	if (!r)
-		r = options_check(o);
-	if (!r && o->check_config) {
-		options_print(o);
-		r = 1;
-	}
+	o->say = say;
+	o->say_ctx = ctx;
+	r = options_read(o, argc, argv);
 	if (r == -ENOMEM)
-		fputs("kmmd: out of memory\n", stderr);
+		options_say(o, "out of memory");
 	if (r) {
+		options_free(o);
+		return r;
+	}
+	*ret = o;
+	return 0;
+}
+
+int options_parse(struct options **ret, int argc, char *argv[])
+{
+	struct options *o;
+	int r = options_new(&o, argc, argv, options_say_stderr, NULL);
+
+	if (r)
+		return r;
+	if (o->check_config) {
+		options_print(o, stdout);
+		options_free(o);
+		return 1;
+	}
+	*ret = o;
+	return 0;
+}
+
+int options_parse_again(struct options **ret, int argc, char *argv[],
+                        void (*say)(void *ctx, const char *text), void *ctx)
+{
+	int r = options_new(ret, argc, argv, say, ctx);
+
+	return r > 0 ? -EINVAL : r;
+}
+
+int options_copy(struct options **ret, const struct options *from)
+{
+	struct options *o = malloc(sizeof(*o));
+	int r = 0;
+
+	if (!o)
+		return -ENOMEM;
+	*o = *from;
+	/* every pointer first: what is freed when one fails is its own */
+	for (const struct setting *s = setting_table; s->key; s++)
+		if (setting_own(s, o) < 0)
+			r = -ENOMEM;
+	o->user_rules = NULL;
+	if (quota_rules_copy(&o->user_rules, from->user_rules) < 0)
+		r = -ENOMEM;
+	o->config = from->config ? strdup(from->config) : NULL;
+	if (from->config && !o->config)
+		r = -ENOMEM;
+	if (r < 0) {
 		options_free(o);
 		return r;
 	}
@@ -346,6 +319,7 @@ struct options *options_free(struct options *o)
 		return NULL;
 	for (const struct setting *s = setting_table; s->key; s++)
 		setting_clear(s, o);
+	quota_rules_free(o->user_rules);
 	free(o->config);
 	free(o);
 	return NULL;

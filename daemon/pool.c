@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "daemon/backing.h"
+#include "daemon/lifeline.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/pool_private.h"
@@ -35,6 +36,7 @@ struct pool *pool_new(const struct pool_geometry *g, const struct memblock *mb)
 	for (i = 0; i < g->nr_sections; i++)
 		p->section_fd[i] = -1;
 	p->words_fd = p->views_fd = p->ledger_fd = -1;
+	p->lifeline_fd = p->lifeline_view = -1;
 	p->ledger.fd = -1;
 	p->frames = g->mm.frames;
 	p->metadata_frames = (uint64_t)(g->nr_sections - g->first_metadata) << g->mm.section_order;
@@ -163,6 +165,7 @@ struct pool *pool_close(struct pool *p)
 		close(p->views_fd);
 	if (p->ledger_fd >= 0)
 		close(p->ledger_fd);
+	lifeline_close(p);
 	free(p->section_fd);
 	free(p);
 	return NULL;

@@ -13,7 +13,8 @@
  *
  * Beside the sections there are three memfds of 4 KiB shmem: the two of control memory, which
  * clients map too (shm/control.h), and the ledger (record.h). Their dense parts are populated, the
- * sparse ones get pages when they are about to be used (pool_sparse.c).
+ * sparse ones get pages when they are about to be used (pool_sparse.c). And a pipe, by which clients
+ * see that nobody keeps the pool any more (lifeline.c).
  */
 #ifndef DAEMON_POOL_H
 #define DAEMON_POOL_H
@@ -41,6 +42,7 @@ struct pool {
 	int *section_fd;            /* nr_sections, -1: absent */
 	enum shm_backing backing;   /* what was wanted */
 	uint64_t bytes_4k, bytes_2m, bytes_1g; /* what it got */
+	uint32_t map_shift;         /* log2 of the pieces in which all below the high zones can be mapped */
 	char backing_text[200];     /* "1 GiB of hugetlb 2 MiB pages" */
 	char advice[1000];          /* how to get better; empty: nothing is better */
 	struct memblock memblock;   /* for iomem */
@@ -55,6 +57,8 @@ struct pool {
 	struct control control;
 	int ledger_fd;
 	struct ledger ledger;
+	/* lifeline.c; -1: none. The end that is kept, and the one that clients get */
+	int lifeline_fd, lifeline_view;
 };
 
 /* Refusals are logged. -ENOMEM the pool does not fit (with the numbers), -EUCLEAN refused state. */

@@ -26,6 +26,7 @@
 
 #include "daemon/backing.h"
 #include "daemon/fdstore.h"
+#include "daemon/lifeline.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/pool_private.h"
@@ -54,13 +55,15 @@ static void *populate_run(void *arg)
 	       atomic_load_explicit(&w->error, memory_order_relaxed) == 0) {
 		uint64_t at = i * w->chunk;
 		uint32_t s = (uint32_t)(at / w->g->section_size);
+		enum shm_backing b;
 		int r, none = 0;
 
-		if (s >= w->g->first_high && s < w->g->first_metadata)
+		b = pool_section_backing(w->g, s, w->backing);
+		if (s >= w->g->first_high && s < w->g->first_metadata && b == SHM_4K)
 			r = shm_reserve(w->pool->section_fd[s], at % w->g->section_size, w->chunk);
 		else
 			r = shm_populate(w->pool->window + at, w->pool->section_fd[s],
-			                 at % w->g->section_size, w->chunk, w->backing);
+			                 at % w->g->section_size, w->chunk, b);
 
 		if (r < 0)
 			atomic_compare_exchange_strong_explicit(&w->error, &none, r,
@@ -90,7 +93,10 @@ static int sections_populate(struct pool *p, const struct pool_geometry *g, enum
 	unsigned int n, started = 0, i;
 	sigset_t all, old;
 
-	w.chunk = b == SHM_HUGETLB_1G ? g->section_size : chunk;
+	w.chunk = chunk;
+	for (i = 0; i < g->nr_sections; i++)
+		if (pool_section_backing(g, i, b) == SHM_HUGETLB_1G)
+			w.chunk = g->section_size;
 	w.nr_chunks = g->size / w.chunk;
 	n = populate_threads(w.nr_chunks);
 	sigfillset(&all);
@@ -186,6 +192,8 @@ static int sections_make(struct pool *p, const struct pool_geometry *g,
 			*got = list[i];
 			log_info("%s of %s memory%s made ready in %.0f ms",
 			         backing_size_text(a, g->size), shm_backing_name(list[i]),
+			         pool_zones_differ(g) ?
+			                 " (but for zones with a backing of their own)" :
 			         pool_high_bytes(g) && list[i] != SHM_4K ?
 			                 " (HighMem and Movable of 4k)" : "",
 			         (seconds() - start) * 1000);
@@ -199,36 +207,6 @@ static int sections_make(struct pool *p, const struct pool_geometry *g,
 		          i + 1 < n ? "; trying the next backing" : "");
 	}
 	return r;
-}
-
-/* The tag that a section keeps: what it really lies on. */
-static enum shm_backing section_tag(const struct pool *p, const struct pool_geometry *g,
-                                    uint32_t section, enum shm_backing b)
-{
-	uint64_t b4k, b2m, b1g;
-
-	if (pool_section_backing(g, section, b) != b)
-		return SHM_4K;
-	if (b != SHM_THP || p->bytes_4k == pool_high_bytes(g))
-		return b;
-	if (shm_page_sizes(p->window + section * g->section_size, g->section_size, &b4k, &b2m,
-	                   &b1g) < 0)
-		return SHM_4K;
-	return b2m == g->section_size ? SHM_THP : SHM_4K;
-}
-
-static void backing_account(struct pool *p, const struct pool_geometry *g, enum shm_backing b)
-{
-	uint64_t b4k = 0, b2m = 0, b1g = 0;
-
-	if (b == SHM_HUGETLB_1G || b == SHM_HUGETLB_2M) {
-		p->bytes_4k = pool_high_bytes(g);
-		*(b == SHM_HUGETLB_1G ? &p->bytes_1g : &p->bytes_2m) = g->size - p->bytes_4k;
-	} else {
-		shm_page_sizes(p->window, g->size, &b4k, &b2m, &b1g);
-		p->bytes_2m = b2m;
-		p->bytes_4k = g->size - b2m;
-	}
 }
 
 static int control_make(struct pool *p, const struct pool_geometry *g, int *views)
@@ -290,6 +268,12 @@ static int push(struct fdstore *store, const char *name, int fd)
 	return r;
 }
 
+/* One more than the pool's own: the listening socket, when it is ours. */
+static size_t descriptors_stored(const struct pool_geometry *g)
+{
+	return (size_t)g->nr_sections + 5;
+}
+
 /* From the top down: the superblock's section comes first. */
 static int store_all(struct pool *p, const struct pool_geometry *g, int views,
                      struct fdstore *store)
@@ -306,6 +290,8 @@ static int store_all(struct pool *p, const struct pool_geometry *g, int views,
 				r = push(store, "views0", views);
 			if (r == 0)
 				r = push(store, "ledger0", p->ledger_fd);
+			if (r == 0)
+				r = push(store, LIFELINE_NAME, p->lifeline_fd);
 		}
 		if (r == 0)
 			r = push(store, pool_section_name(name, g, i - 1), p->section_fd[i - 1]);
@@ -319,8 +305,7 @@ static int store_all(struct pool *p, const struct pool_geometry *g, int views,
 		return r;
 	}
 	if (fdstore_present(store))
-		log_notice("the fd store must hold %u descriptors (systemd: FileDescriptorStoreMax=)",
-		           g->nr_sections + 4);
+		log_info("the fd store holds %zu descriptors for us", descriptors_stored(g));
 	else
 		log_warning("there is no fd store (no service manager, no --supervise): the pool ends "
 		            "with this process");
@@ -334,7 +319,7 @@ static void commit(struct pool *p, const struct pool_geometry *g, enum shm_backi
 	for (s = 0; s < g->nr_sections; s++)
 		mm_section_set(p->mm, (section_id_t){ s },
 		               s < g->first_metadata ? SECTION_ONLINE : SECTION_METADATA, 0,
-		               (uint8_t)section_tag(p, g, s, b), 1);
+		               (uint8_t)pool_section_tag(p, g, s, b), 1);
 	/* release: all that makes the pool complete is before it; pairs with the load in recovery */
 	atomic_store_explicit(&p->superblock->epoch, p->epoch, memory_order_release);
 	atomic_store_explicit(&p->superblock->committed, 1, memory_order_release);
@@ -367,12 +352,31 @@ static int descriptors_suffice(const struct pool_geometry *g)
 	return setrlimit(RLIMIT_NOFILE, &l) < 0 ? -errno : 0;
 }
 
+/* What does not fit the store is lost at the next restart, and nobody would say so. */
+static int store_suffices(const struct pool_geometry *g, struct fdstore *store)
+{
+	size_t needed = descriptors_stored(g), room;
+	int r = fdstore_room(store, needed, &room);
+
+	if (r < 0) {
+		log_error("the service manager's fd store cannot be tried: %s", strerror(-r));
+		return r;
+	}
+	if (room < needed) {
+		log_error("the pool does not fit the service manager's fd store: %zu descriptors are needed "
+		          "(%u sections, control memory, lifeline, socket), it takes %zu: set "
+		          "FileDescriptorStoreMax=%zu or more (systemctl edit kmmd), or choose larger "
+		          "sections", needed, g->nr_sections, room, needed);
+		return -ENOSPC;
+	}
+	return 0;
+}
+
 static int pool_build(struct pool *p, const struct pool_geometry *g, const struct options *o,
                       struct fdstore *store, int *views)
 {
 	struct backing_need need = {
 		.pool = g->size,
-		.small = pool_high_bytes(g),
 		.section = g->section_size,
 		.control = g->layout.words_dense + pool_views_dense(g) + g->ledger.dense,
 		.wanted = o->backing,
@@ -384,7 +388,10 @@ static int pool_build(struct pool *p, const struct pool_geometry *g, const struc
 	size_t n;
 	int r;
 
+	pool_backing_need(g, &need);
 	r = descriptors_suffice(g);
+	if (r == 0)
+		r = store_suffices(g, store);
 	if (r == 0)
 		r = shm_machine_read(&machine);
 	if (r < 0)
@@ -403,17 +410,18 @@ static int pool_build(struct pool *p, const struct pool_geometry *g, const struc
 		r = sections_make(p, g, list, n, &got);
 	if (r < 0)
 		return r;
-	backing_account(p, g, got);
-	backing_describe(p->backing_text, sizeof(p->backing_text), got, p->bytes_4k, p->bytes_2m,
-	                 p->bytes_1g);
+	pool_backing_account(p, g, got);
 	backing_advise(p->advice, sizeof(p->advice), &need, &machine, got, p->bytes_4k);
 	r = control_make(p, g, views);
 	if (r == 0)
 		r = ledger_make(p, g);
 	if (r == 0)
+		r = lifeline_new(p);
+	if (r == 0)
 		r = pool_tables_attach(p, g);
 	if (r < 0)
 		return r;
+	p->map_shift = pool_map_shift_of(g, got);
 	pool_superblock_fill(p->superblock, g, p->uuid, got);
 	r = store_all(p, g, *views, store);
 	if (r == 0)

@@ -298,6 +298,7 @@ int pool_geometry_from_options(struct pool_geometry *g, const struct options *o,
 	if (g->sessions < 2)
 		g->sessions = 2;
 	g->holders = o->holders_max ? o->holders_max : 1;
+	pool_zone_backings(g, o);
 	topology(&g->mm);
 	r = mm_config_check(&g->mm, &why);
 	if (r == 0) {
@@ -351,6 +352,10 @@ int pool_geometry_from_superblock(struct pool_geometry *g, const struct superblo
 		*why = "its tables lie elsewhere than this version lays them out";
 		return -EUCLEAN;
 	}
+	if (!pool_backing_unpack(sb->backing, g->zone_backing)) {
+		*why = "its zones lie on memory that there is not";
+		return -EUCLEAN;
+	}
 	if (!high_find(g) || control_size(g) < 0) {
 		*why = "its zones HighMem and Movable lie where they cannot";
 		return -EUCLEAN;
@@ -361,47 +366,4 @@ int pool_geometry_from_superblock(struct pool_geometry *g, const struct superblo
 uint64_t pool_high_bytes(const struct pool_geometry *g)
 {
 	return (g->first_metadata - g->first_high) * g->section_size;
-}
-
-enum shm_backing pool_section_backing(const struct pool_geometry *g, uint32_t section,
-                                      enum shm_backing b)
-{
-	return section >= g->first_high && section < g->first_metadata ? SHM_4K : b;
-}
-
-/* FNV-1a over all that never changes. */
-uint64_t pool_superblock_checksum(const struct superblock *sb)
-{
-	const uint8_t *byte = (const uint8_t *)sb;
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-	size_t i;
-
-	for (i = 0; i < offsetof(struct superblock, checksum); i++)
-		h = (h ^ byte[i]) * UINT64_C(0x100000001b3);
-	return h;
-}
-
-void pool_superblock_fill(struct superblock *sb, const struct pool_geometry *g,
-                          const uint8_t uuid[16], enum shm_backing b)
-{
-	sb->magic = SUPERBLOCK_MAGIC;
-	sb->version = METADATA_VERSION;
-	sb->size = sizeof(*sb);
-	memcpy(sb->uuid, uuid, sizeof(sb->uuid));
-	sb->frames = g->mm.frames;
-	sb->section_order = g->mm.section_order;
-	sb->nodes = g->mm.nodes;
-	sb->dma_end = g->mm.dma_end;
-	sb->dma32_end = g->mm.dma32_end;
-	sb->highmem_start = g->mm.highmem_start;
-	sb->movable_start = g->mm.movable_start;
-	sb->sessions = g->sessions;
-	sb->holders = g->holders;
-	sb->magazines = g->magazines;
-	sb->backing = (uint32_t)b;
-	sb->mm_address = g->mm_address;
-	sb->mm_size = g->mm_size;
-	sb->session_address = g->session_address;
-	sb->holder_address = g->holder_address;
-	sb->checksum = pool_superblock_checksum(sb);
 }

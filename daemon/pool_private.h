@@ -17,6 +17,8 @@ struct pool_geometry {
 	uint32_t nr_sections;
 	uint32_t first_high;         /* sections from here to first_metadata are HighMem, Movable */
 	uint32_t first_metadata;     /* sections from here on are metadata */
+	/* SHM_AUTO: as the pool's, of the high zones 4 KiB pages */
+	enum shm_backing zone_backing[MAX_NR_ZONES];
 	uint32_t sessions, holders, magazines; /* records */
 	/* pool addresses */
 	uint64_t superblock, mm_address, mm_size, session_address, holder_address;
@@ -31,12 +33,42 @@ int pool_geometry_from_options(struct pool_geometry *g, const struct options *o,
 /* -EUCLEAN, with *why, when the numbers make no sense or the tables lie elsewhere. */
 int pool_geometry_from_superblock(struct pool_geometry *g, const struct superblock *sb,
                                   const struct options *o, struct memblock *mb, const char **why);
+/* pool_superblock.c */
 void pool_superblock_fill(struct superblock *sb, const struct pool_geometry *g,
                           const uint8_t uuid[16], enum shm_backing b);
+/* Of the version that it says. */
 uint64_t pool_superblock_checksum(const struct superblock *sb);
-/* What a section lies on in a pool of that backing: those of the high zones on 4 KiB pages. */
+/* A superblock of this version or the one before; else *why, good until the next call. section: where
+ * it was found. */
+bool pool_superblock_check(const struct superblock *sb, uint32_t section, const char **why);
+/* Makes a checked pool of the version before one of this; of this: finishes what may be left to do.
+ * lifeline: the store keeps one. */
+void pool_convert(struct pool *p, bool lifeline);
+/* pool_backing.c */
+void pool_zone_backings(struct pool_geometry *g, const struct options *o);
+/* What a section lies on in a pool of that backing: its zone's, if that has one of its own. */
 enum shm_backing pool_section_backing(const struct pool_geometry *g, uint32_t section,
                                       enum shm_backing b);
+/* The tag that a section keeps: what it really lies on. */
+enum shm_backing pool_section_tag(const struct pool *p, const struct pool_geometry *g,
+                                  uint32_t section, enum shm_backing b);
+/* Counts what the pool got, for reports: p->bytes_*, p->backing_text. */
+void pool_backing_account(struct pool *p, const struct pool_geometry *g, enum shm_backing b);
+/* The same of bytes that are counted. */
+void pool_backing_text(struct pool *p, const struct pool_geometry *g, enum shm_backing b,
+                       const uint64_t bytes[SHM_NR_BACKINGS]);
+/* A zone has a backing that is said for it. */
+bool pool_zones_differ(const struct pool_geometry *g);
+/* log2 of the pieces in which all sections below the high zones can be mapped. */
+uint32_t pool_map_shift_of(const struct pool_geometry *g, enum shm_backing b);
+/* Adds up what zones with a backing of their own take of each. */
+struct backing_need;
+void pool_backing_need(const struct pool_geometry *g, struct backing_need *need);
+/* superblock.backing: the pool's in the low byte, then three bits a zone. */
+#define SUPERBLOCK_BACKING(WORD) ((enum shm_backing)((WORD) & 0xff))
+uint32_t pool_backing_pack(const struct pool_geometry *g, enum shm_backing b);
+/* False: no program wrote that. */
+bool pool_backing_unpack(uint32_t word, enum shm_backing zone[MAX_NR_ZONES]);
 /* Sections that so many bytes take. */
 uint64_t pool_sections_of(const struct pool_geometry *g, uint64_t bytes);
 /* Bytes of the sections of the high zones. */

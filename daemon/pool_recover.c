@@ -8,6 +8,8 @@
  * findings) and refused with -EUCLEAN; the store is left as it is, for a daemon that understands it,
  * or for the admin who gives the pool up.
  *
+ * A pool of the version before is converted when all of that was found right (pool_superblock.c).
+ *
  * Only one state is thrown away: a superblock that is whole and not committed, which is what a
  * start leaves that died before the pool was complete. Nobody was ever granted anything from it.
  *
@@ -20,15 +22,19 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/backing.h"
 #include "daemon/fdstore.h"
+#include "daemon/lifeline.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/pool_private.h"
 
 #define REPORTS_MAX 8u
+
+static const struct log_about damage = { .event = LOG_DAMAGE }, restart = { .event = LOG_RESTART };
 
 /* Findings; more than a few say nothing new. */
 struct report {
@@ -37,7 +43,7 @@ struct report {
 
 __attribute__((format(printf, 2, 3))) static void report(struct report *rep, const char *fmt, ...)
 {
-	char text[300];
+	char text[600];
 	va_list ap;
 
 	if (rep->n++ >= REPORTS_MAX)
@@ -45,7 +51,7 @@ __attribute__((format(printf, 2, 3))) static void report(struct report *rep, con
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	log_error("pool refused: %s", text);
+	log_event(LOG_LEVEL_ERROR, &damage, "pool refused: %s", text);
 }
 
 static int report_end(const struct report *rep)
@@ -53,13 +59,14 @@ static int report_end(const struct report *rep)
 	if (rep->n == 0)
 		return 0;
 	if (rep->n > REPORTS_MAX)
-		log_error("pool refused: and %u more", rep->n - REPORTS_MAX);
+		log_event(LOG_LEVEL_ERROR, &damage, "pool refused: and %u more",
+		          rep->n - REPORTS_MAX);
 	log_error("pool refused: nothing was changed; to give its contents up and begin anew, stop the "
 	          "service and start it again");
 	return -EUCLEAN;
 }
 
-/* "s12", "m12", "words0", "views0", "ledger0": the part after `prefix` is a number. */
+/* "s12", "m12", "words0", "views0", "ledger0", "life0": the part after `prefix` is a number. */
 static bool name_matches(const char *name, const char *prefix, uint32_t *nr)
 {
 	size_t n = strlen(prefix);
@@ -81,7 +88,7 @@ static bool name_is_pool(const char *name)
 
 	return name_matches(name, "s", &nr) || name_matches(name, "m", &nr) ||
 	       name_matches(name, "words", &nr) || name_matches(name, "views", &nr) ||
-	       name_matches(name, "ledger", &nr);
+	       name_matches(name, "ledger", &nr) || name_matches(name, "life", &nr);
 }
 
 /* How many descriptors of a pool there are, and the highest metadata section among them. */
@@ -107,7 +114,8 @@ static size_t store_survey(const struct fdstore *store, bool *have_top, uint32_t
 	return n;
 }
 
-/* Copies the superblock out of the last page of what may be anything. */
+/* Copies the superblock out of the last page of what may be anything. (In the version before it was
+ * shorter; the page was there.) */
 static bool superblock_read(int fd, struct superblock *sb)
 {
 	struct stat st;
@@ -125,28 +133,6 @@ static bool superblock_read(int fd, struct superblock *sb)
 	memcpy(sb, p + page - POOL_PAGE, sizeof(*sb));
 	munmap(p, page);
 	return true;
-}
-
-static void superblock_check(struct report *rep, const struct superblock *sb, uint32_t top)
-{
-	if (sb->magic != SUPERBLOCK_MAGIC)
-		report(rep, "the last page of section m%u is no superblock (magic %016llx): the last "
-		            "section was lost, or its contents", top, (unsigned long long)sb->magic);
-	else if (sb->version < METADATA_VERSION)
-		report(rep, "the metadata are of version %u, from before there were pages that "
-		            "move; this program makes and takes over version %u only: start the program "
-		            "that made them", sb->version, METADATA_VERSION);
-	else if (sb->version > METADATA_VERSION)
-		report(rep, "the metadata are of version %u, this program knows %u: start the program "
-		            "that made them, or a later one", sb->version, METADATA_VERSION);
-	else if (sb->size != sizeof(*sb))
-		report(rep, "the superblock has %u bytes, not %zu", sb->size, sizeof(*sb));
-	else if (sb->checksum != pool_superblock_checksum(sb))
-		report(rep, "the superblock's checksum is %016llx, its contents give %016llx",
-		       (unsigned long long)sb->checksum,
-		       (unsigned long long)pool_superblock_checksum(sb));
-	else if (sb->backing == SHM_AUTO || sb->backing >= SHM_NR_BACKINGS)
-		report(rep, "the superblock names backing %u", sb->backing);
 }
 
 /* Removes an incomplete pool from the store and from here. `top`, the superblock's section, which
@@ -188,6 +174,21 @@ static void fd_take(struct report *rep, struct fdstore *store, const char *name,
 		report(rep, "descriptor \"%s\": %s", name, why);
 }
 
+/* A pool of the version before has one if its conversion was interrupted. */
+static void lifeline_find(struct report *rep, struct pool *p, const struct superblock *sb,
+                          struct fdstore *store)
+{
+	int fd = fdstore_take(store, LIFELINE_NAME);
+	bool demanded = sb->version == METADATA_VERSION && sb->lifeline;
+	const char *why;
+
+	if (fd < 0 && demanded)
+		report(rep, "descriptor \"" LIFELINE_NAME "\" is missing (systemd: is "
+		            "FileDescriptorStoreMax= large enough?)");
+	else if (fd >= 0 && lifeline_take(p, fd, &why) < 0)
+		report(rep, "descriptor \"" LIFELINE_NAME "\": %s", why);
+}
+
 static void fds_take(struct report *rep, struct pool *p, const struct pool_geometry *g,
                      const struct superblock *sb, struct fdstore *store, int *views)
 {
@@ -200,11 +201,12 @@ static void fds_take(struct report *rep, struct pool *p, const struct pool_geome
 		if (p->section_fd[s] < 0) /* the superblock's is at hand already */
 			fd_take(rep, store, pool_section_name(name, g, s), &p->section_fd[s],
 			        g->section_size,
-			        pool_section_backing(g, s, (enum shm_backing)sb->backing));
+			        pool_section_backing(g, s, SUPERBLOCK_BACKING(sb->backing)));
 	}
 	fd_take(rep, store, "words0", &p->words_fd, g->layout.words_size, SHM_4K);
 	fd_take(rep, store, "views0", views, g->layout.views_size, SHM_4K);
 	fd_take(rep, store, "ledger0", &p->ledger_fd, g->ledger.size, SHM_4K);
+	lifeline_find(rep, p, sb, store);
 	left = fdstore_left(store);
 	for (i = 0; i < left; i++) {
 		const char *name = fdstore_name(store, i);
@@ -232,7 +234,8 @@ static int sections_map(struct pool *p, const struct pool_geometry *g)
 }
 
 /* States, and what the sections lie on. */
-static void sections_check(struct report *rep, struct pool *p, const struct pool_geometry *g)
+static void sections_check(struct report *rep, const struct pool *p, const struct pool_geometry *g,
+                           uint64_t bytes[SHM_NR_BACKINGS])
 {
 	uint32_t s;
 
@@ -248,18 +251,8 @@ static void sections_check(struct report *rep, struct pool *p, const struct pool
 		else if (info.state == SECTION_ONLINE && info.domain != 0)
 			report(rep, "section %u belongs to domain %u, which does not exist", s,
 			       info.domain);
-		switch (info.backing) {
-		case SHM_HUGETLB_1G:
-			p->bytes_1g += g->section_size;
-			break;
-		case SHM_HUGETLB_2M:
-		case SHM_THP:
-			p->bytes_2m += g->section_size;
-			break;
-		default:
-			p->bytes_4k += g->section_size;
-			break;
-		}
+		bytes[info.backing > SHM_AUTO && info.backing < SHM_NR_BACKINGS ? info.backing : SHM_4K] +=
+			g->section_size;
 	}
 }
 
@@ -314,6 +307,8 @@ static bool high_differs(const struct options *o, const struct pool_geometry *g)
 static void options_compare(const struct options *o, const struct pool_geometry *g,
                             const struct superblock *sb)
 {
+	enum shm_backing b_is = SUPERBLOCK_BACKING(sb->backing);
+	struct pool_geometry wanted = { .size = 0 };
 	char a[32], b[32];
 
 	if (o->pool_size != g->size)
@@ -333,19 +328,22 @@ static void options_compare(const struct options *o, const struct pool_geometry 
 	if (high_differs(o, g))
 		log_warning("other sizes of HighMem and Movable are configured than the pool that "
 		            "exists has; they stay");
-	if (o->backing != SHM_AUTO && o->backing != sb->backing &&
-	    !(o->backing == SHM_HUGETLB_2M && sb->backing == SHM_HUGETLB_1G))
+	pool_zone_backings(&wanted, o);
+	if (memcmp(wanted.zone_backing, g->zone_backing, sizeof(wanted.zone_backing)) != 0)
+		log_warning("other backings of zones are configured than the pool that exists has; "
+		            "they stay");
+	if (o->backing != SHM_AUTO && o->backing != b_is &&
+	    !(o->backing == SHM_HUGETLB_2M && b_is == SHM_HUGETLB_1G))
 		log_warning("backing %s is configured, the pool that exists has %s and stays so",
 		            shm_backing_name(o->backing),
-		            shm_backing_name((enum shm_backing)sb->backing));
+		            shm_backing_name(b_is));
 }
 
 static void backing_texts(struct pool *p, const struct pool_geometry *g, const struct options *o,
-                          enum shm_backing b)
+                          enum shm_backing b, const uint64_t bytes[SHM_NR_BACKINGS])
 {
 	struct backing_need need = {
 		.pool = g->size,
-		.small = pool_high_bytes(g),
 		.section = g->section_size,
 		.wanted = o->backing,
 		.huge_page = o->huge_page_size,
@@ -353,16 +351,37 @@ static void backing_texts(struct pool *p, const struct pool_geometry *g, const s
 	struct shm_machine machine;
 
 	p->backing = o->backing;
-	backing_describe(p->backing_text, sizeof(p->backing_text), b, p->bytes_4k, p->bytes_2m,
-	                 p->bytes_1g);
+	p->map_shift = pool_map_shift_of(g, b);
+	pool_backing_text(p, g, b, bytes);
+	pool_backing_need(g, &need);
 	if ((b == SHM_THP || b == SHM_4K) && shm_machine_read(&machine) == 0)
 		backing_advise(p->advice, sizeof(p->advice), &need, &machine, b, p->bytes_4k);
+}
+
+/* All was checked, and nothing was changed so far. */
+static int version_step(struct pool *p, struct fdstore *store)
+{
+	bool older = p->superblock->version == METADATA_VERSION_BEFORE;
+	int r = 0;
+
+	if (older && p->lifeline_fd < 0)
+		r = lifeline_add(p, store);
+	if (r < 0)
+		return r;
+	pool_convert(p, p->lifeline_fd >= 0);
+	if (older)
+		log_event(LOG_LEVEL_NOTICE, &restart,
+		          "the pool's metadata were of version %u and are of version %u now: only this "
+		          "program and later ones take them over from here on",
+		          METADATA_VERSION_BEFORE, METADATA_VERSION);
+	return 0;
 }
 
 static int pool_take_over(struct pool *p, const struct pool_geometry *g,
                           const struct superblock *sb, const struct options *o,
                           struct fdstore *store, int *views)
 {
+	uint64_t bytes[SHM_NR_BACKINGS] = { 0 };
 	struct report rep = { 0 };
 	int r;
 
@@ -386,19 +405,34 @@ static int pool_take_over(struct pool *p, const struct pool_geometry *g,
 		r = pool_tables_attach(p, g);
 	if (r < 0)
 		return r;
-	sections_check(&rep, p, g);
+	sections_check(&rep, p, g, bytes);
 	records_check(&rep, p);
 	r = report_end(&rep);
+	if (r == 0)
+		r = version_step(p, store);
 	if (r < 0)
 		return r;
 	options_compare(o, g, sb);
-	backing_texts(p, g, o, (enum shm_backing)sb->backing);
+	backing_texts(p, g, o, SUPERBLOCK_BACKING(sb->backing), bytes);
 	memcpy(p->uuid, sb->uuid, sizeof(p->uuid));
 	p->recovered = true;
 	/* relaxed: no other thread yet; the control memory's copy is released to the clients */
 	p->epoch = atomic_fetch_add_explicit(&p->superblock->epoch, 1, memory_order_relaxed) + 1;
 	atomic_store_explicit(&p->control.status->epoch, p->epoch, memory_order_release);
 	return 0;
+}
+
+/* For how long there was no daemon, by the clock on the wall. */
+static const char *unserved_text(char *buf, size_t size, const struct pool *p)
+{
+	/* relaxed: for a line of the log */
+	uint64_t last = atomic_load_explicit(&p->superblock->served, memory_order_relaxed);
+	uint64_t now = (uint64_t)time(NULL);
+
+	buf[0] = '\0';
+	if (last && now > last + 1)
+		snprintf(buf, size, "; nobody served it for %llu s", (unsigned long long)(now - last));
+	return buf;
 }
 
 /* The fd of the superblock's section comes along: taken over, also on failure. */
@@ -411,6 +445,7 @@ static int pool_recover_from(struct pool **ret, int top_fd, uint32_t top,
 	struct report rep = { 0 };
 	const char *why;
 	struct pool *p;
+	char away[64];
 	int r, views = -1;
 
 	if (pool_geometry_from_superblock(&g, sb, o, &mb, &why) < 0)
@@ -418,7 +453,7 @@ static int pool_recover_from(struct pool **ret, int top_fd, uint32_t top,
 	else if (top != g.nr_sections - 1)
 		report(&rep, "the superblock is in section %u, of a pool whose last section is %u", top,
 		       g.nr_sections - 1);
-	else if (shm_memfd_check(top_fd, g.section_size, (enum shm_backing)sb->backing, &why) < 0)
+	else if (shm_memfd_check(top_fd, g.section_size, SUPERBLOCK_BACKING(sb->backing), &why) < 0)
 		report(&rep, "descriptor \"m%u\": %s", top, why);
 	r = report_end(&rep);
 	if (r < 0) {
@@ -438,9 +473,9 @@ static int pool_recover_from(struct pool **ret, int top_fd, uint32_t top,
 		pool_close(p);
 		return r;
 	}
-	log_notice("pool: taken over, start %llu: %s, %u sections, %u of them metadata",
+	log_notice("pool: taken over, start %llu: %s, %u sections, %u of them metadata%s",
 	           (unsigned long long)p->epoch, p->backing_text, g.nr_sections,
-	           g.nr_sections - g.first_metadata);
+	           g.nr_sections - g.first_metadata, unserved_text(away, sizeof(away), p));
 	if (p->advice[0])
 		log_warning("pool: %s", p->advice);
 	*ret = p;
@@ -451,6 +486,7 @@ int pool_recover(struct pool **ret, const struct options *o, struct fdstore *sto
 {
 	struct report rep = { 0 };
 	struct superblock sb;
+	const char *why;
 	char name[16];
 	bool have_top;
 	uint32_t top;
@@ -468,8 +504,8 @@ int pool_recover(struct pool **ret, const struct options *o, struct fdstore *sto
 	fd = fdstore_take(store, name);
 	if (!superblock_read(fd, &sb))
 		report(&rep, "descriptor \"%s\" cannot be read: it is no section", name);
-	else
-		superblock_check(&rep, &sb, top);
+	else if (!pool_superblock_check(&sb, top, &why))
+		report(&rep, "%s", why);
 	r = report_end(&rep);
 	if (r < 0) {
 		close(fd);

@@ -9,9 +9,10 @@
  *     main loop   reactor_broadcast: every reactor drains its per-CPU magazines and lists
  *     worker      the depot's magazines and all words marked RETURNED go to the zones and slabs,
  *                 empty slabs to the zones; the queue is kicked
+ *                 compaction, in slices between which others have the worker; the queue is kicked
  *     main loop   pause, then the next round while anybody waits
  *
- * The pause is 10 ms, or four times what the worker's part took, so that it stays below a fifth of
+ * The pause is 10 ms, or four times what the worker's parts took, so that they stay below a fifth of
  * the worker's time however large the pool is.
  *
  * The event says what reclaim may do for those who wait (the flags of one of them) and how hard it is
@@ -56,6 +57,8 @@ struct pressure {
 	_Atomic uint32_t posted;   /* `begun` is under way */
 	struct reactor_work ended; /* to the main loop: the round is over */
 	uint64_t pause_ms;         /* written by the worker before `ended` is posted */
+	struct worker_job compact; /* the worker's: the round's second half, ... */
+	uint64_t took;             /* and ns of its own that the round has taken so far */
 	struct worker_job trim;
 	_Atomic uint32_t trimming; /* `trim` is under way */
 	uint32_t trim_ticks;       /* of the ticking thread */
@@ -165,10 +168,36 @@ static bool progress(struct pressure *p)
 	return freed != last;
 }
 
+static void round_over(struct pressure *p)
+{
+	uint64_t pause = p->took / 1000000 * 4;
+
+	p->pause_ms = pause > PRESSURE_PAUSE_MS ? pause : PRESSURE_PAUSE_MS;
+	reactor_post(p->d->kmmd->main, &p->ended);
+}
+
+/* What is still missing may be missing in one piece only. */
+static void compact_slice(struct worker_job *job)
+{
+	struct pressure *p = (struct pressure *)((char *)job - offsetof(struct pressure, compact));
+	uint64_t start = uv_hrtime();
+	bool got, more = compact_round_step(p->d, &got);
+
+	if (got)
+		wait_queue_kick(p->d->waiters);
+	if (!more)
+		wait_queue_round(p->d->waiters, progress(p));
+	p->took += uv_hrtime() - start;
+	if (more)
+		worker_submit_later(p->d->kmmd->worker, job);
+	else
+		round_over(p);
+}
+
 static void collect(void *arg)
 {
 	struct pressure *p = arg;
-	uint64_t start = uv_hrtime(), took;
+	uint64_t start = uv_hrtime();
 
 	reclaim_begin(RECLAIM_DIRECT);
 	exchange_drain(p->d, MM_CPU_NONE);
@@ -179,13 +208,9 @@ static void collect(void *arg)
 	}
 	reclaim_end();
 	wait_queue_kick(p->d->waiters);
-	/* what is still missing may be missing in one piece only */
-	if (compact_round(p->d))
-		wait_queue_kick(p->d->waiters);
-	wait_queue_round(p->d->waiters, progress(p));
-	took = (uv_hrtime() - start) / 1000000 * 4;
-	p->pause_ms = took > PRESSURE_PAUSE_MS ? took : PRESSURE_PAUSE_MS;
-	reactor_post(p->d->kmmd->main, &p->ended);
+	compact_round_begin(p->d);
+	p->took = uv_hrtime() - start;
+	compact_slice(&p->compact);
 }
 
 static void timer_run(uv_timer_t *timer)
@@ -302,6 +327,7 @@ int pressure_new(struct pressure **ret, struct domain *d)
 	p->begun.run = begun_run;
 	p->ended.run = ended_run;
 	p->trim.run = trim_run;
+	p->compact.run = compact_slice;
 	*ret = p;
 	return 0;
 }

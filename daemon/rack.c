@@ -25,7 +25,7 @@
  * just between header and slot leaves a slot that is stale, no more.
  *
  * Nothing in the rack is charged to anybody, and who takes from there is not: only sessions without a
- * quota use it. Slots and headers are what members make of them: numbers are bounded, the rounds are
+ * quota use it (CONTROL_RACKS_OFF tells the others), and are counted now and then (session_end.c). Slots and headers are what members make of them: numbers are bounded, the rounds are
  * looked up as those of every give.
  */
 #include "daemon/rack.h"

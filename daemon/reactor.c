@@ -29,6 +29,8 @@
 #include "daemon/channel_private.h"
 #include "daemon/domain.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
+#include "daemon/session.h"
 #include "mm/mm.h"
 #include "mm/slab.h"
 
@@ -86,6 +88,7 @@ static void reactor_on_tick(uv_timer_t *timer)
 
 	if (r->index == UINT32_MAX)
 		return;
+	metrics_tick(r->metrics, uv_hrtime());
 	if (d) {
 		slab_tick_cpu(d->slabs, r->index);
 		mm_tick_cpu(d->zones, r->index);
@@ -93,6 +96,10 @@ static void reactor_on_tick(uv_timer_t *timer)
 	/* On a reactor, so that it stands still too while fsck looks (reactor_rendezvous). */
 	if (d && r->index == 0)
 		domain_tick(d);
+	if (r->index == 0) {
+		session_away_tick(r->kmmd->sessions);
+		log_tick();
+	}
 	if (r->fds_unread)
 		channel_tick(r);
 	channel_flush_dirty(r);
@@ -138,6 +145,8 @@ int reactor_new(struct reactor **ret, struct kmmd *kmmd, uint32_t index)
 		e = channel_buffers_new(&r->buffers);
 	if (!e && index != UINT32_MAX)
 		e = arena_new(&r->arena);
+	if (!e && index != UINT32_MAX)
+		e = metrics_reactor_new(&r->metrics);
 	if (e) {
 		reactor_free(r);
 		return e;
@@ -233,6 +242,7 @@ struct reactor *reactor_free(struct reactor *r)
 		log_error("a handle of reactor %u was left open", r->index);
 	channel_buffers_free(r->buffers);
 	arena_free(r->arena);
+	metrics_reactor_free(r->metrics);
 	free(r);
 	return NULL;
 }

@@ -23,6 +23,7 @@ struct reactor_work {
 struct channel;
 struct channel_buffers; /* channel_buffer.h */
 struct arena;
+struct metrics_reactor;
 
 struct reactor {
 	uv_loop_t loop;
@@ -37,12 +38,14 @@ struct reactor {
 	struct channel *dirty;     /* with unsent replies */
 	struct channel_buffers *buffers; /* what its channels share; NULL on the main loop */
 	struct arena *arena;             /* of the request being served */
-	uint64_t read_ns;          /* when the input at hand was read; 0: not looked at yet */
+	uint64_t read_ns;          /* when the input at hand was read */
+	struct metrics_reactor *metrics; /* what it counts of its calls; NULL on the main loop */
 	uint32_t fds_unread;       /* channels whose peer may not have read descriptors yet */
 	bool running;              /* has a thread; main thread's */
 	bool stopping;
 	struct reactor_work stop;
 	atomic_bool stop_posted;
+	atomic_bool standing;      /* in a rendezvous: it waits for the worker */
 	atomic_bool exited;        /* its thread ended: it stands still for good */
 };
 

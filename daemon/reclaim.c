@@ -18,18 +18,30 @@
 #include "daemon/reclaim.h"
 
 #include "daemon/domain.h"
+#include "daemon/probes.h"
 #include "mm/vmstat.h"
 
-static _Thread_local enum reclaim_why current;
+static _Thread_local struct {
+	enum reclaim_why why;
+	uint64_t frames, objects; /* since it began */
+} current;
 
 void reclaim_begin(enum reclaim_why why)
 {
-	current = why;
+	current.why = why;
+	current.frames = current.objects = 0;
+	probe_reclaim_begin(why);
 }
 
 void reclaim_end(void)
 {
-	current = RECLAIM_NONE;
+	uint64_t frames = current.frames, objects = current.objects;
+	enum reclaim_why why = current.why;
+
+	/* into registers: tracers cannot find a thread's own variables */
+	__asm__("" : "+r"(frames), "+r"(objects), "+r"(why));
+	probe_reclaim_end(why, frames, objects);
+	current.why = RECLAIM_NONE;
 }
 
 void reclaim_note_blocks(struct domain *d, uint64_t scanned, uint64_t freed)
@@ -42,14 +54,17 @@ void reclaim_note_blocks(struct domain *d, uint64_t scanned, uint64_t freed)
 		[RECLAIM_PROACTIVE] = { VM_PGSCAN_PROACTIVE, VM_PGSTEAL_PROACTIVE },
 	};
 
-	if (current == RECLAIM_NONE || scanned == 0)
+	if (current.why == RECLAIM_NONE || scanned == 0)
 		return;
-	vm_count(d->zones, events[current].scan, scanned);
-	vm_count(d->zones, events[current].steal, freed);
+	current.frames += freed;
+	vm_count(d->zones, events[current.why].scan, scanned);
+	vm_count(d->zones, events[current.why].steal, freed);
 }
 
 void reclaim_note_objects(struct domain *d, uint64_t n)
 {
-	if (current != RECLAIM_NONE && n)
-		vm_count(d->zones, VM_SLABS_SCANNED, n);
+	if (current.why == RECLAIM_NONE || !n)
+		return;
+	current.objects += n;
+	vm_count(d->zones, VM_SLABS_SCANNED, n);
 }

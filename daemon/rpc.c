@@ -3,7 +3,8 @@
  * Calls: looking methods up, unpacking requests, packing replies.
  *
  * A request costs one look into an array, one unpacking into the reactor's arena, and one packing
- * straight into the channel's output. The clock is read only for calls that carry a deadline.
+ * straight into the channel's output. The clock is read for a batch of them (metrics.c), and for those
+ * that carry a deadline.
  *
  * What can go wrong before a handler runs is told apart: a frame that makes no sense in the stream
  * (call 0, a reply from a client) ends the connection; everything else is a status for that call.
@@ -16,9 +17,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/access.h"
 #include "daemon/arena.h"
 #include "daemon/channel_private.h"
-#include "daemon/log.h"
+#include "daemon/log_about.h"
+#include "daemon/metrics.h"
+#include "daemon/probes.h"
 #include "daemon/rpc_private.h"
 #include "daemon/session.h"
 #include "proto/kmm.pb-c.h"
@@ -163,6 +167,11 @@ int rpc_put(struct channel *c, enum frame_kind kind, uint32_t id, enum status_co
 	return 0;
 }
 
+static void rpc_count(const struct rpc_call *call, enum status_code code)
+{
+	metrics_answered(call->reactor->metrics, call->method ? call->method->number : 0, code);
+}
+
 void rpc_reply_fds(struct rpc_call *call, const ProtobufCMessage *reply, const int fd[], size_t n)
 {
 	int r;
@@ -170,14 +179,14 @@ void rpc_reply_fds(struct rpc_call *call, const ProtobufCMessage *reply, const i
 	if (call->answered)
 		return;
 	call->answered = true;
-	if (call->silent)
-		return;
-	r = rpc_put(call->channel, FRAME_REPLY, call->id, STATUS_OK, reply, fd, n);
+	r = call->silent ? 0 :
+	                   rpc_put(call->channel, FRAME_REPLY, call->id, STATUS_OK, reply, fd, n);
 	if (r < 0) {
 		log_error("%s: its reply cannot be sent: %s", call->method->name, strerror(-r));
 		rpc_put_error(call->channel, call->id, STATUS_INTERNAL, -r,
 		              "the reply is longer than a frame may be");
 	}
+	rpc_count(call, r < 0 ? STATUS_INTERNAL : STATUS_OK);
 }
 
 void rpc_reply(struct rpc_call *call, const ProtobufCMessage *reply)
@@ -193,6 +202,49 @@ void rpc_item(struct rpc_call *call, const ProtobufCMessage *item)
 		          call->method->name);
 }
 
+/* What a client may ask at any time to learn that it is not so, or asked for itself: nobody's trouble. */
+static bool refusal_is_answer(const struct rpc_method *m, enum status_code code)
+{
+	if (code == STATUS_CANCELLED || code == STATUS_UNAVAILABLE)
+		return true;
+	return m && code == STATUS_NOT_FOUND &&
+	       (m->number == KMM__V1__METHOD__ALLOCATOR_LOOKUP ||
+	        m->number == KMM__V1__METHOD__ALLOCATOR_OPEN_CACHE);
+}
+
+static enum log_level refusal_level(const struct rpc_method *m, enum status_code code, bool said)
+{
+	if (said || refusal_is_answer(m, code))
+		return LOG_LEVEL_DEBUG;
+	switch (code) {
+	case STATUS_INTERNAL:
+		return LOG_LEVEL_ERROR;
+	case STATUS_PERMISSION_DENIED:
+		return LOG_LEVEL_WARNING;
+	case STATUS_RESOURCE_EXHAUSTED:
+		return LOG_LEVEL_NOTICE;
+	default:
+		return LOG_LEVEL_INFO;
+	}
+}
+
+void rpc_log_refusal(const struct session *s, const struct peer *peer,
+                     const struct rpc_method *method, enum status_code code, int errno_value,
+                     const char *text, bool said)
+{
+	enum log_level level = refusal_level(method, code, said);
+	const char *name = strerrorname_np(errno_value);
+	enum log_kind kind = peer->refused          ? LOG_CONNECTION :
+	                     errno_value == EDQUOT ? LOG_QUOTA :
+	                                             LOG_REFUSAL;
+	struct log_about about = log_about_request(kind, s, peer, method ? method->name : NULL);
+
+	probe_refuse(about.session, method ? method->number : 0, about.uid, errno_value, text);
+	if (log_wanted(level))
+		log_event(level, &about, "%s was refused (%s): %s", method ? method->name : "a call",
+		          name ? name : "?", text);
+}
+
 void rpc_fail(struct rpc_call *call, enum status_code code, int errno_value, const char *fmt, ...)
 {
 	char text[RPC_TEXT_MAX + 1];
@@ -206,6 +258,8 @@ void rpc_fail(struct rpc_call *call, enum status_code code, int errno_value, con
 	va_end(ap);
 	if (!call->silent)
 		rpc_put_error(call->channel, call->id, code, errno_value, text);
+	rpc_count(call, code);
+	rpc_log_refusal(call->session, call->peer, call->method, code, errno_value, text, call->said);
 	if (call->session)
 		session_refused(call->session, text);
 }
@@ -217,6 +271,19 @@ void rpc_refuse_stream(struct channel *c, int errno_value, const char *text)
 
 /* ---- requests ---- */
 
+/* Who may not connect learns it from the answer to what it asks first, whatever that is. */
+static bool rpc_welcome(struct rpc_call *call, struct channel *c)
+{
+	if (!c->peer.refused)
+		return true;
+	rpc_fail(call, STATUS_PERMISSION_DENIED, EACCES,
+	         "user %u may not use this daemon: [access] users names neither the user nor a group "
+	         "of the process, and nor do inspectors and admins",
+	         c->peer.uid);
+	channel_end(c);
+	return false;
+}
+
 static bool rpc_demand_met(struct rpc_call *call)
 {
 	if (call->method->demand == RPC_SESSION && !channel_session(call->channel)) {
@@ -224,10 +291,17 @@ static bool rpc_demand_met(struct rpc_call *call)
 		         "%s needs a session: call kmm.v1.Allocator/Hello first", call->method->name);
 		return false;
 	}
-	if (call->method->demand == RPC_ADMIN && !call->peer->admin) {
+	if (call->method->demand == RPC_ADMIN && !(call->peer->rights & ACCESS_ADMIN)) {
 		rpc_fail(call, STATUS_PERMISSION_DENIED, EPERM,
 		         "%s is for admins: root, the daemon's own user, and those of [access] admins; "
 		         "you are user %u",
+		         call->method->name, call->peer->uid);
+		return false;
+	}
+	if (call->method->demand == RPC_INSPECTOR && !(call->peer->rights & ACCESS_INSPECT)) {
+		rpc_fail(call, STATUS_PERMISSION_DENIED, EPERM,
+		         "%s is for inspectors: admins, and those of [access] inspectors; you are "
+		         "user %u",
 		         call->method->name, call->peer->uid);
 		return false;
 	}
@@ -241,8 +315,6 @@ static bool rpc_in_time(struct rpc_call *call, const struct frame *f)
 	struct reactor *r = call->reactor;
 	uint64_t now = uv_hrtime(), ns;
 
-	if (!r->read_ns)
-		r->read_ns = now;
 	if (__builtin_mul_overflow(f->timeout_us, UINT64_C(1000), &ns) ||
 	    __builtin_add_overflow(ns, r->read_ns, &call->deadline_ns)) {
 		call->deadline_ns = 0; /* longer than the clock runs */
@@ -288,6 +360,7 @@ static void rpc_run(struct rpc_call *call, const ProtobufCMessage *request)
 		call->session = s;
 		atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
 	}
+	probe_request(s ? s->id : 0, call->method->number, call->peer->uid);
 	call->method->handle(call, request);
 	if (!call->answered)
 		rpc_fail(call, STATUS_INTERNAL, EIO, "%s gave no answer", call->method->name);
@@ -308,6 +381,10 @@ static void rpc_request(struct channel *c, const struct frame *f, const uint8_t 
 	};
 	ProtobufCMessage *request;
 
+	if (!rpc_welcome(&call, c))
+		return;
+	if (c->reactor->kmmd->access)
+		access_refresh(c->reactor->kmmd->access, &c->peer);
 	if (call.silent && call.method && !call.method->notifiable) {
 		channel_protocol_error(c, EBADMSG, "a notification of a method that must be answered");
 		return;

@@ -40,12 +40,14 @@ struct rpc_call {
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
 	bool answered;
 	bool silent; /* a NOTIFY: what it would answer is not sent */
+	bool said;   /* why it is refused stands in the log already */
 };
 
 enum rpc_demand {
 	RPC_ANYBODY = 0, /* also without a session */
 	RPC_SESSION = 1,
 	RPC_ADMIN = 2,
+	RPC_INSPECTOR = 3,
 };
 
 
@@ -85,10 +87,12 @@ struct rpc_pending {
 	const struct rpc_method *method;
 	uint32_t id;
 	uint64_t deadline_ns;
+	uint64_t began_ns; /* when its frame was read */
 	void (*resume)(struct rpc_pending *p);
 	void (*cancel)(struct rpc_pending *p, int reason);
 	bool cancelled; /* cancel ran, and left it to resume */
 	bool waits_room; /* see rpc_pending_post_room() */
+	bool said; /* as in rpc_call */
 };
 
 /* -EDQUOT: too many calls in flight; the call is then answered already. */

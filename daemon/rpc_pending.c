@@ -10,7 +10,7 @@
  * until the client has read (waits_room); a channel without room remembers that somebody does.
  *
  * Counts: a pending call holds a reference of its channel and of its session, and one of the
- * session's calls in flight. All are given back when it ends, on the channel's reactor.
+ * session's and its user's calls in flight. All are given back when it ends, on the channel's reactor.
  *
  * Deadlines: the channel's timer is armed for the earliest; when it fires, the list (bounded by the
  * session's calls in flight) is walked once.
@@ -22,6 +22,7 @@
 #include "daemon/channel_private.h"
 #include "daemon/kmmd.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/options.h"
 #include "daemon/rpc_private.h"
 #include "daemon/session.h"
@@ -66,24 +67,48 @@ static void pending_run(struct reactor *r, struct reactor_work *w)
 	p->resume(p);
 }
 
-/* Everything that the call held is given back; p may be freed by its owner now. */
-static void pending_end(struct rpc_pending *p)
+/* Everything that the call held is given back; p may be freed by its owner now. Nobody is there to be
+ * told `code` when the channel is closed. */
+static void pending_end(struct rpc_pending *p, enum status_code code)
 {
+	metrics_ended(p->reactor->metrics, p->method->number,
+	              p->channel->closed ? STATUS_CANCELLED : code, p->began_ns);
+	metrics_pending(p->reactor->metrics, -1);
 	pending_unlink(p);
 	if (p->session) {
 		/* relaxed: a count checked against a limit, nothing is published by it */
 		atomic_fetch_sub_explicit(&p->session->calls_in_flight, 1, memory_order_relaxed);
+		user_uncharge(p->session->user, USER_CALLS, 1);
 		session_unref(p->session);
 	}
 	channel_unref(p->channel);
 }
 
 /* Close comes on top: it is what ends all the others. */
+static bool is_close(const struct rpc_call *call)
+{
+	return call->method->number == KMM__V1__METHOD__ALLOCATOR_CLOSE;
+}
+
 static uint32_t pending_limit(const struct rpc_call *call)
 {
-	uint32_t limit = call->kmmd->options->calls_max;
+	uint32_t limit = OPTION(call->kmmd->options, calls_max);
 
-	return call->method->number == KMM__V1__METHOD__ALLOCATOR_CLOSE ? limit + CLOSES_MAX : limit;
+	return is_close(call) ? limit + CLOSES_MAX : limit;
+}
+
+/* The same of its user. */
+static bool pending_admit_user(struct rpc_call *call, struct user *u)
+{
+	if (is_close(call)) {
+		user_charge_always(u, USER_CALLS, 1);
+		return true;
+	}
+	if (user_charge(u, USER_CALLS, 1))
+		return true;
+	user_refused(u, USER_CALLS);
+	rpc_fail(call, STATUS_RESOURCE_EXHAUSTED, EDQUOT, "%s", user_text(u, USER_CALLS, 1));
+	return false;
 }
 
 static bool pending_admit(struct rpc_call *call)
@@ -109,8 +134,12 @@ static bool pending_admit(struct rpc_call *call)
 		return false;
 	}
 	/* relaxed: see pending_end() */
-	if (atomic_fetch_add_explicit(&s->calls_in_flight, 1, memory_order_relaxed) < limit)
-		return true;
+	if (atomic_fetch_add_explicit(&s->calls_in_flight, 1, memory_order_relaxed) < limit) {
+		if (pending_admit_user(call, s->user))
+			return true;
+		atomic_fetch_sub_explicit(&s->calls_in_flight, 1, memory_order_relaxed);
+		return false;
+	}
 	atomic_fetch_sub_explicit(&s->calls_in_flight, 1, memory_order_relaxed);
 	rpc_fail(call, STATUS_RESOURCE_EXHAUSTED, EDQUOT,
 	         "%u calls of session %u wait already, as many as [limits] calls allows", limit, s->id);
@@ -130,10 +159,12 @@ int rpc_suspend(struct rpc_call *call, struct rpc_pending *p, void (*resume)(str
 	        .method = call->method,
 	        .id = call->id,
 	        .deadline_ns = call->deadline_ns,
+	        .began_ns = call->reactor->read_ns,
 	        .resume = resume,
 	        .cancel = cancel,
 	};
 	channel_ref(p->channel);
+	metrics_pending(p->reactor->metrics, 1);
 	pending_link(&p->channel->pending, p);
 	if (p->deadline_ns)
 		channel_arm(p->channel, p->deadline_ns);
@@ -176,7 +207,7 @@ bool rpc_pending_reply(struct rpc_pending *p, const ProtobufCMessage *reply)
 	if (open && rpc_put(p->channel, FRAME_REPLY, p->id, STATUS_OK, reply, NULL, 0) < 0)
 		log_error("%s: a reply is longer than a frame may be", p->method->name);
 	open = !p->channel->closed;
-	pending_end(p);
+	pending_end(p, STATUS_OK);
 	return open;
 }
 
@@ -202,14 +233,16 @@ void rpc_pending_fail(struct rpc_pending *p, enum status_code code, int errno_va
 	e.text = text;
 	if (!p->channel->closed)
 		rpc_put(p->channel, FRAME_REPLY, p->id, code, &e.base, NULL, 0);
+	rpc_log_refusal(p->session, &p->channel->peer, p->method, code, errno_value, text,
+	                p->said || p->channel->closed);
 	if (p->session)
 		session_refused(p->session, text);
-	pending_end(p);
+	pending_end(p, code);
 }
 
 void rpc_pending_drop(struct rpc_pending *p)
 {
-	pending_end(p);
+	pending_end(p, STATUS_CANCELLED);
 }
 
 /* ---- cancelling ---- */

@@ -55,6 +55,10 @@ static bool census_among(const struct rpc_pending *p)
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_LEAKS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_NAMES ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_AREAS ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_USERS ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_METRICS ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_EXPLAIN ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_ADVISE ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_STATISTICS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_PAGE ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_MAP ||
@@ -63,15 +67,27 @@ static bool census_among(const struct rpc_pending *p)
 	return false;
 }
 
-bool service_census_admit(struct rpc_call *call)
+static bool census_admit(struct rpc_call *call)
 {
 	if (!census_among(call->channel->pending) && !census_among(call->channel->orphans))
 		return true;
 	service_refuse(call, -EDQUOT,
 	               "a GetPool, GetStatistics, GetPage, GetMap, ListSessions, GetSession, "
-	               "ListCaches, ListLeaks, ListNames or ListAreas of this connection is under "
-	               "way already, one at a time is allowed");
+	               "ListCaches, ListLeaks, ListNames, ListAreas, ListUsers, GetMetrics, Explain or Advise of this "
+	               "connection is under way already, one at a time is allowed");
 	return false;
+}
+
+void *service_census_start(struct rpc_call *call, size_t size)
+{
+	void *c;
+
+	if (!census_admit(call))
+		return NULL;
+	c = calloc(1, size);
+	if (!c)
+		service_refuse(call, -ENOMEM, "the daemon is out of memory");
+	return c;
 }
 
 static struct service_job *job_of(struct rpc_pending *p)

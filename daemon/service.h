@@ -47,8 +47,9 @@ void service_job_flush(struct service_job *j, uint32_t cache,
 bool service_job_enter(struct session *s);
 void service_job_leave(struct session *s);
 #define SERVICE_JOBS_TEXT "four calls of this session wait for the worker already; try again later"
-/* Only one look at all owner words may be under way on a connection; false: refused. */
-bool service_census_admit(struct rpc_call *call);
+/* The zeroed object of a call that looks at all owner words, of which one may be under way on a
+ * connection. NULL: there is one, or no memory, and the call is answered so. */
+void *service_census_start(struct rpc_call *call, size_t size);
 void service_job_done(struct service_job *j);
 /* In reply(), of a list: sends items *next to n - 1 by send(), a slice of them, each time after what else
  * the reactor has to do and when the client has read what came before; then `end`. Or refuses, when the
@@ -91,16 +92,27 @@ void service_unpublish(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_report.c */
 void service_report(struct rpc_call *call, const ProtobufCMessage *request);
 void service_reclaimed(struct rpc_call *call, const ProtobufCMessage *request);
-/* service_list_areas.c, service_list_caches.c, service_leaks.c, service_list_names.c */
+/* service_list_areas.c, service_list_caches.c, service_leaks.c, service_list_names.c,
+ * service_list_users.c */
 void service_list_areas(struct rpc_call *call, const ProtobufCMessage *request);
 void service_list_caches(struct rpc_call *call, const ProtobufCMessage *request);
 void service_list_leaks(struct rpc_call *call, const ProtobufCMessage *request);
 void service_list_names(struct rpc_call *call, const ProtobufCMessage *request);
+void service_list_users(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_explain.c, service_advise.c, service_domains.c */
+void service_explain(struct rpc_call *call, const ProtobufCMessage *request);
+void service_advise(struct rpc_call *call, const ProtobufCMessage *request);
+void service_list_domains(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_statistics.c */
 void service_get_statistics(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_metrics.c */
+void service_get_metrics(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_page.c, service_map.c */
 void service_get_page(struct rpc_call *call, const ProtobufCMessage *request);
 void service_get_map(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_settings.c */
+void service_get_settings(struct rpc_call *call, const ProtobufCMessage *request);
+void service_set(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_sections.c */
 void service_get_sections(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_events.c */

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "daemon/cache.h"
-#include "daemon/log.h"
+#include "daemon/log_about.h"
 #include "daemon/name.h"
 #include "daemon/object.h"
 #include "daemon/reclaim.h"
@@ -67,6 +67,7 @@ static void fsck_reply(struct service_job *j)
 	struct fsck_call *c = (struct fsck_call *)j;
 	Kmm__V1__FsckRequest empty = KMM__V1__FSCK_REQUEST__INIT;
 	Kmm__V1__Finding item = KMM__V1__FINDING__INIT;
+	struct log_about about;
 	char more[80];
 	size_t i;
 
@@ -84,8 +85,12 @@ static void fsck_reply(struct service_job *j)
 		item.text = more;
 		rpc_pending_item(&j->pending, &item.base);
 	}
+	about = log_about_pending(LOG_ADMIN, &j->pending);
 	if (c->found)
-		log_error("fsck: %zu findings; the first: %s", c->found, c->text[0]);
+		log_event(LOG_LEVEL_ERROR, &about, "fsck: %zu findings; the first: %s", c->found,
+		          c->text[0]);
+	else
+		log_event(LOG_LEVEL_INFO, &about, "fsck: no findings");
 	rpc_pending_reply(&j->pending, &empty.base);
 	free(c);
 }
@@ -167,6 +172,7 @@ static void drop_reply(struct service_job *j)
 {
 	struct drop_call *c = (struct drop_call *)j;
 	Kmm__V1__DropCachesReply reply = KMM__V1__DROP_CACHES_REPLY__INIT;
+	struct log_about about;
 
 	if (!service_job_cancelled(j)) {
 		reply.per_cpu = atomic_load_explicit(&c->per_cpu, memory_order_relaxed);
@@ -176,6 +182,13 @@ static void drop_reply(struct service_job *j)
 		reply.objects = c->objects_back;
 		reply.asked = j->flush.asked;
 		reply.silent = flush_silent(j->kmmd->sessions, &j->flush);
+		about = log_about_pending(LOG_ADMIN, &j->pending);
+		log_event(LOG_LEVEL_NOTICE, &about,
+		          "dropped caches: %llu pages of CPUs, %llu of the depot, %llu of threads, "
+		          "%llu of slabs, %llu objects",
+		          (unsigned long long)reply.per_cpu, (unsigned long long)reply.depot,
+		          (unsigned long long)reply.threads, (unsigned long long)reply.slabs,
+		          (unsigned long long)reply.objects);
 		rpc_pending_reply(&j->pending, &reply.base);
 	}
 	/* What was drained by the reactors may serve who waits. */
@@ -254,6 +267,7 @@ static void handle_kill_session(struct rpc_call *call, const ProtobufCMessage *r
 {
 	const Kmm__V1__KillSessionRequest *q = (const Kmm__V1__KillSessionRequest *)request;
 	struct session *s = session_by_id(call->kmmd->sessions, q->session);
+	struct log_about about;
 	struct kill_call *c;
 	int r;
 
@@ -276,8 +290,9 @@ static void handle_kill_session(struct rpc_call *call, const ProtobufCMessage *r
 	session_end_wait(s, &c->wait);
 	r = session_kill(s);
 	if (r == 0) {
-		log_notice("session %u (%s, process %d) is killed on behalf of user %u", s->id,
-		           s->name, (int)s->pid, call->peer->uid);
+		about = log_about_call(LOG_ADMIN, call);
+		log_event(LOG_LEVEL_NOTICE, &about, "kills session %u (%s, process %d, user %u)",
+		          s->id, s->name, (int)s->pid, s->uid);
 		goto leave;
 	}
 	/* It may have died by itself meanwhile: then the wait is over or will be. */
@@ -310,5 +325,6 @@ const struct rpc_method service_admin[] = {
 	       handle_kill_session),
 	METHOD(SHRINK, "Shrink", false, shrink, shrink_cache_reply, service_shrink_by_name),
 	METHOD(COMPACT, "Compact", true, compact, compacted, service_compact),
+	METHOD(SET, "Set", false, set, set_reply, service_set),
 	{ .handle = NULL },
 };

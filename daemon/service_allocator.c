@@ -4,7 +4,8 @@
  *
  * Hello. The first call of every connection: it opens a session (no token), joins or resumes one
  * (session, token and the pool's uuid), or only observes. What the client must know about the pool
- * is in the reply; on the control connection the two memfds of control memory ride along. A session
+ * is in the reply; on the control connection the two memfds of control memory ride along, and for
+ * clients that know what it is the pool's lifeline (lifeline.c). A session
  * whose pool is gone, or that ended, cannot be resumed: DATA_LOSS.
  *
  * Close. The sweep begins when this handler has left; the reply is made when it is done.
@@ -14,7 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/access.h"
 #include "daemon/domain.h"
+#include "daemon/grant.h"
 #include "daemon/options.h"
 #include "daemon/pool.h"
 #include "daemon/service.h"
@@ -72,15 +75,14 @@ static bool hello_check(struct rpc_call *call, const Kmm__V1__HelloRequest *q)
 
 static struct session *hello_open(struct rpc_call *call, const Kmm__V1__HelloRequest *q)
 {
+	const char *why = "";
 	struct session *s;
-	int r = session_open(call->kmmd->sessions, call->channel, q->name, q->control, &s);
+	int r = session_open(call->kmmd->sessions, call->channel, q->name, q->control, &s, &why);
 
 	if (r == 0)
 		return s;
 	if (r == -EDQUOT)
-		rpc_fail(call, STATUS_RESOURCE_EXHAUSTED, EDQUOT,
-		         "all %u sessions are in use; end some, or raise [limits] sessions",
-		         session_table_size(call->kmmd->sessions) - 1);
+		rpc_fail(call, STATUS_RESOURCE_EXHAUSTED, EDQUOT, "%s", why);
 	else
 		rpc_fail(call, STATUS_INTERNAL, -r, "no session can be opened: %s", strerror(-r));
 	return NULL;
@@ -90,6 +92,7 @@ static struct session *hello_resume(struct rpc_call *call, const Kmm__V1__HelloR
 {
 	static const uint8_t none[16];
 	const uint8_t *token = q->token.len ? q->token.data : none;
+	const char *why = "";
 	struct session *s;
 
 	if (!bytes_zero(&q->uuid) && memcmp(q->uuid.data, call->kmmd->pool->uuid, 16) != 0) {
@@ -99,7 +102,7 @@ static struct session *hello_resume(struct rpc_call *call, const Kmm__V1__HelloR
 		return NULL;
 	}
 	switch (session_resume(call->kmmd->sessions, q->session, token, call->channel, q->control,
-	                       &s)) {
+	                       &s, &why)) {
 	case 0:
 		return s;
 	case -ENOENT:
@@ -107,9 +110,7 @@ static struct session *hello_resume(struct rpc_call *call, const Kmm__V1__HelloR
 		         "there is no session %u (any more): open a new one", q->session);
 		return NULL;
 	case -EDQUOT:
-		rpc_fail(call, STATUS_RESOURCE_EXHAUSTED, EDQUOT,
-		         "session %u has its %u channels; share them, or raise [limits] channels",
-		         q->session, call->kmmd->options->channels_max);
+		rpc_fail(call, STATUS_RESOURCE_EXHAUSTED, EDQUOT, "%s", why);
 		return NULL;
 	default:
 		rpc_fail(call, STATUS_PERMISSION_DENIED, EACCES,
@@ -119,15 +120,6 @@ static struct session *hello_resume(struct rpc_call *call, const Kmm__V1__HelloR
 	}
 }
 
-/* The pieces in which sections below the high zones can be mapped. */
-static uint32_t map_shift(const struct domain *d)
-{
-	struct section_info info;
-
-	mm_section_get(d->mm, (section_id_t){ 0 }, &info);
-	return info.backing == SHM_HUGETLB_1G ? 30 : info.backing == SHM_HUGETLB_2M ? 21 : 12;
-}
-
 static void hello_reply(struct rpc_call *call, const Kmm__V1__HelloRequest *q, struct session *s)
 {
 	const struct kmmd *k = call->kmmd;
@@ -135,7 +127,10 @@ static void hello_reply(struct rpc_call *call, const Kmm__V1__HelloRequest *q, s
 	Kmm__V1__HelloReply reply = KMM__V1__HELLO_REPLY__INIT;
 	char version[] = PACKAGE_VERSION;
 	uint8_t token[16] = { 0 };
-	int fds[2] = { k->pool->words_fd, k->pool->views_fd };
+	int fds[3] = { k->pool->words_fd, k->pool->views_fd, k->pool->lifeline_view };
+	bool memory = s && q->control;
+	bool lifeline = memory && fds[2] >= 0 && (q->features & KMM__V1__FEATURE__LIFELINE);
+	uint64_t thread_cache;
 
 	/* The token is the session's as long as it lives. */
 	if (s && session_enter(s)) {
@@ -151,21 +146,34 @@ static void hello_reply(struct rpc_call *call, const Kmm__V1__HelloRequest *q, s
 	reply.frames = g->frames;
 	reply.high_start = g->high_start;
 	reply.high_frames = g->high_frames;
-	reply.map_shift = map_shift(k->domain);
+	reply.map_shift = k->pool->map_shift;
 	reply.section_order = g->section_order;
 	reply.sessions = g->sessions;
 	reply.magazines = g->magazines;
-	reply.channels_max = k->options->channels_max;
-	reply.calls_max = k->options->calls_max;
-	reply.pages_max = s ? s->pages_max : 0;
-	reply.thread_cache_bytes = k->options->thread_cache < UINT32_MAX ?
-	                                   (uint32_t)k->options->thread_cache :
-	                                   UINT32_MAX;
+	reply.channels_max = OPTION(k->options, channels_max);
+	reply.calls_max = OPTION(k->options, calls_max);
+	/* relaxed: a limit that may change at any time */
+	reply.pages_max = s ? atomic_load_explicit(&s->pages_max, memory_order_relaxed) : 0;
+	thread_cache = OPTION(k->options, thread_cache);
+	reply.thread_cache_bytes = thread_cache < UINT32_MAX ? (uint32_t)thread_cache : UINT32_MAX;
 	reply.keepalive_ms = KEEPALIVE_MS;
 	reply.daemon_version = version;
 	reply.admin = call->peer->admin;
 	reply.nodes = mm_nr_nodes(k->domain->zones);
-	rpc_reply_fds(call, &reply.base, fds, s && q->control ? 2 : 0);
+	reply.features = lifeline ? KMM__V1__FEATURE__LIFELINE : 0;
+	rpc_reply_fds(call, &reply.base, fds, memory ? 2 + (size_t)lifeline : 0);
+}
+
+/* A session, that is. */
+static bool hello_allowed(struct rpc_call *call)
+{
+	if (call->peer->rights & ACCESS_SESSION)
+		return true;
+	rpc_fail(call, STATUS_PERMISSION_DENIED, EACCES,
+	         "user %u may look on, not have memory: [access] users names neither the user nor a "
+	         "group of the process",
+	         call->peer->uid);
+	return false;
 }
 
 static void handle_hello(struct rpc_call *call, const ProtobufCMessage *request)
@@ -176,6 +184,8 @@ static void handle_hello(struct rpc_call *call, const ProtobufCMessage *request)
 	if (!hello_check(call, q))
 		return;
 	if (!q->observe) {
+		if (!hello_allowed(call))
+			return;
 		s = q->session || !bytes_zero(&q->token) ? hello_resume(call, q) :
 		                                           hello_open(call, q);
 		if (!s)

@@ -24,12 +24,14 @@
 #include <errno.h>
 
 #include "daemon/blocks.h"
+#include "daemon/failure.h"
 #include "daemon/grant.h"
 #include "daemon/high.h"
+#include "daemon/probes.h"
+#include "daemon/pool.h"
 #include "daemon/service.h"
 #include "daemon/service_wait.h"
 #include "daemon/wait_queue.h"
-#include "shm/memfd.h"
 
 /* Of a larger block nobody is to be deprived. */
 #define GFP_OPPORTUNE(gfp) (((gfp) & ~(__GFP_RECLAIM | __GFP_HIGH)) | __GFP_NOMEMALLOC)
@@ -37,10 +39,7 @@
 /* Its sections below the high zones cannot be mapped in pieces of 4 KiB. */
 static bool pool_is_huge(const struct domain *d)
 {
-	struct section_info info;
-
-	mm_section_get(d->mm, (section_id_t){ 0 }, &info);
-	return info.backing == SHM_HUGETLB_2M || info.backing == SHM_HUGETLB_1G;
+	return d->kmmd->pool->map_shift > PAGE_SHIFT;
 }
 
 struct mm_request blocks_request(const struct domain *d, const struct session *s, uint32_t cpu,
@@ -155,8 +154,10 @@ int blocks_grant(struct domain *d, struct session *s, uint32_t cpu, const struct
 	}
 	offer_all(d, s, r, q, l);
 	charge_return(s, charged - l->pages);
-	if (l->n)
+	if (l->n) {
+		probe_alloc_blocks(s->id, l->pages, l->n, q->gfp);
 		return 0;
+	}
 	grant_note_scarce(d);
 	*why = grant_text("no block of order %u is free for these flags (0x%x)%s", q->order_min,
 	                  q->gfp, r.lowest ? " in sections of 4 KiB pages" : "");
@@ -212,6 +213,14 @@ void service_alloc_blocks(struct rpc_call *call, const ProtobufCMessage *request
 		                 q->pages, q->gfp,
 		                 r.lowest ? "'s sections of 4 KiB pages" : "");
 		rc = -ENOMEM;
+		failure_note(call->session, &(struct failure_about){ .request = &r,
+		                                                    .method = call->method->name,
+		                                                    .gfp = q->gfp,
+		                                                    .order = q->order_min,
+		                                                    .pages = q->pages,
+		                                                    .rc = rc,
+		                                                    .why = why,
+		                                                    .reason = FAILURE_IMPOSSIBLE });
 	}
 	if (rc) {
 		service_refuse(call, rc, why);

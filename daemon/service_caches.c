@@ -18,6 +18,9 @@
 #include <stdlib.h>
 
 #include "daemon/cache.h"
+#include "daemon/failure.h"
+#include "daemon/log_about.h"
+#include "daemon/options.h"
 #include "daemon/reclaim.h"
 #include "daemon/service.h"
 #include "proto/kmm.pb-c.h"
@@ -51,6 +54,33 @@ static int make_try(struct domain *d, struct session *s, const struct make_reque
 	return cache_create(d, s, name, q->size, q->align, q->flags, q->ctor, id, life, why);
 }
 
+/* For kmmctl why. */
+static void make_refused(struct session *s, const struct make_request *q, int rc, const char *why)
+{
+	struct domain *d = s->kmmd->domain;
+	uint64_t max = OPTION(s->kmmd->options, caches_max);
+	struct charge_obstacle met = { .what = USER_CACHES };
+	struct failure_about a = { .method = q->open ? "OpenCache" : "CreateCache",
+		                   .rc = rc,
+		                   .why = why,
+		                   .more = 1,
+		                   .reason = FAILURE_TABLE };
+	struct user_usage usage;
+
+	if (rc != -EDQUOT)
+		return;
+	if (s->user)
+		user_usage(s->user, &usage);
+	if (max && cache_count_of(d, s->id) >= max) {
+		a.obstacle = &met;
+	} else if (s->user && usage.max[USER_CACHES] &&
+	           usage.used[USER_CACHES] >= usage.max[USER_CACHES]) {
+		met.user = s->user;
+		a.obstacle = &met;
+	}
+	failure_note(s, &a);
+}
+
 static void make_work(struct service_job *j)
 {
 	struct make_call *c = (struct make_call *)j;
@@ -60,6 +90,7 @@ static void make_work(struct service_job *j)
 	if (session_enter(j->pending.session)) {
 		c->rc = make_try(j->kmmd->domain, j->pending.session, &c->q, c->q.name, &c->id,
 		                 &c->life, &why);
+		make_refused(j->pending.session, &c->q, c->rc, why);
 		session_leave(j->pending.session);
 	}
 	if (c->rc < 0)
@@ -106,6 +137,7 @@ static void make(struct rpc_call *call, const struct make_request *q, const char
 	int rc = make_try(call->kmmd->domain, call->session, q, name, &reply.cache, &reply.life,
 	                  &why);
 
+	make_refused(call->session, q, rc, why);
 	if (rc == 0)
 		rpc_reply(call, &reply.base);
 	else if (rc == -EAGAIN)
@@ -253,12 +285,18 @@ static void shrink_reply(struct service_job *j)
 {
 	struct shrink_call *s = (struct shrink_call *)j;
 	Kmm__V1__ShrinkCacheReply reply = KMM__V1__SHRINK_CACHE_REPLY__INIT;
+	struct log_about about;
 
 	if (!service_job_cancelled(j)) {
 		reply.pages = s->frames_back;
 		reply.objects = s->objects_back;
 		reply.asked = j->flush.asked;
 		reply.silent = flush_silent(j->kmmd->sessions, &j->flush);
+		about = log_about_pending(LOG_ADMIN, &j->pending);
+		if (j->pending.method->demand == RPC_ADMIN)
+			log_event(LOG_LEVEL_NOTICE, &about,
+			          "shrank cache %u: %llu pages and %llu objects came back", s->id,
+			          (unsigned long long)reply.pages, (unsigned long long)reply.objects);
 		rpc_pending_reply(&j->pending, &reply.base);
 	}
 	free(s);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "daemon/compact.h"
+#include "daemon/log_about.h"
 #include "daemon/service.h"
 #include "daemon/wait_queue.h"
 #include "proto/kmm.pb-c.h"
@@ -26,6 +27,7 @@ struct compact_zone {
 struct compact_call {
 	struct service_job job; /* first */
 	uint32_t n, at, next;   /* zones, done, sent */
+	bool said;              /* in the log */
 	struct compact_zone zone[ZONES_MAX];
 };
 
@@ -86,11 +88,28 @@ static int compact_send(struct service_job *j, uint32_t i)
 	return rpc_pending_item(&j->pending, &m.base) ? 1 : -1;
 }
 
+static void compact_say(struct compact_call *c)
+{
+	struct log_about about = log_about_pending(LOG_ADMIN, &c->job.pending);
+	uint64_t moved = 0, failed = 0;
+
+	c->said = true;
+	for (uint32_t i = 0; i < c->n; i++) {
+		moved += c->zone[i].cc.moved;
+		failed += c->zone[i].cc.failed;
+	}
+	log_event(LOG_LEVEL_NOTICE, &about,
+	          "compacted %u zones: %llu pages moved, %llu could not be moved", c->n,
+	          (unsigned long long)moved, (unsigned long long)failed);
+}
+
 static void compact_reply(struct service_job *j)
 {
 	struct compact_call *c = (struct compact_call *)j;
 	Kmm__V1__CompactRequest empty = KMM__V1__COMPACT_REQUEST__INIT;
 
+	if (!c->said && !j->cancelled)
+		compact_say(c);
 	if (service_job_list(j, &c->next, c->n, false, compact_send, &empty.base))
 		free(c);
 }

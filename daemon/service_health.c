@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/domain.h"
@@ -54,6 +55,21 @@ static uint32_t health_retired(const struct mm *mm)
 	return n;
 }
 
+/* When and by which version the pool was made. */
+static void health_say_made(const struct superblock *sb, struct health_text *t)
+{
+	time_t created = (time_t)sb->created;
+	char when[40] = "";
+	struct tm tm;
+
+	if (sb->created && gmtime_r(&created, &tm))
+		strftime(when, sizeof(when), ", of a pool made %Y-%m-%d %H:%M:%S UTC", &tm);
+	health_say(t, "metadata: version %u%s", sb->version, when);
+	if (sb->made_version != sb->version)
+		health_say(t, ", of a pool made with version %u", sb->made_version);
+	health_say(t, "\n");
+}
+
 static void health_check_pool(const struct kmmd *k, Kmm__V1__CheckReply *reply,
                               struct health_text *t)
 {
@@ -69,6 +85,10 @@ static void health_check_pool(const struct kmmd *k, Kmm__V1__CheckReply *reply,
 	reply->retired_sections = health_retired(p->mm);
 	health_say(t, "pool: %llu MiB in %u sections, %s\n", (unsigned long long)(bytes >> 20),
 	           p->nr_sections, p->recovered ? "taken over from the daemon before" : "new");
+	reply->created = p->superblock->created;
+	reply->metadata_version = p->superblock->version;
+	reply->metadata_made_version = p->superblock->made_version;
+	health_say_made(p->superblock, t);
 	health_say(t, "reactors: %u\n", k->nr_reactors);
 	if (reply->retired_sections)
 		health_say(t, "degraded: %u sections were lost to faults and are out of use\n",

@@ -133,13 +133,9 @@ static void handle_get_pool(struct rpc_call *call, const ProtobufCMessage *reque
 	struct pool_call *c;
 
 	(void)request;
-	if (!service_census_admit(call))
-		return;
-	c = calloc(1, sizeof(*c));
+	c = service_census_start(call, sizeof(*c));
 	if (c)
 		service_job_start(call, &c->job, pool_work, pool_reply);
-	else
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
 }
 
 /* ---- ListZones ---- */
@@ -329,7 +325,7 @@ static void handle_list_resources(struct rpc_call *call, const ProtobufCMessage 
 #define METHOD(NUMBER, NAME, STREAM, REQUEST, REPLY, HANDLER)                                    \
 	{                                                                                        \
 		.number = KMM__V1__METHOD__INSPECTOR_##NUMBER, .name = "kmm.v1.Inspector/" NAME, \
-		.demand = RPC_ANYBODY, .streaming = STREAM,                                      \
+		.demand = RPC_INSPECTOR, .streaming = STREAM,                                    \
 		.request = &kmm__v1__##REQUEST##_request__descriptor,                            \
 		.reply = &kmm__v1__##REPLY##__descriptor, .handle = HANDLER                      \
 	}
@@ -344,10 +340,22 @@ const struct rpc_method service_inspector[] = {
 	METHOD(LIST_CACHES, "ListCaches", true, list_caches, cache, service_list_caches),
 	METHOD(LIST_LEAKS, "ListLeaks", true, list_leaks, leak, service_list_leaks),
 	METHOD(LIST_NAMES, "ListNames", true, list_names, name, service_list_names),
+	METHOD(LIST_USERS, "ListUsers", true, list_users, user, service_list_users),
+	METHOD(ADVISE, "Advise", false, advise, history, service_advise),
+	METHOD(LIST_DOMAINS, "ListDomains", true, list_domains, domain, service_list_domains),
+	/* whether the caller may is the handler's to say: about itself everybody may ask */
+	{ .number = KMM__V1__METHOD__INSPECTOR_EXPLAIN,
+	  .name = "kmm.v1.Inspector/Explain",
+	  .demand = RPC_ANYBODY,
+	  .request = &kmm__v1__explain_request__descriptor,
+	  .reply = &kmm__v1__explanation__descriptor,
+	  .handle = service_explain },
 	METHOD(LIST_AREAS, "ListAreas", true, list_areas, area, service_list_areas),
 	METHOD(GET_PAGE, "GetPage", false, get_page, page, service_get_page),
 	METHOD(GET_MAP, "GetMap", true, get_map, map_part, service_get_map),
+	METHOD(GET_METRICS, "GetMetrics", true, get_metrics, metrics_part, service_get_metrics),
 	METHOD(GET_STATISTICS, "GetStatistics", false, get_statistics, statistics,
 	       service_get_statistics),
+	METHOD(GET_SETTINGS, "GetSettings", true, get_settings, setting, service_get_settings),
 	{ .handle = NULL },
 };

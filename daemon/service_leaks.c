@@ -10,7 +10,6 @@
  * The worker counts by walking all words of things that are out, once for blocks and once for
  * objects. What it found is a list of pairs of session and cache, no longer than there are objects.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,11 +209,9 @@ void service_list_leaks(struct rpc_call *call, const ProtobufCMessage *request)
 	const Kmm__V1__ListLeaksRequest *q = (const Kmm__V1__ListLeaksRequest *)request;
 	struct leaks_call *l;
 
-	if (!service_domain_known(call, q->domain) || !service_census_admit(call))
+	if (!service_domain_known(call, q->domain))
 		return;
-	l = calloc(1, sizeof(*l));
-	if (!l)
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
-	else if (service_job_suspend(call, &l->job, list_reply))
+	l = service_census_start(call, sizeof(*l));
+	if (l && service_job_suspend(call, &l->job, list_reply))
 		service_job_flush(&l->job, 0, list_flushed);
 }

@@ -7,7 +7,6 @@
  * slices, as that of the sessions (service_sessions.c). Addresses, which tell where other
  * processes have what, are for admins; others read 0, as in Linux's file.
  */
-#include <errno.h>
 #include <stdlib.h>
 
 #include "daemon/area.h"
@@ -100,13 +99,11 @@ void service_list_areas(struct rpc_call *call, const ProtobufCMessage *request)
 	const Kmm__V1__ListAreasRequest *q = (const Kmm__V1__ListAreasRequest *)request;
 	struct areas_call *c;
 
-	if (!service_domain_known(call, q->domain) || !service_census_admit(call))
+	if (!service_domain_known(call, q->domain))
 		return;
-	c = calloc(1, sizeof(*c));
-	if (!c) {
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
+	c = service_census_start(call, sizeof(*c));
+	if (!c)
 		return;
-	}
 	c->addresses = call->peer->admin;
 	service_job_start(call, &c->job, list_work, list_reply);
 }

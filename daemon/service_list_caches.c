@@ -6,7 +6,6 @@
  * each other: what is active and what the depot has are no more than there are objects. The list
  * leaves in slices, as that of the sessions (service_sessions.c).
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,11 +147,9 @@ void service_list_caches(struct rpc_call *call, const ProtobufCMessage *request)
 	const Kmm__V1__ListCachesRequest *q = (const Kmm__V1__ListCachesRequest *)request;
 	struct caches_call *l;
 
-	if (!service_domain_known(call, q->domain) || !service_census_admit(call))
+	if (!service_domain_known(call, q->domain))
 		return;
-	l = calloc(1, sizeof(*l));
+	l = service_census_start(call, sizeof(*l));
 	if (l)
 		service_job_start(call, &l->job, list_work, list_reply);
-	else
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
 }

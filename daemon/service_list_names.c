@@ -6,7 +6,6 @@
  * leads to, and sorts them. The list leaves in slices, as that of the sessions
  * (service_sessions.c).
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,11 +155,9 @@ void service_list_names(struct rpc_call *call, const ProtobufCMessage *request)
 	const Kmm__V1__ListNamesRequest *q = (const Kmm__V1__ListNamesRequest *)request;
 	struct names_call *c;
 
-	if (!service_domain_known(call, q->domain) || !service_census_admit(call))
+	if (!service_domain_known(call, q->domain))
 		return;
-	c = calloc(1, sizeof(*c));
+	c = service_census_start(call, sizeof(*c));
 	if (c)
 		service_job_start(call, &c->job, list_work, list_reply);
-	else
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
 }

@@ -16,7 +16,6 @@
  * pageblocks. Complexity: O(frames + objects) for the worker, off every lock but one zone's for a
  * stretch; 32 bytes a pageblock meanwhile.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -296,11 +295,9 @@ void service_get_map(struct rpc_call *call, const ProtobufCMessage *request)
 	const Kmm__V1__GetMapRequest *q = (const Kmm__V1__GetMapRequest *)request;
 	struct map_call *m;
 
-	if (!service_domain_known(call, q->domain) || !service_census_admit(call))
+	if (!service_domain_known(call, q->domain))
 		return;
-	m = calloc(1, sizeof(*m));
+	m = service_census_start(call, sizeof(*m));
 	if (m)
 		service_job_start(call, &m->job, map_work, map_reply);
-	else
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
 }

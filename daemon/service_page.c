@@ -431,13 +431,9 @@ void service_get_page(struct rpc_call *call, const ProtobufCMessage *request)
 		         q->page, g->frames - 1, g->high_frames);
 		return;
 	}
-	if (!service_census_admit(call))
+	c = service_census_start(call, sizeof(*c));
+	if (!c)
 		return;
-	c = calloc(1, sizeof(*c));
-	if (!c) {
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
-		return;
-	}
 	kmm__v1__page__init(&c->m);
 	c->m.page = q->page;
 	service_job_start(call, &c->job, page_work, page_reply);

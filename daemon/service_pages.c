@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "daemon/depot.h"
-#include "daemon/log.h"
+#include "daemon/log_about.h"
 #include "daemon/object.h"
 #include "daemon/reclaim.h"
 #include "daemon/service.h"
@@ -95,22 +95,15 @@ static bool exchange_check(struct rpc_call *call, const Kmm__V1__ExchangeRequest
 	return false;
 }
 
-#define BAD_ROUNDS_LOGGED 100u /* lines a session */
-
-static void report_bad_rounds(struct session *s, uint32_t m, uint32_t accepted, uint32_t listed)
+static void report_bad_rounds(struct rpc_call *call, uint32_t m, uint32_t accepted, uint32_t listed)
 {
+	struct log_about about = log_about_call(LOG_FINDING, call);
 	const char *text = grant_text("magazine %u listed %u things, of which %u were not this "
 	                              "session's to give back (freed twice?); they were left alone",
 	                              m, listed, listed - accepted);
-	/* relaxed: a counter for reports */
-	uint32_t n = atomic_fetch_add_explicit(&s->bad_rounds, 1, memory_order_relaxed);
 
-	if (n < BAD_ROUNDS_LOGGED)
-		log_warning("session %u (%s): %s%s", s->id, s->name, text,
-		            n + 1 < BAD_ROUNDS_LOGGED ?
-		                    "" :
-		                    "; what follows of this kind is counted, not logged");
-	session_event(s, KMM__V1__EVENT__KIND__BAD_FREE, text);
+	log_event(LOG_LEVEL_WARNING, &about, "%s", text);
+	session_event(call->session, KMM__V1__EVENT__KIND__BAD_FREE, text);
 }
 
 /* -ENOENT: there is no such cache. */
@@ -161,7 +154,7 @@ void service_exchange(struct rpc_call *call, const ProtobufCMessage *request)
 		exchange_give(d, call->session, call->reactor->index,
 		              (magazine_id_t){ q->give - 1 }, &reply.accepted, &listed);
 		if (reply.accepted < listed)
-			report_bad_rounds(call->session, q->give - 1, reply.accepted, listed);
+			report_bad_rounds(call, q->give - 1, reply.accepted, listed);
 		/* relaxed: what the client says that it carried, good enough for a report */
 		if (atomic_load_explicit(&d->control.magazine[q->give - 1].kind,
 		                         memory_order_relaxed) &

@@ -6,45 +6,22 @@
  *
  * The finding is counted with the object's cache and becomes a line of the log that names the cache,
  * the object and the sessions involved. A client may say what it likes, so nothing else follows from
- * it, and of each session no more than LINES_MAX lines a minute are written.
+ * it, and each user's lines are limited (log_rate.h).
  *
  * Reclaimed: how many objects its shrinkers were asked for, which is counted (vmstat's slabs_scanned);
  * no more at once than there can be.
  */
 #include <inttypes.h>
 #include <stdio.h>
-#include <uv.h>
 
 #include "daemon/cache.h"
-#include "daemon/log.h"
+#include "daemon/log_about.h"
 #include "daemon/object.h"
 #include "daemon/service.h"
 #include "mm/vmstat.h"
 #include "proto/kmm.pb-c.h"
 
-#define LINES_MAX 10u
-#define LINES_BITS 8
 #define TEXT_MAX 400u /* kmm.options: ReportRequest.text */
-
-/* One line more in this minute; false: there were enough. */
-static bool line_admit(struct session *s)
-{
-	uint64_t minute = uv_hrtime() / UINT64_C(60000000000);
-	/* relaxed: a counter of its own */
-	uint64_t was = atomic_load_explicit(&s->report_lines, memory_order_relaxed), now;
-
-	do {
-		if (was >> LINES_BITS != minute)
-			now = minute << LINES_BITS | 1;
-		else if ((was & ((1u << LINES_BITS) - 1)) < LINES_MAX)
-			now = was + 1;
-		else
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&s->report_lines, &was, now,
-	                                                memory_order_relaxed,
-	                                                memory_order_relaxed));
-	return true;
-}
 
 static const char *kind_text(Kmm__V1__ReportRequest__Kind kind)
 {
@@ -79,22 +56,22 @@ static void session_text(char to[48], const char *what, uint32_t id)
 		to[0] = '\0';
 }
 
-static void write_line(struct session *s, const Kmm__V1__ReportRequest *q, uint64_t address,
+static void write_line(struct rpc_call *call, const Kmm__V1__ReportRequest *q, uint64_t address,
                        const char *cache)
 {
+	struct log_about about = log_about_call(LOG_FINDING, call);
 	char text[TEXT_MAX + 1], allocated[48], freed[48];
 
 	copy_text(text, q->text);
 	if (q->kind == KMM__V1__REPORT_REQUEST__KIND__STACK_OVERRUN) {
-		log_warning("stack overrun reported by session %u (%s): %s", s->id, s->name, text);
+		log_event(LOG_LEVEL_WARNING, &about, "stack overrun reported: %s", text);
 		return;
 	}
 	session_text(allocated, "allocated", q->allocated_by);
 	session_text(freed, "freed", q->freed_by);
-	log_warning("%s reported by session %u (%s): cache %s, object at pool address %" PRIx64
-	            "%s%s%s%s",
-	            kind_text(q->kind), s->id, s->name, cache, address, allocated, freed,
-	            *text ? ": " : "", text);
+	log_event(LOG_LEVEL_WARNING, &about,
+	          "%s reported: cache %s, object at pool address %" PRIx64 "%s%s%s%s",
+	          kind_text(q->kind), cache, address, allocated, freed, *text ? ": " : "", text);
 }
 
 void service_report(struct rpc_call *call, const ProtobufCMessage *request)
@@ -114,8 +91,7 @@ void service_report(struct rpc_call *call, const ProtobufCMessage *request)
 		atomic_fetch_add_explicit(&c->reports, 1, memory_order_relaxed);
 		snprintf(name, sizeof(name), "%.63s", kmem_cache_record(o.cache)->name);
 	}
-	if (line_admit(call->session))
-		write_line(call->session, q, address, name);
+	write_line(call, q, address, name);
 	rpc_reply(call, &reply.base);
 }
 

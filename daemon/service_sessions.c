@@ -63,6 +63,8 @@ static bool item_fill(struct session_item *i, const struct kmmd *k, struct sessi
 	m->last_error = i->about.last_error;
 	m->pages_max = i->about.pages_max;
 	m->opened = i->about.opened;
+	m->away = i->about.away;
+	m->restarts = i->about.restarts;
 	/* relaxed, all: counters for a report */
 	charge = atomic_load_explicit(&s->charge, memory_order_relaxed);
 	m->charged = charge > 0 ? (uint64_t)charge : 0;
@@ -152,17 +154,14 @@ void service_list_sessions(struct rpc_call *call, const ProtobufCMessage *reques
 
 	if (!service_domain_known(call, q->domain))
 		return;
-	if (!service_census_admit(call))
+	c = service_census_start(call, sizeof(*c));
+	if (!c)
 		return;
 	size = session_table_size(call->kmmd->sessions);
-	c = calloc(1, sizeof(*c));
-	if (c) {
-		c->pages = calloc(size, sizeof(c->pages[0]));
-		c->objects = calloc(size, sizeof(c->objects[0]));
-	}
-	if (!c || !c->pages || !c->objects) {
-		if (c)
-			list_free(c);
+	c->pages = calloc(size, sizeof(c->pages[0]));
+	c->objects = calloc(size, sizeof(c->objects[0]));
+	if (!c->pages || !c->objects) {
+		list_free(c);
 		service_refuse(call, -ENOMEM, "the daemon is out of memory");
 		return;
 	}
@@ -271,13 +270,9 @@ void service_get_session(struct rpc_call *call, const ProtobufCMessage *request)
 		         "there is no session %u; kmmctl sessions lists them", q->session);
 		return;
 	}
-	if (!service_census_admit(call))
+	c = service_census_start(call, sizeof(*c));
+	if (!c)
 		return;
-	c = calloc(1, sizeof(*c));
-	if (!c) {
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
-		return;
-	}
 	c->s = s;
 	service_job_start(call, &c->job, get_work, get_reply);
 }

@@ -20,18 +20,14 @@ struct send_call {
 	struct session *to; /* referenced */
 	uint32_t granule;
 	uint64_t generation;
+	struct charge_obstacle obstacle; /* the receiver's, or its user's */
 };
 
 static void send_work(struct service_job *j)
 {
 	struct send_call *c = (struct send_call *)j;
 
-	if (session_enter(c->to)) {
-		grant_collect(j->kmmd->domain, c->to, MM_CPU_NONE);
-		object_collect(j->kmmd->domain, c->to, NULL, MM_CPU_NONE);
-		grant_recharge(j->kmmd->domain, c->to);
-		session_leave(c->to);
-	}
+	charge_settle(j->kmmd->domain, c->to, c->obstacle.user);
 	service_job_done(j);
 }
 
@@ -63,6 +59,11 @@ static void send_reply(struct service_job *j)
 			              &why);
 			session_leave(from);
 		}
+		if (rc == -EDQUOT) {
+			struct charge_obstacle o = charge_obstacle(); /* just now */
+
+			user_refused(o.user, o.what);
+		}
 		if (rc)
 			service_pending_refuse(&j->pending, rc, why);
 		else
@@ -84,6 +85,7 @@ static void send_settle(struct rpc_call *call, struct session *to, uint32_t gran
 	c->to = to;
 	c->granule = granule;
 	c->generation = generation;
+	c->obstacle = charge_obstacle();
 	if (!service_job_suspend(call, &c->job, send_reply))
 		return;
 	session_ref(to);

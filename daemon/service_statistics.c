@@ -9,9 +9,8 @@
  *   pool       the memory map's frames, and the pool's huge pages
  *
  * What is cached shows only in the owner words, so the worker walks over all of them: one such call a
- * connection (service_census_admit).
+ * connection (service_census_start).
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,13 +170,11 @@ void service_get_statistics(struct rpc_call *call, const ProtobufCMessage *reque
 	struct statistics_call *c;
 	uint32_t i;
 
-	if (!service_domain_known(call, q->domain) || !service_census_admit(call))
+	if (!service_domain_known(call, q->domain))
 		return;
-	c = calloc(1, sizeof(*c));
-	if (!c) {
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
+	c = service_census_start(call, sizeof(*c));
+	if (!c)
 		return;
-	}
 	kmm__v1__statistics__init(&c->reply);
 	c->reply.n_counter = VM_NR_EVENTS;
 	c->reply.counter = c->counter;

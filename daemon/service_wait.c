@@ -35,7 +35,11 @@
 #include <stdlib.h>
 
 #include "daemon/compact.h"
+#include "daemon/failure.h"
 #include "daemon/object.h"
+#include "daemon/options.h"
+#include "daemon/peak.h"
+#include "daemon/probes.h"
 #include "daemon/reclaim.h"
 #include "daemon/service.h"
 #include "daemon/wait_queue.h"
@@ -50,6 +54,7 @@ struct wait_call {
 	struct rpc_pending pending; /* first */
 	struct waiter waiter;
 	struct worker_job settle;
+	struct compact_direct compact; /* of the settling */
 	struct domain *d;
 	struct session *s; /* referenced on its own: outlives the pending call's reference */
 	struct wait_request want;
@@ -58,6 +63,7 @@ struct wait_call {
 	enum wait_phase phase;
 	bool settled;
 	bool stalled;
+	bool busy; /* the worker has enough of its session's calls */
 	int cancelled; /* positive errno */
 	/* what it got */
 	int result;
@@ -66,6 +72,7 @@ struct wait_call {
 	magazine_id_t m;
 	uint32_t rounds;
 	struct block_list *list; /* of AllocBlocks: behind this structure */
+	struct charge_obstacle obstacle; /* after -EDQUOT; the session keeps its user there */
 	char why[256];
 };
 
@@ -126,6 +133,8 @@ static int try_entered(struct wait_call *k, uint32_t cpu, uint32_t rounds)
 	else
 		rc = exchange_take_waiting(k->d, k->s, k->node, q->gfp, q->order, rounds, &k->m,
 		                           &k->rounds, &why);
+	if (rc == -EDQUOT)
+		k->obstacle = charge_obstacle();
 	if (rc)
 		snprintf(k->why, sizeof(k->why), "%s", why);
 	return rc;
@@ -152,12 +161,26 @@ static int waiter_try(struct waiter *w)
 /* It is in the queue from now on, or no more. */
 static void park(struct wait_call *k)
 {
+	probe_park(k->s->id, k->want.order, k->want.cache, k->want.gfp);
+	/* relaxed: a counter for reports */
+	atomic_fetch_add_explicit(&k->d->parked, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&k->s->parked, 1, memory_order_relaxed);
+	peak_parked(k->d->kmmd->peak, wait_queue_waiting(k->d->waiters) + 1,
+	            atomic_load_explicit(&k->s->calls_in_flight, memory_order_relaxed));
 	compact_want(k->d, k->want.gfp, k->want.order);
 }
 
-static void unpark(struct wait_call *k)
+static void unpark(struct wait_call *k, int rc)
 {
+	struct domain *d = k->d;
+	_Atomic uint64_t *ended = rc == 0                              ? &d->parked_served :
+	                          rc == -ETIMEDOUT                     ? &d->parked_late :
+	                          rc == -ECANCELED || rc == -EPIPE ? &d->parked_cancelled :
+	                                                                 &d->parked_refused;
+
+	/* relaxed: a counter for reports */
+	atomic_fetch_add_explicit(ended, 1, memory_order_relaxed);
+	probe_unpark(k->s->id, k->want.order, k->want.cache, rc);
 	atomic_fetch_sub_explicit(&k->s->parked, 1, memory_order_relaxed);
 	compact_unwant(k->d, k->want.gfp, k->want.order);
 }
@@ -174,7 +197,7 @@ static void waiter_wake(struct waiter *w, int result)
 	if (result == -ECANCELED)
 		snprintf(k->why, sizeof(k->why), "the session has ended");
 	k->result = result;
-	unpark(k);
+	unpark(k, result);
 	rpc_pending_post(&k->pending);
 }
 
@@ -245,27 +268,87 @@ static void wanted_text(const struct wait_call *k, char *text, size_t size)
 		cache_leave(c);
 }
 
-static void refuse_late(struct wait_call *k)
+static uint64_t waited_ms(const struct wait_call *k)
 {
-	uint64_t ms = (uv_hrtime() - k->since) / 1000000;
+	return (uv_hrtime() - k->since) / 1000000;
+}
+
+static void late_text(struct wait_call *k)
+{
 	char wanted[128];
 
 	wanted_text(k, wanted, sizeof(wanted));
-	rpc_pending_fail(&k->pending, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,
-	                 "the deadline passed: %llu ms were waited for %s; %llu frames are free, "
-	                 "%u other requests wait",
-	                 (unsigned long long)ms, wanted,
-	                 (unsigned long long)mm_nr_free(k->d->zones),
-	                 wait_queue_waiting(k->d->waiters));
+	snprintf(k->why, sizeof(k->why),
+	         "the deadline passed: %llu ms were waited for %s; %llu frames are free, %u other "
+	         "requests wait",
+	         (unsigned long long)waited_ms(k), wanted,
+	         (unsigned long long)mm_nr_free(k->d->zones), wait_queue_waiting(k->d->waiters));
+}
+
+/* What the zones were asked for. */
+static struct mm_request request_of(const struct domain *d, const struct session *s, uint32_t cpu,
+                                    uint32_t node, const struct wait_request *q)
+{
+	if (q->blocks)
+		return blocks_request(d, s, cpu, &q->block);
+	return (struct mm_request){
+		.gfp = q->gfp, .order = q->order, .cpu = cpu, .node = node, .tag = s->id
+	};
+}
+
+/* For kmmctl why. */
+static void note_failure(struct session *s, const struct wait_request *q,
+                         const struct mm_request *r, struct failure_about *a)
+{
+	struct cache *c = q->cache ? cache_enter(s->kmmd->domain, q->cache, q->life) : NULL;
+
+	a->request = r;
+	a->gfp = q->gfp;
+	a->order = q->order;
+	a->pages = q->blocks ? q->block.pages : 0;
+	a->cache = q->cache;
+	a->node = q->gfp & __GFP_THISNODE && r ? r->node : q->node;
+	a->life = q->life;
+	a->more = q->blocks ? q->block.pages : UINT64_C(1) << (q->order & 15);
+	if (q->cache)
+		a->more = 1;
+	if (c && a->obstacle && a->obstacle->what == USER_PAGES)
+		a->more = (kmem_cache_geometry(c->slab)->stride + GRANT_FRAME - 1) / GRANT_FRAME;
+	if (c)
+		cache_leave(c);
+	failure_note(s, a);
+}
+
+static void note_refused(struct wait_call *k, int rc)
+{
+	struct mm_request r = request_of(k->d, k->s, k->pending.reactor->index, k->node, &k->want);
+	struct failure_about a = { .method = k->pending.method->name,
+		                   .rc = rc,
+		                   .why = k->why,
+		                   .waited_ms = waited_ms(k) };
+
+	if (rc == -EDQUOT && k->busy)
+		a.reason = FAILURE_BUSY;
+	else if (rc == -EDQUOT)
+		a.obstacle = &k->obstacle;
+	note_failure(k->s, &k->want, &r, &a);
 }
 
 static void refuse(struct wait_call *k, int rc)
 {
-	if (rc == -ENOMEM || rc == -ETIMEDOUT)
+	if (rc == -ETIMEDOUT)
+		late_text(k);
+	if (rc == -EDQUOT)
+		user_refused(k->obstacle.user, k->obstacle.what);
+	if (rc == -ENOMEM || rc == -ETIMEDOUT) {
 		warn_alloc(k->s, k->want.gfp, k->want.order, k->want.cache, rc);
+		k->pending.said = true;
+	}
+	if (rc == -ENOMEM || rc == -ETIMEDOUT || rc == -EDQUOT)
+		note_refused(k, rc);
 	switch (rc) {
 	case -ETIMEDOUT:
-		refuse_late(k);
+		rpc_pending_fail(&k->pending, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT, "%s", k->why);
 		break;
 	case -EPIPE:
 		rpc_pending_drop(&k->pending);
@@ -334,7 +417,7 @@ static void queue(struct wait_call *k)
 		                     .wake = waiter_wake };
 	park(k);
 	if (wait_queue_add(k->d->waiters, &k->waiter) < 0) {
-		unpark(k);
+		unpark(k, -EINVAL);
 		snprintf(k->why, sizeof(k->why), "nothing of order %u is to be waited for",
 		         k->want.order);
 		finish(k, -EINVAL);
@@ -357,15 +440,8 @@ static void settle(struct wait_call *k);
  * a session that ends cancels what it finds there, and nothing comes behind that. */
 static void resume_settled(struct wait_call *k, uint32_t cpu)
 {
-	struct mm_request r = { .gfp = k->want.gfp,
-		                .order = k->want.order,
-		                .cpu = cpu,
-		                .node = k->node,
-		                .tag = k->s->id };
+	struct mm_request r = request_of(k->d, k->s, cpu, k->node, &k->want);
 	int rc;
-
-	if (k->want.blocks)
-		r = blocks_request(k->d, k->s, cpu, &k->want.block);
 
 	if (!session_enter(k->s)) {
 		finish(k, gone(k));
@@ -412,40 +488,60 @@ static void wait_cancel(struct rpc_pending *p, int reason)
 	/* Woken or with the worker: resume will run. */
 	if (k->phase != WAIT_QUEUED || !wait_queue_remove(k->d->waiters, &k->waiter))
 		return;
-	unpark(k);
+	unpark(k, -reason);
 	refuse(k, -reason);
 }
 
 /* ---- settling, on the worker ---- */
 
-static void settle_run(struct worker_job *job)
+static struct wait_call *of_settle(struct worker_job *job)
 {
-	struct wait_call *k = (struct wait_call *)((char *)job -
-	                                           offsetof(struct wait_call, settle));
+	return (struct wait_call *)((char *)job - offsetof(struct wait_call, settle));
+}
 
+static void settle_session(struct wait_call *k)
+{
 	service_job_leave(k->s);
 	reclaim_begin(RECLAIM_DIRECT);
-	if (k->want.gfp & __GFP_NORETRY) {
-		exchange_drain(k->d, MM_CPU_NONE);
-		grant_collect(k->d, NULL, MM_CPU_NONE);
-		object_collect(k->d, NULL, NULL, MM_CPU_NONE);
-		slab_shrink_all(k->d->slabs, MM_CPU_NONE);
-		compact_direct(k->d, k->want.gfp, k->want.order, k->node);
-	}
-	if (session_enter(k->s)) {
-		grant_collect(k->d, k->s, MM_CPU_NONE);
-		object_collect(k->d, k->s, NULL, MM_CPU_NONE);
-		grant_recharge(k->d, k->s);
-		session_leave(k->s);
-	}
+	charge_settle(k->d, k->s, k->obstacle.user);
 	reclaim_end();
 	rpc_pending_post(&k->pending);
+}
+
+static void settle_compact(struct worker_job *job)
+{
+	struct wait_call *k = of_settle(job);
+
+	if (compact_direct_step(&k->compact))
+		worker_submit_later(k->d->kmmd->worker, job);
+	else
+		settle_session(k);
+}
+
+static void settle_run(struct worker_job *job)
+{
+	struct wait_call *k = of_settle(job);
+
+	if (!(k->want.gfp & __GFP_NORETRY)) {
+		settle_session(k);
+		return;
+	}
+	reclaim_begin(RECLAIM_DIRECT);
+	exchange_drain(k->d, MM_CPU_NONE);
+	grant_collect(k->d, NULL, MM_CPU_NONE);
+	object_collect(k->d, NULL, NULL, MM_CPU_NONE);
+	slab_shrink_all(k->d->slabs, MM_CPU_NONE);
+	reclaim_end();
+	compact_direct_begin(&k->compact, k->d, k->want.gfp, k->want.order, k->node);
+	job->run = settle_compact;
+	settle_compact(job);
 }
 
 static void settle(struct wait_call *k)
 {
 	if (!service_job_enter(k->s)) {
 		snprintf(k->why, sizeof(k->why), "%s", SERVICE_JOBS_TEXT);
+		k->busy = true;
 		finish(k, -EDQUOT);
 		return;
 	}
@@ -477,17 +573,12 @@ static int check_objects(struct rpc_call *call, struct wait_request *want, struc
  * yet. */
 static int check(struct rpc_call *call, struct wait_request *want, int rc, const char **why)
 {
-	struct mm_request r = { .gfp = want->gfp,
-		                .order = want->order,
-		                .cpu = call->reactor->index,
-		                .node = want->node,
-		                .tag = call->session->id };
+	struct mm_request r = request_of(call->kmmd->domain, call->session,
+	                                 call->reactor->index, want->node, want);
 	int bad;
 
 	if (rc != -ENOMEM && rc != -EDQUOT)
 		return rc;
-	if (want->blocks)
-		r = blocks_request(call->kmmd->domain, call->session, r.cpu, &want->block);
 	bad = want->cache ? check_objects(call, want, &r, why) : grant_check(&r, why);
 	if (bad || rc == -EDQUOT)
 		return bad ? bad : rc;
@@ -503,6 +594,33 @@ static int check(struct rpc_call *call, struct wait_request *want, int rc, const
 	return 0;
 }
 
+/* It does not even wait. */
+static void note_at_once(struct rpc_call *call, const struct wait_request *want, const char *why)
+{
+	struct mm_request r = request_of(call->kmmd->domain, call->session, call->reactor->index,
+	                                 want->node, want);
+	struct failure_about a = { .method = call->method->name, .rc = -ENOMEM, .why = why };
+
+	note_failure(call->session, want, &r, &a);
+}
+
+/* Nor may one more wait. */
+static void note_calls(struct rpc_call *call, const struct wait_request *want)
+{
+	struct session *s = call->session;
+	struct charge_obstacle met = { .what = USER_CALLS };
+	struct failure_about a = { .method = call->method->name,
+		                   .rc = -EDQUOT,
+		                   .why = "as many of its calls wait already as may",
+		                   .obstacle = &met };
+
+	/* relaxed: rpc_suspend() has just looked at it */
+	if (atomic_load_explicit(&s->calls_in_flight, memory_order_relaxed) <
+	    OPTION(call->kmmd->options, calls_max))
+		met.user = s->user;
+	note_failure(s, want, NULL, &a);
+}
+
 void service_wait(struct rpc_call *call, const struct wait_request *request, int rc,
                   const char *why)
 {
@@ -511,8 +629,11 @@ void service_wait(struct rpc_call *call, const struct wait_request *request, int
 	int bad = check(call, &want, rc, &why);
 
 	if (bad && bad != -EDQUOT) {
-		if (bad == -ENOMEM)
+		if (bad == -ENOMEM) {
 			warn_alloc(call->session, want.gfp, want.order, want.cache, bad);
+			call->said = true;
+			note_at_once(call, &want, why);
+		}
 		service_refuse(call, bad, why);
 		return;
 	}
@@ -522,6 +643,7 @@ void service_wait(struct rpc_call *call, const struct wait_request *request, int
 		return;
 	}
 	if (rpc_suspend(call, &k->pending, wait_resume, wait_cancel) < 0) {
+		note_calls(call, &want);
 		free(k);
 		return;
 	}
@@ -529,6 +651,8 @@ void service_wait(struct rpc_call *call, const struct wait_request *request, int
 	k->s = session_ref(call->session);
 	k->want = want;
 	k->since = uv_hrtime();
+	if (rc == -EDQUOT)
+		k->obstacle = charge_obstacle(); /* of this thread, just now */
 	k->node = want.node ? want.node : MM_NODE(mm_cpu_node(k->d->mm, call->reactor->index));
 	if (want.blocks) {
 		k->list = (struct block_list *)(k + 1);

@@ -14,6 +14,9 @@
  *
  *     enter:  inside++ ; state?              end:  state = SWEEPING ; inside == 0?
  *
+ * The last eighth of the ids is for users who have less than an eighth of them. So no user's sessions,
+ * those in quarantine among them, keep others out, whatever quotas there are.
+ *
  * An id is free again when the session is swept, its process is not watched any more, and no
  * connection (`channels`) or pending call (`refs`) names its structure.
  *
@@ -31,9 +34,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/domain.h"
+#include "daemon/grant.h"
+#include "daemon/log_about.h"
 #include "daemon/options.h"
 #include "daemon/pool.h"
+#include "daemon/probes.h"
 #include "daemon/session_private.h"
 
 #define SESSION_CONTROL_CHANNELS_MAX 4u
@@ -53,12 +58,27 @@ void session_push_free(struct session_table *t, struct session *s)
 {
 	/* release: pairs with the acquire loads of those who look an id up */
 	atomic_store_explicit(&s->state, SESSION_FREE, memory_order_release);
+	user_put(s->user);
+	s->user = NULL;
 	s->next_free = 0;
 	if (t->free_last)
 		t->session[t->free_last].next_free = s->id;
 	else
 		t->free_first = s->id;
 	t->free_last = s->id;
+	t->nr_free++;
+}
+
+/* Under the lock. The user's new session is counted already. */
+static bool share_allows(const struct session_table *t, const struct user *u)
+{
+	struct user_usage usage;
+	uint32_t eighth = t->size / 8;
+
+	if (!u || t->nr_free > eighth)
+		return true;
+	user_usage(u, &usage);
+	return usage.used[USER_SESSIONS] <= eighth;
 }
 
 static struct session *pop_free(struct session_table *t)
@@ -70,6 +90,7 @@ static struct session *pop_free(struct session_table *t)
 	t->free_first = s->next_free;
 	if (!t->free_first)
 		t->free_last = 0;
+	t->nr_free--;
 	return s;
 }
 
@@ -118,6 +139,7 @@ void session_table_stop(struct session_table *t)
 
 	if (!t)
 		return;
+	session_note_table(t);
 	for (id = 0; id < t->size; id++)
 		session_watch_drop(&t->session[id]);
 	if (t->grace)
@@ -146,6 +168,16 @@ uint32_t session_table_size(const struct session_table *t)
 	return t->size;
 }
 
+void session_each_user(struct session_table *t, void (*fn)(void *ctx, struct session *s), void *ctx)
+{
+	LOCK_SCOPED(&t->lock);
+	uint32_t id;
+
+	for (id = 1; id < t->size; id++)
+		if (t->session[id].user)
+			fn(ctx, &t->session[id]);
+}
+
 /* ---- opening ---- */
 
 /* What kmmctl prints: no control characters, whole UTF-8 sequences where it is cut. */
@@ -170,13 +202,43 @@ static void record_commit(struct session *s, const uint8_t token[16])
 	r->pid = (uint32_t)s->pid;
 	r->start_time = s->pid ? session_start_time(s->pid) : 0;
 	r->opened = (uint64_t)time(NULL);
-	r->pages_max = s->pages_max;
+	r->pages_max = 0;
+	session_note_begin(s);
 	memcpy(r->name, s->name, sizeof(r->name));
 	/* release: the fields first; pairs with the load at the next start */
 	atomic_store_explicit(&r->word,
 	                      SESSION_RECORD_LIVE | (uint64_t)s->kmmd->domain->id
 	                                                    << SESSION_RECORD_DOMAIN_SHIFT,
 	                      memory_order_release);
+}
+
+void session_set_quota(struct session *s)
+{
+	const struct options *o = s->kmmd->options;
+
+	/* relaxed: limits; whoever charges meanwhile meets the old ones or the new ones */
+	atomic_store_explicit(&s->pages_max, OPTION(o, pages_max), memory_order_relaxed);
+	atomic_store_explicit(&s->objects_max, OPTION(o, objects_max), memory_order_relaxed);
+	/* relaxed: as above. From now on the client's magazines pass by the daemon, or need not. */
+	if (charge_limited(s))
+		atomic_fetch_or_explicit(&s->shared->racks, CONTROL_RACKS_OFF, memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(&s->shared->racks, ~CONTROL_RACKS_OFF,
+		                          memory_order_relaxed);
+}
+
+void session_table_reload(struct session_table *t)
+{
+	uint32_t id;
+
+	for (id = 1; id < t->size; id++) {
+		struct session *s = &t->session[id];
+
+		if (!session_enter(s))
+			continue;
+		session_set_quota(s);
+		session_leave(s);
+	}
 }
 
 static void session_init(struct session *s, const struct session_peer *peer, const char *name)
@@ -187,22 +249,23 @@ static void session_init(struct session *s, const struct session_peer *peer, con
 	s->gid = peer->gid;
 	s->pid = peer->pid;
 	s->pidfd = peer->pidfd;
-	s->pages_max = s->kmmd->options->pages_max;
+	s->user = peer->user;
+	session_set_quota(s);
 	s->proven_dead = false;
 	s->swept = false;
 	s->last_error[0] = '\0';
 	copy_name(s->name, name);
-	/* relaxed: the release of the state publishes all. `charge` is left as it is: it is 0, or
-	 * becomes 0 when the last free of the life before is through. */
+	/* relaxed: the release of the state publishes all. `charge` is 0: see session_release() */
 	atomic_store_explicit(&s->calls, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->refused, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->frames_had, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->objects_had, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->objects_back, 0, memory_order_relaxed);
-	atomic_store_explicit(&s->bad_rounds, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->holds, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->magazines, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->sweep_started, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->away_ns, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->away_said, false, memory_order_relaxed);
 	for (i = 0; i < CONTROL_SECTIONS_MAX / 64; i++) {
 		atomic_store_explicit(&s->granted_from[i], 0, memory_order_relaxed);
 		atomic_store_explicit(&s->shared->section[i], 0, memory_order_relaxed);
@@ -214,6 +277,7 @@ int session_create(struct session_table *t, const struct session_peer *peer, con
 {
 	uint8_t token[16];
 	struct session *s;
+	bool allowed;
 
 	if (getrandom(token, sizeof(token), 0) != sizeof(token)) {
 		if (peer->pidfd >= 0)
@@ -221,51 +285,128 @@ int session_create(struct session_table *t, const struct session_peer *peer, con
 		return -EIO;
 	}
 	lock_acquire(&t->lock);
-	s = pop_free(t);
+	allowed = share_allows(t, peer->user);
+	s = allowed ? pop_free(t) : NULL;
 	lock_release(&t->lock);
 	if (!s) {
 		if (peer->pidfd >= 0)
 			close(peer->pidfd);
-		return -EDQUOT;
+		return allowed ? -EDQUOT : -EUSERS;
 	}
 	session_init(s, peer, name);
 	record_commit(s, token);
 	/* seq_cst: pairs with session_enter() */
 	atomic_store_explicit(&s->state, SESSION_LIVE, memory_order_seq_cst);
+	/* A reload that found it not yet LIVE has changed the options before. seq_cst: the store
+	 * first; pairs with session_enter() in session_table_reload() */
+	atomic_thread_fence(memory_order_seq_cst);
+	session_set_quota(s);
 	*ret = s;
 	return 0;
 }
 
-/* Under the table's lock. */
-static bool channel_join(struct session *s, bool control)
+static const char *channels_text(const struct session *s, bool control)
+{
+	if (control)
+		return grant_text("session %u has several control channels already", s->id);
+	return grant_text("session %u has its %u channels; share them, or raise [limits] channels",
+	                  s->id, OPTION(s->kmmd->options, channels_max));
+}
+
+/* Under the table's lock. charged: to the user, already. */
+static bool channel_join(struct session *s, bool control, bool charged, const char **why)
 {
 	uint32_t data = atomic_load_explicit(&s->data_channels, memory_order_relaxed);
 	uint32_t all = atomic_load_explicit(&s->channels, memory_order_relaxed);
 
 	/* One control channel, and those that it replaces but whose end was not seen yet. */
 	if (control ? all - data >= SESSION_CONTROL_CHANNELS_MAX :
-	              data >= s->kmmd->options->channels_max)
+	              data >= OPTION(s->kmmd->options, channels_max)) {
+		*why = channels_text(s, control);
 		return false;
+	}
+	if (!control && !charged && !user_charge(s->user, USER_CHANNELS, 1)) {
+		user_refused(s->user, USER_CHANNELS);
+		*why = user_text(s->user, USER_CHANNELS, 1);
+		return false;
+	}
 	atomic_fetch_add_explicit(&s->channels, 1, memory_order_relaxed);
 	if (!control)
 		atomic_fetch_add_explicit(&s->data_channels, 1, memory_order_relaxed);
 	return true;
 }
 
-int session_open(struct session_table *t, struct channel *c, const char *name, bool control,
-                 struct session **ret)
+/* A session more, and its channel. */
+static bool user_admit(struct user *u, bool control, const char **why)
+{
+	enum user_count met = USER_SESSIONS;
+
+	if (user_charge(u, USER_SESSIONS, 1)) {
+		met = USER_CHANNELS;
+		if (control || user_charge(u, USER_CHANNELS, 1))
+			return true;
+		user_uncharge(u, USER_SESSIONS, 1);
+	}
+	user_refused(u, met);
+	*why = user_text(u, met, 1);
+	return false;
+}
+
+static void say_open(const struct session *s)
+{
+	struct log_about about = log_about_session(LOG_OPEN, s);
+
+	atomic_fetch_add_explicit(&s->table->totals.opened, 1, memory_order_relaxed);
+	probe_session_open(s->id, s->uid, s->pid, s->name);
+	log_event(LOG_LEVEL_DEBUG, &about, "began");
+}
+
+static int open_for(struct session_table *t, struct channel *c, struct user *u, const char *name,
+                    bool control, struct session **ret, const char **why)
 {
 	const struct peer *p = channel_peer(c);
-	struct session_peer peer = { .pid = p->pid, .uid = p->uid, .gid = p->gid };
+	struct session_peer peer = { .pid = p->pid, .uid = p->uid, .gid = p->gid, .user = u };
+	int r;
+
+	if (!user_admit(u, control, why))
+		return -EDQUOT;
+	peer.pidfd = channel_take_pidfd(c);
+	r = session_create(t, &peer, name, ret);
+	if (r == 0) {
+		say_open(*ret);
+		return 0;
+	}
+	user_uncharge(u, USER_SESSIONS, 1);
+	user_uncharge(u, USER_CHANNELS, !control);
+	if (r == -EDQUOT)
+		*why = grant_text("all %u sessions are in use; end some, or raise [limits] sessions",
+		                  t->size - 1);
+	if (r == -EUSERS) {
+		user_refused(u, USER_SESSIONS);
+		*why = grant_text("the last %u of the %u sessions are for other users than %u, who has so "
+		                  "many: end some, or raise [limits] sessions",
+		                  t->size / 8, t->size - 1, user_uid(u));
+		r = -EDQUOT;
+	}
+	return r;
+}
+
+int session_open(struct session_table *t, struct channel *c, const char *name, bool control,
+                 struct session **ret, const char **why)
+{
+	struct user *u = user_get(t->kmmd->users, channel_peer(c)->uid);
 	struct session *s;
 	int r;
 
-	peer.pidfd = channel_take_pidfd(c);
-	r = session_create(t, &peer, name, &s);
-	if (r < 0)
+	if (!u && t->kmmd->users)
+		return -ENOMEM;
+	r = open_for(t, c, u, name, control, &s, why);
+	if (r < 0) {
+		user_put(u);
 		return r;
+	}
 	lock_acquire(&t->lock);
-	channel_join(s, control);
+	channel_join(s, control, true, why);
 	lock_release(&t->lock);
 	session_watch(s);
 	*ret = s;
@@ -282,11 +423,11 @@ static bool token_equal(const uint8_t a[16], const uint8_t b[16])
 }
 
 int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16], struct channel *c,
-                   bool control, struct session **ret)
+                   bool control, struct session **ret, const char **why)
 {
 	struct session *s = session_by_id(t, id);
 	const struct peer *p = channel_peer(c);
-	bool watch = false;
+	bool watch = false, back = false;
 
 	if (!s || !session_enter(s))
 		return -ENOENT;
@@ -296,7 +437,7 @@ int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16]
 		return -EACCES;
 	}
 	lock_acquire(&t->lock);
-	if (!channel_join(s, control)) {
+	if (!channel_join(s, control, false, why)) {
 		lock_release(&t->lock);
 		session_leave(s);
 		return -EDQUOT;
@@ -307,6 +448,7 @@ int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16]
 		/* A session_end() may come in between: then it is SWEEPING and stays so. */
 		atomic_compare_exchange_strong_explicit(&s->state, &detached, SESSION_LIVE,
 		                                        memory_order_seq_cst, memory_order_seq_cst);
+		back = true;
 	}
 	if (s->pidfd < 0 && p->pidfd >= 0) {
 		/* it came back before its death could be disproved */
@@ -317,6 +459,8 @@ int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16]
 	/* Who shows the token has read the answer to the first hello: the session is in use, also
 	 * when this channel closes before a call (session_channel_closed). relaxed: a counter */
 	atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
+	if (back)
+		session_back(s);
 	if (watch)
 		session_watch(s);
 	session_leave(s);
@@ -380,8 +524,11 @@ bool session_describe(struct session *s, struct session_about *a)
 	a->uid = s->uid;
 	a->gid = s->gid;
 	a->pid = s->pid;
-	a->pages_max = s->pages_max;
+	a->pages_max = atomic_load_explicit(&s->pages_max, memory_order_relaxed);
 	a->opened = s->record->opened;
+	a->restarts = s->record->restarts;
+	/* relaxed: for a report */
+	a->away = atomic_load_explicit(&s->record->away, memory_order_relaxed);
 	memcpy(a->name, s->name, sizeof(a->name));
 	memcpy(a->last_error, s->last_error, sizeof(a->last_error));
 	return true;

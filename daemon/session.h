@@ -25,6 +25,7 @@
 #include "daemon/kmmd.h"
 #include "daemon/reactor.h"
 #include "daemon/record.h"
+#include "daemon/user.h"
 #include "daemon/worker.h"
 #include "shm/control.h"
 
@@ -57,13 +58,15 @@ struct session {
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
-	uint64_t pages_max;
+	struct user *user; /* NULL: none is counted; referenced until the id is free again */
+	_Atomic uint64_t pages_max, objects_max; /* 0: no limit; follow the configuration */
 	char name[64];
 	int pidfd;                      /* -1: none; closed when it is swept */
 	_Atomic uint32_t channels;      /* all; control channel included */
 	_Atomic uint32_t data_channels; /* without the control channels */
 	_Atomic int64_t charge;         /* frames granted and not given back */
-	_Atomic int64_t object_bytes;   /* of objects: an estimate, see charge.c */
+	/* its objects, and their bytes with gaps: estimates, see charge.c */
+	_Atomic int64_t objects, object_bytes;
 	_Atomic bool object_bytes_low;  /* it adopted some: to be counted before more is granted */
 	/* the pages of its slab bits that are known to be there; see object_note_slab() */
 	_Atomic uint64_t slab_pages[8];
@@ -71,8 +74,6 @@ struct session {
 	_Atomic uint64_t calls, refused;
 	/* for reports: frames charged to it so far; objects that its calls brought and gave back */
 	_Atomic uint64_t frames_had, objects_had, objects_back;
-	_Atomic uint64_t report_lines; /* of this minute; see service_report.c */
-	_Atomic uint32_t bad_rounds; /* magazines with blocks that were not its own */
 	_Atomic uint32_t jobs;       /* its calls in the worker's queue */
 	_Atomic uint64_t
 		granted_from[CONTROL_SECTIONS_MAX / 64]; /* sections that the daemon offered from */
@@ -92,7 +93,11 @@ struct session {
 	uv_poll_t *watch; /* on the pidfd */
 	bool proven_dead; /* at the start; swept when the grace period ends */
 	bool watch_retry; /* its process could not be watched: looked at once a second */
+	/* session_away.c: since when it has no connection, 0: it has, or that was said; it was said */
+	_Atomic uint64_t away_ns;
+	_Atomic bool away_said;
 	/* its end */
+	unsigned int end_why; /* session_end.c; written before the sweep starts */
 	_Atomic uint32_t sweep_started, withdraw_queued;
 	struct worker_job sweep, withdraw;
 	struct reactor_work watch_work, unwatch_work;
@@ -108,13 +113,23 @@ struct session_table *session_table_free(struct session_table *t);
  * watched. Runs before the reactors start. */
 int session_table_recover(struct session_table *t);
 
-/* A new session for the peer of a channel, which joins it: 0, -EDQUOT (too many), -EIO. */
+/* The options have changed: quotas of the sessions that there are follow. */
+void session_table_reload(struct session_table *t);
+/* Once a second, worker: ids that waited for their last charge to go are free again; the objects of
+ * sessions that pass magazines on without the daemon are counted now and then. */
+void session_table_tick(struct session_table *t);
+/* Counts the objects of all those now. Worker. */
+void session_table_count(struct session_table *t);
+
+/* A new session for the peer of a channel, which joins it: 0; -EDQUOT (too many) with *why, -ENOMEM,
+ * -EIO. */
 int session_open(struct session_table *t, struct channel *c, const char *name, bool control,
-                 struct session **ret);
+                 struct session **ret, const char **why);
 /* An existing one whose token the peer shows: 0; -ENOENT no such session; -EACCES wrong token, user
- * or process; -EDQUOT it has channels_max channels (a control channel is not counted). */
+ * or process; -EDQUOT, with *why: it, or its user, has all the channels that it may (a control channel
+ * is not counted). */
 int session_resume(struct session_table *t, uint32_t id, const uint8_t token[16], struct channel *c,
-                   bool control, struct session **ret);
+                   bool control, struct session **ret, const char **why);
 /* False when it is not LIVE or DETACHED. Each true is paired with session_leave(). */
 bool session_enter(struct session *s);
 void session_leave(struct session *s);
@@ -123,10 +138,14 @@ void session_unref(struct session *s);
 /* NULL when the id is out of range; the state is the caller's to check (session_enter). */
 struct session *session_by_id(struct session_table *t, uint32_t id);
 uint32_t session_table_size(const struct session_table *t); /* ids 1..size-1 */
+/* Each that has a user: of all whose id is not free. fn runs under the table's lock. */
+void session_each_user(struct session_table *t, void (*fn)(void *ctx, struct session *s), void *ctx);
 
 void session_channel_closed(struct session *s, bool control);
 /* Close, or a death proven: starts the sweep, once. Any thread. */
 void session_end(struct session *s);
+/* The same when its process has ended by itself. */
+void session_end_dead(struct session *s);
 /* Who waits for the end of a session. */
 struct session_end_wait {
 	struct session_end_wait *next;
@@ -150,8 +169,16 @@ static inline void session_count_objects(struct session *s, uint32_t had, uint32
 	if (back)
 		atomic_fetch_add_explicit(&s->objects_back, back, memory_order_relaxed);
 }
+/* Reactor 0, once a second: says who has no connection. */
+void session_away_tick(struct session_table *t);
 /* Remembered for kmmctl session ID and counted. */
 void session_refused(struct session *s, const char *text);
+/* Since the daemon's start. relaxed, all: counters for reports. */
+struct session_totals {
+	_Atomic uint64_t opened, closed, died, ended, unused; /* ended: by an admin, or before a restart */
+	_Atomic uint64_t sweeps, swept_pages, swept_objects, sweep_ns;
+};
+const struct session_totals *session_table_totals(const struct session_table *t);
 /* What reports say of a session; false when there is none. */
 struct session_about {
 	enum session_state state;
@@ -159,6 +186,8 @@ struct session_about {
 	gid_t gid;
 	pid_t pid;
 	uint64_t pages_max, opened;
+	uint64_t away; /* seconds since the epoch: it has had no connection since; 0: it has one */
+	uint32_t restarts;
 	char name[64], last_error[256];
 };
 bool session_describe(struct session *s, struct session_about *a);

@@ -23,7 +23,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "daemon/log.h"
+#include "daemon/log_about.h"
 #include "daemon/session_private.h"
 
 #define WATCH_RETRY_MS 1000
@@ -113,7 +113,7 @@ static void on_process_end(uv_poll_t *poll, int status, int events)
 	(void)status;
 	(void)events;
 	uv_poll_stop(poll);
-	session_end(s);
+	session_end_dead(s);
 }
 
 static int watch_try(uv_loop_t *loop, struct session *s)
@@ -147,7 +147,7 @@ static void on_retry(uv_timer_t *timer)
 			continue;
 		if (process_ended(s->pidfd)) {
 			s->watch_retry = false;
-			session_end(s);
+			session_end_dead(s);
 		} else if (watch_try(timer->loop, s) == 0) {
 			s->watch_retry = false;
 		} else {
@@ -175,6 +175,7 @@ static void retry_later(uv_loop_t *loop, struct session *s)
 void session_watch_run(struct reactor *r, struct reactor_work *work)
 {
 	struct session *s = (struct session *)((char *)work - offsetof(struct session, watch_work));
+	struct log_about about;
 	int e;
 
 	if (s->pidfd < 0)
@@ -182,8 +183,10 @@ void session_watch_run(struct reactor *r, struct reactor_work *work)
 	e = watch_try(&r->loop, s);
 	if (!e)
 		return;
-	log_error("session %u: its process cannot be watched (%s); it is looked at once a second",
-	          s->id, uv_strerror(e));
+	about = log_about_session(LOG_PLAIN, s);
+	log_event(LOG_LEVEL_ERROR, &about,
+	          "its process cannot be watched (%s); it is looked at once a second",
+	          uv_strerror(e));
 	retry_later(&r->loop, s);
 }
 

@@ -1,88 +1,43 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Settings: the table, and reading a value of each type.
+ * Settings: finding one, and reading, comparing, copying and exchanging values of each type.
  *
  * Reading never guesses: a number with a letter behind it, a size that overflows, an empty word are
  * refused, and the option stays what it was. Bounds that depend on other settings are checked when
  * all have been read (options.c).
+ *
+ * Every type is one of three in memory: a number of 1, 4 or 8 bytes, a text, a list.
  */
 #include "daemon/setting.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/cpu_list.h"
 #include "daemon/slab_debug.h"
-#include "mm/types.h"
 
-#define KIB UINT64_C(1024)
-#define MIB (KIB << 10)
-#define GIB (MIB << 10)
-#define TIB (GIB << 10)
-
-#define AT(field) offsetof(struct options, field)
-
-const struct setting setting_table[] = {
-        {"pool", "size", "pool-size", SETTING_SIZE, AT(pool_size), 16 * MIB, TIB, true,
-         "a size from 16M to 1T"},
-        {"pool", "section_size", "section-size", SETTING_SIZE, AT(section_size), 4 * MIB, GIB, true,
-         "a power of two from 4M to 1G"},
-        {"pool", "backing", "backing", SETTING_BACKING, AT(backing), 0, 0, true,
-         "auto, hugetlb, thp or 4k"},
-        {"pool", "huge_page_size", NULL, SETTING_SIZE, AT(huge_page_size), 2 * MIB, GIB, true,
-         "2M or 1G"},
-        {"pool", "nodes", "nodes", SETTING_NUMBER, AT(nodes), 1, MAX_NODES, true,
-         "a number from 1 to 64"},
-        {"pool", "dma_size", NULL, SETTING_SIZE, AT(dma_size), 0, TIB, true,
-         "a size up to dma32_size"},
-        {"pool", "dma32_size", NULL, SETTING_SIZE, AT(dma32_size), 0, 4 * GIB, true,
-         "a size up to 4G"},
-        {"pool", "highmem", NULL, SETTING_SIZE, AT(highmem), 0, TIB, true,
-         "a size up to the pool's; 0 for none"},
-        {"pool", "movable", NULL, SETTING_SIZE, AT(movable), 0, TIB, true,
-         "a size up to the pool's; 0 for none"},
-
-        {"daemon", "socket", "socket", SETTING_TEXT, AT(socket), 1, 107, true,
-         "a path of at most 107 bytes that begins with /"},
-        {"daemon", "socket_mode", NULL, SETTING_MODE, AT(socket_mode), 0, 0777, true,
-         "an octal mode such as 0660"},
-        {"daemon", "socket_group", NULL, SETTING_TEXT, AT(socket_group), 1, 255, true,
-         "the name of a group that exists"},
-        {"daemon", "reactors", "reactors", SETTING_NUMBER, AT(reactors), 1, MAX_CPUS, true,
-         "a number from 1 to 256"},
-        {"daemon", "pin", NULL, SETTING_BOOL, AT(pin), 0, 0, true, "yes or no"},
-        {"daemon", "grace", NULL, SETTING_TIME, AT(grace_ms), 0, 3600000, true,
-         "a time up to an hour such as 5s or 500ms"},
-        {"daemon", "slab_debug", NULL, SETTING_DEBUG, AT(slab_debug), 1, 4095, true,
-         "FLAGS[,PATTERN][;FLAGS,PATTERN]... without blanks, FLAGS of the letters F, Z, P and U"},
-        {"daemon", "log_level", NULL, SETTING_LEVEL, AT(log_level), 0, 0, false,
-         "error, warning, notice, info or debug"},
-
-        {"limits", "sessions", NULL, SETTING_NUMBER, AT(sessions_max), 1, 65535, true,
-         "a number from 1 to 65535"},
-        {"limits", "channels", NULL, SETTING_NUMBER, AT(channels_max), 1, 256, true,
-         "a number from 1 to 256"},
-        {"limits", "calls", NULL, SETTING_NUMBER, AT(calls_max), 1, 65536, true,
-         "a number from 1 to 65536"},
-        {"limits", "pages", NULL, SETTING_NUMBER64, AT(pages_max), 0, UINT32_MAX, true,
-         "a number of 4 KiB pages; 0 for no limit"},
-        {"limits", "holders", NULL, SETTING_NUMBER, AT(holders_max), 64, 16777216, true,
-         "a number from 64 to 16777216"},
-        {"limits", "holders_per_session", NULL, SETTING_NUMBER, AT(holders_session_max), 1,
-         16777216, true, "a number from 1 up to holders"},
-        {"limits", "names_per_user", NULL, SETTING_NUMBER, AT(names_user_max), 1, 65536, true,
-         "a number from 1 to 65536"},
-        {"limits", "thread_cache", NULL, SETTING_SIZE, AT(thread_cache), 0, GIB, true,
-         "a size up to 1G"},
-
-        {"access", "admins", NULL, SETTING_LIST, AT(admin_users), 0, 64, true,
-         "at most 64 users, by name or number, between commas"},
-        {0},
+/* What settings were called before; still taken. */
+static const struct {
+	const char *section, *key, *is_section, *is_key;
+} setting_synonym[] = {
+	{ "daemon", "log_level", "log", "level" },
 };
+#define SYNONYMS (sizeof(setting_synonym) / sizeof(setting_synonym[0]))
 
 const struct setting *setting_find(const char *section, const char *key)
 {
+	for (size_t i = 0; i < SYNONYMS; i++) {
+		if (strcmp(setting_synonym[i].section, section) == 0 &&
+		    strcmp(setting_synonym[i].key, key) == 0) {
+			section = setting_synonym[i].is_section;
+			key = setting_synonym[i].is_key;
+			break;
+		}
+	}
 	for (const struct setting *s = setting_table; s->key; s++)
 		if (strcmp(s->section, section) == 0 && strcmp(s->key, key) == 0)
 			return s;
@@ -230,6 +185,12 @@ static int read_list(const char *text, uint64_t max, char ***ret)
 	return 0;
 }
 
+static const char *const boolean[] = { "no", "yes" };
+static const char *const backing[] = {
+	[SHM_AUTO] = "auto", [SHM_HUGETLB_2M] = "hugetlb", [SHM_THP] = "thp", [SHM_4K] = "4k"
+};
+static const char *const level[] = { "error", "warning", "notice", "info", "debug" };
+
 static int apply_number(const struct setting *s, struct options *o, const char *value)
 {
 	uint64_t v = 0;
@@ -265,7 +226,8 @@ static int apply_text(const struct setting *s, struct options *o, const char *va
 	size_t n = strlen(value);
 	char **at = setting_at(s, o), *copy;
 
-	if (n < s->min || n > s->max || (s->type == SETTING_DEBUG && !slab_debug_valid(value)))
+	if (n < s->min || n > s->max || (s->type == SETTING_DEBUG && !slab_debug_valid(value)) ||
+	    (s->type == SETTING_CPUS && !cpu_list_valid(value)))
 		return -EINVAL;
 	copy = strdup(value);
 	if (!copy)
@@ -287,14 +249,30 @@ static int apply_list(const struct setting *s, struct options *o, const char *va
 	return 0;
 }
 
+int setting_append(const struct setting *s, struct options *o, const char *value)
+{
+	char ***at = setting_at(s, o), **more;
+	size_t n = 0, i;
+	int r;
+
+	if (s->type != SETTING_LIST)
+		return -EINVAL;
+	while (*at && (*at)[n])
+		n++;
+	if (!n)
+		return apply_list(s, o, value);
+	r = read_list(value, s->max - n, &more);
+	if (r < 0)
+		return r;
+	/* read_list() makes room for as many as there may be, and the end. */
+	for (i = 0; more[i]; i++)
+		(*at)[n + i] = more[i];
+	free(more);
+	return 0;
+}
+
 static int apply_word(const struct setting *s, struct options *o, const char *value)
 {
-	static const char *const boolean[] = {"no", "yes"};
-	static const char *const backing[] = {[SHM_AUTO] = "auto",
-	                                      [SHM_HUGETLB_2M] = "hugetlb",
-	                                      [SHM_THP] = "thp",
-	                                      [SHM_4K] = "4k"};
-	static const char *const level[] = {"error", "warning", "notice", "info", "debug"};
 	int v;
 
 	switch (s->type) {
@@ -304,7 +282,8 @@ static int apply_word(const struct setting *s, struct options *o, const char *va
 		*(bool *)setting_at(s, o) = v;
 		return 0;
 	case SETTING_BACKING:
-		if (read_word(value, backing, sizeof(backing) / sizeof(backing[0]), &v) < 0)
+		if (read_word(value, backing, sizeof(backing) / sizeof(backing[0]), &v) < 0 ||
+		    (s->min >> v & 1))
 			return -EINVAL;
 		*(enum shm_backing *)setting_at(s, o) = (enum shm_backing)v;
 		return 0;
@@ -321,6 +300,7 @@ int setting_apply(const struct setting *s, struct options *o, const char *value)
 	switch (s->type) {
 	case SETTING_TEXT:
 	case SETTING_DEBUG:
+	case SETTING_CPUS:
 		return apply_text(s, o, value);
 	case SETTING_LIST:
 		return apply_list(s, o, value);
@@ -333,14 +313,56 @@ int setting_apply(const struct setting *s, struct options *o, const char *value)
 	}
 }
 
+int setting_reset(const struct setting *s, struct options *o)
+{
+	int r;
+
+	if (!s->initial)
+		return 0;
+	r = setting_apply(s, o, s->initial);
+	return r == -EINVAL ? -EIO : r; /* the table is wrong: a test sees it */
+}
+
+/* ---- by what it is in memory ---- */
+
+enum shape {
+	SHAPE_TEXT,
+	SHAPE_LIST,
+	SHAPE_1,
+	SHAPE_4,
+	SHAPE_8,
+};
+
+static enum shape setting_shape(const struct setting *s)
+{
+	_Static_assert(sizeof(mode_t) == 4 && sizeof(enum shm_backing) == 4 &&
+	                       sizeof(enum log_level) == 4 && sizeof(bool) == 1,
+	               "numbers of 1, 4 and 8 bytes");
+	switch (s->type) {
+	case SETTING_TEXT:
+	case SETTING_DEBUG:
+	case SETTING_CPUS:
+		return SHAPE_TEXT;
+	case SETTING_LIST:
+		return SHAPE_LIST;
+	case SETTING_SIZE:
+	case SETTING_NUMBER64:
+		return SHAPE_8;
+	case SETTING_BOOL:
+		return SHAPE_1;
+	default:
+		return SHAPE_4;
+	}
+}
+
 void setting_clear(const struct setting *s, struct options *o)
 {
-	if (s->type == SETTING_TEXT || s->type == SETTING_DEBUG) {
+	if (setting_shape(s) == SHAPE_TEXT) {
 		char **at = setting_at(s, o);
 
 		free(*at);
 		*at = NULL;
-	} else if (s->type == SETTING_LIST) {
+	} else if (setting_shape(s) == SHAPE_LIST) {
 		char ***at = setting_at(s, o);
 
 		list_free(*at);
@@ -361,28 +383,159 @@ bool setting_equal(const struct setting *s, const struct options *a, const struc
 	const void *x = setting_at_const(s, a), *y = setting_at_const(s, b);
 	const char *p, *q;
 
-	switch (s->type) {
-	case SETTING_TEXT:
-	case SETTING_DEBUG:
+	switch (setting_shape(s)) {
+	case SHAPE_TEXT:
 		p = *(char *const *)x;
 		q = *(char *const *)y;
 		return p == q || (p && q && strcmp(p, q) == 0);
-	case SETTING_LIST:
+	case SHAPE_LIST:
 		return list_equal(*(char **const *)x, *(char **const *)y);
-	case SETTING_SIZE:
-	case SETTING_NUMBER64:
-		return *(const uint64_t *)x == *(const uint64_t *)y;
-	case SETTING_BOOL:
+	case SHAPE_1:
 		return *(const bool *)x == *(const bool *)y;
-	case SETTING_MODE:
-		return *(const mode_t *)x == *(const mode_t *)y;
-	case SETTING_BACKING:
-		return *(const enum shm_backing *)x == *(const enum shm_backing *)y;
-	case SETTING_LEVEL:
-		return *(const enum log_level *)x == *(const enum log_level *)y;
-	case SETTING_NUMBER:
-	case SETTING_TIME:
+	case SHAPE_4:
+		return *(const uint32_t *)x == *(const uint32_t *)y;
+	case SHAPE_8:
 		break;
 	}
-	return *(const uint32_t *)x == *(const uint32_t *)y;
+	return *(const uint64_t *)x == *(const uint64_t *)y;
+}
+
+static int text_own(char **at)
+{
+	const char *from = *at;
+
+	*at = from ? strdup(from) : NULL;
+	return from && !*at ? -ENOMEM : 0;
+}
+
+static int list_own(char ***at, uint64_t max)
+{
+	char **from = *at, **list;
+	size_t i;
+
+	*at = NULL;
+	if (!from)
+		return 0;
+	list = calloc(max + 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	for (i = 0; from[i]; i++) {
+		list[i] = strdup(from[i]);
+		if (!list[i]) {
+			list_free(list);
+			return -ENOMEM;
+		}
+	}
+	*at = list;
+	return 0;
+}
+
+int setting_own(const struct setting *s, struct options *o)
+{
+	switch (setting_shape(s)) {
+	case SHAPE_TEXT:
+		return text_own(setting_at(s, o));
+	case SHAPE_LIST:
+		return list_own(setting_at(s, o), s->max);
+	default:
+		return 0;
+	}
+}
+
+/* relaxed: each is a number by itself, nothing is published by it */
+#define EXCHANGE_NUMBER(TYPE, NOW, OTHER)                                                 	do {                                                                              		TYPE *a = (NOW), *b = (OTHER), had = *a;                                                                                                                            		__atomic_store_n(a, *b, __ATOMIC_RELAXED);                                		*b = had;                                                                 	} while (0)
+
+void setting_exchange(const struct setting *s, struct options *now, struct options *other)
+{
+	void *p = setting_at(s, now), *q = setting_at(s, other);
+
+	switch (setting_shape(s)) {
+	case SHAPE_1:
+		EXCHANGE_NUMBER(bool, p, q);
+		return;
+	case SHAPE_4:
+		EXCHANGE_NUMBER(uint32_t, p, q);
+		return;
+	case SHAPE_8:
+		EXCHANGE_NUMBER(uint64_t, p, q);
+		return;
+	case SHAPE_TEXT:
+		/* release: what it points to; pairs with the acquire of OPTION_POINTER() */
+		*(char **)q = __atomic_exchange_n((char **)p, *(char **)q, __ATOMIC_ACQ_REL);
+		return;
+	case SHAPE_LIST:
+		*(char ***)q = __atomic_exchange_n((char ***)p, *(char ***)q, __ATOMIC_ACQ_REL);
+		return;
+	}
+}
+
+/* ---- as text ---- */
+
+void setting_format_size(char *text, size_t size, uint64_t v)
+{
+	static const char unit[] = { 0, 'K', 'M', 'G', 'T', 0 };
+	int u = 0;
+
+	while (v && v % 1024 == 0 && unit[u + 1]) {
+		v /= 1024;
+		u++;
+	}
+	if (u)
+		snprintf(text, size, "%" PRIu64 "%c", v, unit[u]);
+	else
+		snprintf(text, size, "%" PRIu64, v);
+}
+
+static void format_list(char *const *list, char *text, size_t size)
+{
+	size_t n = 0;
+
+	text[0] = '\0';
+	for (; list && *list && n < size; list++)
+		n += (size_t)snprintf(text + n, size - n, "%s%s", n ? ", " : "", *list);
+}
+
+void setting_format(const struct setting *s, const struct options *o, char *text, size_t size)
+{
+	const void *p = setting_at_const(s, o);
+	const char *word;
+	uint32_t v;
+
+	switch (s->type) {
+	case SETTING_TEXT:
+	case SETTING_DEBUG:
+	case SETTING_CPUS:
+		word = *(char *const *)p;
+		snprintf(text, size, "%s", word ? word : "");
+		return;
+	case SETTING_LIST:
+		format_list(*(char **const *)p, text, size);
+		return;
+	case SETTING_SIZE:
+		setting_format_size(text, size, *(const uint64_t *)p);
+		return;
+	case SETTING_NUMBER64:
+		snprintf(text, size, "%" PRIu64, *(const uint64_t *)p);
+		return;
+	case SETTING_NUMBER:
+		snprintf(text, size, "%" PRIu32, *(const uint32_t *)p);
+		return;
+	case SETTING_MODE:
+		snprintf(text, size, "%04o", (unsigned int)*(const mode_t *)p);
+		return;
+	case SETTING_BOOL:
+		snprintf(text, size, "%s", boolean[*(const bool *)p]);
+		return;
+	case SETTING_TIME:
+		v = *(const uint32_t *)p;
+		snprintf(text, size, "%" PRIu32 "%s", v % 1000 ? v : v / 1000, v % 1000 ? "ms" : "s");
+		return;
+	case SETTING_BACKING:
+		word = backing[*(const enum shm_backing *)p];
+		snprintf(text, size, "%s", word ? word : "hugetlb");
+		return;
+	case SETTING_LEVEL:
+		snprintf(text, size, "%s", level[*(const enum log_level *)p]);
+		return;
+	}
 }

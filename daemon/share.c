@@ -21,21 +21,13 @@
 #include "daemon/object.h"
 #include "daemon/options.h"
 
-#define MOVING_RACES_MAX 64u /* looks at a word that says MOVING */
+#define MOVING_RACES_MAX 64u /* tries to hold what is being moved */
 
 /* ---- things that move (move.h) ---- */
 
 uint64_t thing_word(struct domain *d, const struct thing *t)
 {
-	uint64_t w = owner_load(t->word);
-	unsigned int race;
-
-	/* A word that goes on saying so was scribbled. */
-	for (race = 0; race < MOVING_RACES_MAX && owner_kind(w) == OWNER_MOVING; race++) {
-		move_wait(d);
-		w = owner_load(t->word);
-	}
-	return w;
+	return move_word(d, t->word, t->granule);
 }
 
 int thing_hold(struct domain *d, uint32_t session, const struct thing *t, uint32_t generation,
@@ -103,32 +95,46 @@ static int send_judge(uint64_t w, const struct session *from, const struct thing
 	return -EPERM;
 }
 
-static int send_refuse(const struct thing *t, const struct session *to, const char **why)
+static int send_refuse(const struct thing *t, const struct session *to, uint64_t pages,
+                       const char **why)
 {
-	*why = grant_text("the receiver, session %u, may hold %" PRIu64
-	                  " pages and would exceed them by %s",
-	                  to->id, to->pages_max, thing_text(t));
+	struct charge_obstacle o = charge_obstacle();
+	bool objects = o.what == USER_OBJECTS;
+	/* relaxed: for a text */
+	uint64_t max = atomic_load_explicit(objects ? &to->objects_max : &to->pages_max,
+	                                    memory_order_relaxed);
+
+	if (o.user)
+		*why = grant_text("the receiver, session %u, cannot be given %s: %s", to->id,
+		                  thing_text(t), user_text(o.user, o.what, objects ? 1 : pages));
+	else
+		*why = grant_text("the receiver, session %u, may hold %" PRIu64
+		                  " %s and would exceed them by %s: raise %s in [limits] of the "
+		                  "configuration",
+		                  to->id, max, user_count_name(o.what), thing_text(t),
+		                  user_count_name(o.what));
 	return -EDQUOT;
 }
 
 /* The receiver has room for it. For a block this is a test only: the charge moves with the tag. */
-static int send_reserve(struct domain *d, const struct thing *t, struct session *to,
-                        const char **why)
+static int send_reserve(struct domain *d, const struct thing *t, const struct session *from,
+                        struct session *to, const char **why)
 {
 	struct mm_block b;
+	uint32_t stride;
 	pfn_t pfn;
 
-	if (t->is_object)
-		return charge_reserve_objects(to, kmem_cache_geometry(t->object.cache)->stride, 1) ?
+	if (t->is_object) {
+		stride = kmem_cache_geometry(t->object.cache)->stride;
+		return charge_receive_object(to, from, stride) ?
 		               0 :
-		               send_refuse(t, to, why);
+		               send_refuse(t, to, (stride + GRANT_FRAME - 1) >> PAGE_SHIFT, why);
+	}
 	/* It costs nothing when the receiver is charged already. */
-	if (!domain_block_get(d, t->page, &pfn, &b) || b.tag == to->id)
+	if (!domain_block_get(d, t->page, &pfn, &b) || b.tag == to->id ||
+	    charge_room(to, b.tag == from->id ? from : NULL, b.order))
 		return 0;
-	if (!charge_reserve(to, b.order, 1))
-		return send_refuse(t, to, why);
-	charge_return(to, UINT64_C(1) << b.order);
-	return 0;
+	return send_refuse(t, to, UINT64_C(1) << b.order, why);
 }
 
 /* The exchange was made, or not. */
@@ -136,8 +142,8 @@ static void send_charge(struct domain *d, const struct thing *t, struct session 
                         struct session *to, bool sent)
 {
 	if (t->is_object)
-		charge_return_objects(sent ? from : to,
-		                      kmem_cache_geometry(t->object.cache)->stride);
+		charge_received_object(to, from, kmem_cache_geometry(t->object.cache)->stride,
+		                       sent);
 	else if (sent)
 		charge_move(d, t->page, to->id);
 }
@@ -175,7 +181,7 @@ int grant_send(struct domain *d, struct session *from, uint32_t granule, uint64_
 		*why = "the daemon is out of memory";
 		return -ENOMEM;
 	}
-	rc = send_reserve(d, &t, to, why);
+	rc = send_reserve(d, &t, from, to, why);
 	if (rc)
 		return rc;
 	rc = SEND_MAY;
@@ -194,7 +200,7 @@ int grant_send(struct domain *d, struct session *from, uint32_t granule, uint64_
 int grant_hold(struct domain *d, struct session *s, uint32_t granule, uint32_t generation,
                const char **why)
 {
-	uint32_t limit = d->kmmd->options->holders_session_max;
+	uint32_t limit = OPTION(d->kmmd->options, holders_session_max);
 	struct thing t;
 	bool added, room;
 	int rc = check_granule(d, granule, why);

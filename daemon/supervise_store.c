@@ -368,6 +368,8 @@ int supervise_store_hand_over(const struct supervise_store *s)
 	else
 		snprintf(path, sizeof(path), "%s", s->address);
 	r = setenv("NOTIFY_SOCKET", path, 1);
+	snprintf(number, sizeof(number), "%u", KEPT_MAX);
+	r |= setenv("FDSTORE", number, 1);
 	if (s->nr > 0) {
 		snprintf(number, sizeof(number), "%zu", s->nr);
 		r |= setenv("LISTEN_FDS", number, 1) | setenv("LISTEN_FDNAMES", names, 1);

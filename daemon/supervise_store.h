@@ -42,7 +42,7 @@ int supervise_store_keep(struct supervise_store *s, const char *name, int fd);
 void supervise_store_receive(struct supervise_store *s, pid_t child, struct supervise_news *news);
 
 /* In the child between fork and exec: places the kept fds at 3 and up, and sets LISTEN_FDS,
- * LISTEN_FDNAMES, LISTEN_PID and NOTIFY_SOCKET. */
+ * LISTEN_FDNAMES, LISTEN_PID, NOTIFY_SOCKET and FDSTORE. */
 int supervise_store_hand_over(const struct supervise_store *s);
 
 #endif

@@ -40,12 +40,14 @@ struct walk {
 	struct domain *d;
 	struct session *s;
 	struct grant_batch batch;
+	struct sweep_count n; /* of a sweep: without the blocks, which the batch counts */
 };
 
 static void walk_init(struct walk *k, struct domain *d, struct session *s, uint32_t cpu)
 {
 	k->d = d;
 	k->s = s;
+	k->n = (struct sweep_count){ 0 };
 	grant_batch_init(&k->batch, d, cpu);
 }
 
@@ -117,11 +119,13 @@ static void sweep_one(void *ctx, uint32_t page, uint64_t w)
 	pfn_t pfn;
 
 	for (race = 0; race < SWEEP_RACES_MAX && grant_holder_of(d, w) == id; race++) {
-		/* Not under a mover's hands; one that nobody moves is as good as HELD. */
+		/* Not under a mover's hands. One that nobody moves is not believed: the charge, which no
+		 * member writes, says whether it was this session's. */
 		if (owner_kind(w) == OWNER_MOVING) {
-			move_wait(d);
-			w = owner_load(&d->control.word[page]);
-			if (grant_holder_of(d, w) != id)
+			w = move_word(d, &d->control.word[page], domain_granule(d, page));
+			if (grant_holder_of(d, w) != id ||
+			    (owner_kind(w) == OWNER_MOVING &&
+			     !(domain_block_get(d, page, &pfn, &b) && b.tag == id)))
 				break;
 		}
 		if (grant_take_back(&k->batch, page, w) != GRANT_BACK_CHANGED)
@@ -142,7 +146,13 @@ static void sweep_one(void *ctx, uint32_t page, uint64_t w)
 		              page, other);
 		t = NULL;
 	}
-	charge_move(d, page, t && t != k->s ? other : 0);
+	/* Of one that ends, too, its own sweep frees it. */
+	if (t && t != k->s && session_enter(t)) {
+		charge_move(d, page, other);
+		session_leave(t);
+	} else {
+		charge_move(d, page, 0);
+	}
 }
 
 static void sweep_holds(struct walk *k)
@@ -152,6 +162,7 @@ static void sweep_holds(struct walk *k)
 	uint32_t left = atomic_load_explicit(&k->s->holds, memory_order_relaxed);
 	uint32_t cursor = 0, granule, heir;
 
+	k->n.holds = left;
 	for (; left && holder_next_of(d->holders, k->s->id, &cursor, &granule); left--) {
 		struct thing t;
 
@@ -227,9 +238,11 @@ static void sweep_magazine(struct walk *k, magazine_id_t m)
 			rack_find_lost(k->d, m, h);
 		return;
 	}
+	/* What its words did not tell came by the rack: objects. */
 	if (has_magazine(k, h))
-		exchange_free_mixed(k->d, NULL, k->batch.cpu, m, magazine_count(h),
-		                    false);
+		k->n.objects += exchange_free_mixed(k->d, NULL, k->batch.cpu, m,
+		                                    magazine_count(h), false);
+	k->n.magazines++;
 	depot_put_empty(k->d->depot, m);
 }
 
@@ -237,7 +250,8 @@ static void sweep_magazines(struct walk *k)
 {
 	/* acquire: pairs with the client's setting it before it touches the rack. Else it has none
 	 * but those that count for it. */
-	bool again = atomic_load_explicit(&k->s->shared->racks, memory_order_acquire) ||
+	bool again = (atomic_load_explicit(&k->s->shared->racks, memory_order_acquire) &
+	              CONTROL_RACKS_USED) ||
 	             atomic_load_explicit(&k->s->magazines, memory_order_relaxed);
 	struct domain *d = k->d;
 	unsigned int pass;
@@ -260,7 +274,7 @@ static void sweep_magazines(struct walk *k)
 	}
 }
 
-uint64_t grant_sweep(struct domain *d, struct session *s)
+void grant_sweep(struct domain *d, struct session *s, struct sweep_count *n)
 {
 	struct control_session *c = s->shared;
 	struct walk k;
@@ -269,7 +283,7 @@ uint64_t grant_sweep(struct domain *d, struct session *s)
 	walk_init(&k, d, s, MM_CPU_NONE);
 	sweep_holds(&k);
 	walk_run(&k, sweep_one);
-	object_sweep(d, s);
+	k.n.objects = object_sweep(d, s);
 	sweep_magazines(&k);
 	area_sweep(d, s);
 	/* relaxed: the session's record, freed after this with release, covers them */
@@ -280,11 +294,14 @@ uint64_t grant_sweep(struct domain *d, struct session *s)
 	atomic_store_explicit(&c->cached_pages, 0, memory_order_relaxed);
 	atomic_store_explicit(&c->racks, 0, memory_order_relaxed);
 	atomic_store_explicit(&c->shrinkers, 0, memory_order_relaxed);
+	traffic_end(d, c);
 	atomic_store_explicit(&s->magazines, 0, memory_order_relaxed);
 	for (i = 0; i < sizeof(s->lent_lately) / sizeof(s->lent_lately[0]); i++)
 		atomic_store_explicit(&s->lent_lately[i], 0, memory_order_relaxed);
 	atomic_store_explicit(&s->holds, 0, memory_order_relaxed);
-	return k.batch.frames;
+	k.n.blocks = k.batch.blocks;
+	k.n.pages = k.batch.frames;
+	*n = k.n;
 }
 
 /* ---- counting ---- */

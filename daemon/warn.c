@@ -1,24 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One line for a request for memory that failed, as Linux writes it (warn_alloc): who, which order,
- * which flags. __GFP_NOWARN asks for none. At most ten lines in five seconds; how many were left out
- * stands in the next.
- *
- * Locks: none. Two threads at the border of an interval may write a line too many.
+ * which flags. __GFP_NOWARN asks for none. Each user's lines are limited as all events are (log_rate.h).
  */
 #include "daemon/warn.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <uv.h>
 
-#include "daemon/log.h"
+#include "daemon/log_about.h"
+#include "daemon/probes.h"
 #include "daemon/session.h"
-
-#define BURST 10u
-#define INTERVAL_NS 5000000000u
 
 struct gfp_name {
 	gfp_t bits;
@@ -84,37 +77,16 @@ const char *gfp_text(char text[GFP_TEXT_SIZE], gfp_t gfp)
 	return text;
 }
 
-/* *left_out: lines of the interval before that were not written. */
-static bool rate_allows(uint32_t *left_out)
-{
-	static _Atomic uint64_t since;
-	static _Atomic uint32_t lines;
-	uint64_t now = uv_hrtime(), began = atomic_load_explicit(&since, memory_order_relaxed);
-	uint32_t n;
-
-	/* relaxed: counts lines, orders nothing */
-	*left_out = 0;
-	if ((!began || now - began >= INTERVAL_NS) &&
-	    atomic_compare_exchange_strong_explicit(&since, &began, now, memory_order_relaxed,
-	                                            memory_order_relaxed)) {
-		n = atomic_exchange_explicit(&lines, 0, memory_order_relaxed);
-		*left_out = n > BURST ? n - BURST : 0;
-	}
-	return atomic_fetch_add_explicit(&lines, 1, memory_order_relaxed) < BURST;
-}
-
 void warn_alloc(const struct session *s, gfp_t gfp, uint32_t order, uint32_t cache, int rc)
 {
-	char text[GFP_TEXT_SIZE], more[48] = "", of[32] = "";
-	uint32_t left_out;
+	struct log_about about = log_about_session(LOG_FAILURE, s);
+	char text[GFP_TEXT_SIZE], of[32] = "";
 
-	if ((gfp & __GFP_NOWARN) || !rate_allows(&left_out))
+	probe_alloc_fail(s->id, order, cache, gfp, rc);
+	if (gfp & __GFP_NOWARN)
 		return;
-	if (left_out)
-		snprintf(more, sizeof(more), "; %u such lines were left out", left_out);
 	if (cache)
 		snprintf(of, sizeof(of), ", cache:%u", cache);
-	log_warning("session %u (%s, process %d): page allocation %s: order:%u, mode:0x%x(%s)%s%s",
-	            s->id, s->name, (int)s->pid, rc == -ETIMEDOUT ? "stall" : "failure", order, gfp,
-	            gfp_text(text, gfp), of, more);
+	log_event(LOG_LEVEL_WARNING, &about, "page allocation %s: order:%u, mode:0x%x(%s)%s",
+	          rc == -ETIMEDOUT ? "stall" : "failure", order, gfp, gfp_text(text, gfp), of);
 }

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct worker_queue {
 	struct worker_job *first, **last;
@@ -26,7 +27,17 @@ struct worker {
 	/* guarded by lock */
 	struct worker_queue queue[2]; /* first, later */
 	bool running, stopping;
+	uint64_t jobs;         /* ended */
+	uint64_t job_begun_ns; /* of the thread's CPU time: when the job that runs began */
 };
+
+static uint64_t worker_cpu_ns(clockid_t clock)
+{
+	struct timespec t = {0};
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
 
 static struct worker_job *worker_next(struct worker *w)
 {
@@ -58,10 +69,12 @@ static void *worker_main(void *arg)
 			continue;
 		}
 		w->running = true;
+		w->job_begun_ns = worker_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
 		pthread_mutex_unlock(&w->lock);
 		job->run(job);
 		pthread_mutex_lock(&w->lock);
 		w->running = false;
+		w->jobs++;
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
@@ -99,6 +112,21 @@ void worker_wait_idle(struct worker *w)
 	while (w->queue[0].first || w->queue[1].first || w->running)
 		pthread_cond_wait(&w->idle, &w->lock);
 	pthread_mutex_unlock(&w->lock);
+}
+
+void worker_look(struct worker *w, struct worker_progress *p)
+{
+	clockid_t clock;
+	uint64_t begun;
+
+	pthread_mutex_lock(&w->lock);
+	p->running = w->running || w->queue[0].first || w->queue[1].first;
+	p->jobs = w->jobs;
+	begun = w->job_begun_ns;
+	pthread_mutex_unlock(&w->lock);
+	/* Of another thread: fails only when that has ended, and then nothing runs. */
+	p->cpu_ns = pthread_getcpuclockid(w->thread, &clock) ? 0 : worker_cpu_ns(clock);
+	p->job_cpu_ns = p->cpu_ns > begun ? p->cpu_ns - begun : 0;
 }
 
 struct worker *worker_free(struct worker *w)

@@ -88,7 +88,11 @@ void buddy_list_del(struct zone *z, pfn_t pfn, uint32_t order, uint32_t type)
 
 void buddy_count_free(struct zone *z, int64_t frames)
 {
-	relaxed_store(&z->nr_free, relaxed_load(&z->nr_free) + (uint64_t)frames);
+	uint64_t free = relaxed_load(&z->nr_free) + (uint64_t)frames;
+
+	relaxed_store(&z->nr_free, free);
+	if (free < relaxed_load(&z->nr_free_least))
+		relaxed_store(&z->nr_free_least, free);
 }
 
 void buddy_retag(struct zone *z, pfn_t pfn, uint32_t type)

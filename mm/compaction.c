@@ -35,7 +35,10 @@
  * Free blocks that are large enough already are no targets: of the wanted order, or a pageblock.
  * Nor are high-atomic pageblocks.
  *
- * Locking: one run of a domain at a time; the zone's lock for each target, for at most
+ * Either scanner ends the step when it has had enough frames, the free scanner in the middle of its
+ * search, too: the next step finds the same source and searches on from there.
+ *
+ * Locking: one step of a domain at a time; the zone's lock for each target, for at most
  * COMPACT_CLUSTER frames. Complexity: O(frames of the zone) a run, O(orders) a target.
  */
 #include <assert.h>
@@ -263,11 +266,21 @@ static bool section_is_ours(const struct zone *z, section_id_t s)
 	return info.state == SECTION_ONLINE && info.domain == z->domain->id;
 }
 
+static bool scanners_met(const struct compact_control *cc)
+{
+	return cc->free_pfn <= cc->migrate_pfn + 1;
+}
+
+static bool step_over(const struct compact_control *cc)
+{
+	return cc->migrate_scanned + cc->free_scanned >= cc->stop;
+}
+
 /* One look from the top down, under one hold. PFN_NONE: none among these, or the scanners met. */
 static pfn_t target_scan(struct compact_control *cc, struct zone *z, uint32_t keep)
 {
 	LOCK_SCOPED(&z->lock);
-	for (uint32_t i = 0; i < COMPACT_CLUSTER && cc->free_pfn > cc->migrate_pfn + 1; i++) {
+	for (uint32_t i = 0; i < COMPACT_CLUSTER && !scanners_met(cc); i++) {
 		pfn_t pfn = cc->free_pfn - 1, head;
 		uint32_t order, type;
 
@@ -290,21 +303,22 @@ static pfn_t target_scan(struct compact_control *cc, struct zone *z, uint32_t ke
 	return PFN_NONE;
 }
 
-/* The next free frame above the migrate scanner, as a claimed block. PFN_NONE: they met. */
+/* The next free frame above the migrate scanner, as a claimed block. PFN_NONE: they met, or the
+ * step is over. */
 static pfn_t target_take(struct compact_control *cc, struct zone *z, uint32_t migratetype)
 {
 	uint32_t keep = cc->order < PAGEBLOCK_ORDER ? cc->order : PAGEBLOCK_ORDER;
-	pfn_t pfn = PFN_NONE;
+	pfn_t pfn;
 
 	/* a block of two frames is worth nothing when one frame is wanted to be two */
 	if (keep == 0)
 		keep = 1;
-	while (pfn == PFN_NONE && cc->free_pfn > cc->migrate_pfn + 1)
+	/* once at least, so that each step gets further */
+	do
 		pfn = target_scan(cc, z, keep);
-	if (pfn == PFN_NONE) {
-		cc->free_pfn = cc->migrate_pfn;
+	while (pfn == PFN_NONE && !scanners_met(cc) && !step_over(cc));
+	if (pfn == PFN_NONE)
 		return PFN_NONE;
-	}
 	page_commit(&z->mm->page[pfn], page_word(0, migratetype, cc->d->id, 0) | PAGE_LEAVING);
 	cc->isolated++;
 	return pfn;
@@ -326,7 +340,7 @@ static bool source_at(const struct compact_control *cc, pfn_t pfn, uint64_t w)
 	       (!cc->movable || cc->movable(cc->ctx, pfn));
 }
 
-/* False: no frame is left to move to. */
+/* False: no frame to move to was found, as target_take() says. */
 static bool source_move(struct compact_control *cc, struct zone *z, pfn_t from, uint64_t w)
 {
 	pfn_t to = target_take(cc, z, page_word_migratetype(w));
@@ -451,9 +465,9 @@ static enum compact_result block_boundary(struct compact_control *cc, struct zon
 	return COMPACT_CONTINUE;
 }
 
-static enum compact_result scan(struct compact_control *cc, struct zone *z, uint64_t stop)
+static enum compact_result scan(struct compact_control *cc, struct zone *z)
 {
-	while (cc->migrate_scanned + cc->free_scanned < stop) {
+	while (!step_over(cc)) {
 		pfn_t pfn;
 		uint64_t w;
 
@@ -464,12 +478,12 @@ static enum compact_result scan(struct compact_control *cc, struct zone *z, uint
 				return r;
 		}
 		pfn = cc->migrate_pfn;
-		if (pfn + 1 >= cc->free_pfn)
+		if (scanners_met(cc))
 			return finish_met(cc, z);
 		w = page_peek(&z->mm->page[pfn]);
 		cc->migrate_scanned++;
 		if (source_at(cc, pfn, w) && !source_move(cc, z, pfn, w))
-			return finish_met(cc, z);
+			continue;
 		cc->block = pfn;
 		cc->migrate_pfn = pfn + 1;
 		if (w & PAGE_ALLOCATED)
@@ -499,9 +513,10 @@ static void count(const struct compact_control *cc, const struct compact_control
 enum compact_result compaction_step(struct compact_control *cc, uint32_t frames)
 {
 	struct compact_control was = *cc;
-	enum compact_result r = scan(cc, control_zone(cc),
-	                             cc->migrate_scanned + cc->free_scanned + frames);
+	enum compact_result r;
 
+	cc->stop = cc->migrate_scanned + cc->free_scanned + frames;
+	r = scan(cc, control_zone(cc));
 	count(cc, &was);
 	return r;
 }

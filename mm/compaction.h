@@ -52,6 +52,7 @@ struct compact_control {
 	int64_t gained; /* free blocks of the order (ALL: pageblocks) more than at the beginning */
 	/* ---- private ---- */
 	pfn_t migrate_pfn, free_pfn; /* scanned: below, and from there on */
+	uint64_t stop;               /* the step ends when so many frames are scanned in all */
 	pfn_t block;                 /* a frame of the pageblock being scanned, PFN_NONE: none */
 	bool block_moved;            /* something of it */
 	bool whole;                  /* from the zone's one end to the other */
@@ -61,7 +62,8 @@ struct compact_control {
 /* COMPACT_CONTINUE: go on with compaction_step(). Else that is the result. -EINVAL and the like do
  * not exist: a zone without frames is COMPACT_NOT_SUITABLE_ZONE. */
 enum compact_result compaction_begin(struct compact_control *cc);
-/* Looks at up to `frames` frames more. COMPACT_CONTINUE: call again. */
+/* Looks at `frames` frames more, and moves what is found there; at a few more than that, to come to
+ * the end of what is looked at under one hold of a lock. COMPACT_CONTINUE: call again. */
 enum compact_result compaction_step(struct compact_control *cc, uint32_t frames);
 
 /* ---- when to, and when not ---- */

@@ -23,6 +23,7 @@
 enum lock_rank {
 	LOCK_RANK_POOL = 1,      /* superblock, section table, backing of sections */
 	LOCK_RANK_SESSION_TABLE, /* who is there */
+	LOCK_RANK_USER,          /* who of the users is there */
 	LOCK_RANK_SESSION,       /* one session: its state, channels, quota */
 	LOCK_RANK_DOMAIN,        /* one domain: its sections and members */
 	LOCK_RANK_WAITQ,         /* parked requests */
@@ -36,6 +37,7 @@ enum lock_rank {
 	LOCK_RANK_SLAB_WORDS,    /* mm: runs of owner words */
 	LOCK_RANK_HOTPLUG,       /* mm: sections entering a domain's zones, limits */
 	LOCK_RANK_ZONE,          /* mm: free areas of one zone */
+	LOCK_RANK_FAILURE,       /* what failed last, of each session */
 	LOCK_RANK_MAILBOX,       /* messages between reactors */
 	LOCK_RANK_LOG,           /* always the last */
 	LOCK_NR_RANKS,

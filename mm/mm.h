@@ -200,6 +200,7 @@ struct mm_zone_stats {
 	uint64_t spanned, present, managed, start_pfn;
 	uint64_t protection[MAX_NR_ZONES];
 	uint64_t free_blocks; /* frames in free blocks of at least a pageblock */
+	uint64_t free_least;  /* the least that `free` was since the zone was ready */
 	uint64_t numa_hit, numa_miss, numa_foreign, numa_interleave, numa_local, numa_other;
 	uint64_t nr_free[NR_PAGE_ORDERS];
 	uint64_t nr_free_type[MIGRATE_TYPES][NR_PAGE_ORDERS];

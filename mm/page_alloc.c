@@ -117,22 +117,6 @@ static inline uint32_t flags_nofragment(const struct alloc_context *ac)
 	return ALLOC_NOFRAGMENT;
 }
 
-static inline uint32_t flags_of(gfp_t gfp, uint32_t order)
-{
-	uint32_t flags = 0;
-
-	if (gfp & __GFP_KSWAPD_RECLAIM)
-		flags |= ALLOC_KSWAPD;
-	if (gfp & __GFP_HIGH)
-		flags |= ALLOC_MIN_RESERVE;
-	if (!(gfp & (__GFP_DIRECT_RECLAIM | __GFP_NOMEMALLOC))) {
-		flags |= ALLOC_NON_BLOCK;
-		if (order > 0 && (gfp & __GFP_HIGH))
-			flags |= ALLOC_HIGHATOMIC;
-	}
-	return flags;
-}
-
 static void events_elsewhere(const struct alloc_context *ac, struct zone *z, uint64_t blocks)
 {
 	/* nodes are told apart only where there are several; adds are atomic: the preferred zone's
@@ -281,7 +265,7 @@ static void note_wanted(const struct alloc_context *ac)
 __attribute__((noinline)) static pfn_t alloc_slow(const struct alloc_context *ac, gfp_t gfp)
 {
 	/* this near the end a refill would only be drained again for the next one in need */
-	uint32_t flags = flags_of(gfp, ac->order) | ALLOC_DIRECT;
+	uint32_t flags = alloc_flags_of(gfp, ac->order) | ALLOC_DIRECT;
 	pfn_t pfn;
 
 	/* relaxed: a wish; seen again while it is one */
@@ -477,7 +461,7 @@ bool mm_request_possible(const struct mm_domain *d, const struct mm_request *r)
 	/* the context does not write to the domain */
 	if (!context_init(&ac, (struct mm_domain *)(uintptr_t)d, r) || !ac.preferred)
 		return false;
-	flags = flags_of(r->gfp, r->order);
+	flags = alloc_flags_of(r->gfp, r->order);
 	for (uint32_t i = ac.first; i < ac.zonelist->nr; i++) {
 		const struct zone *z = ac.zonelist->zone[i];
 		uint64_t min = relaxed_load(&z->wmark[WMARK_MIN]);

@@ -38,6 +38,7 @@ static void add_events(struct mm_zone_stats *s, uint64_t *blocks, const struct z
 static void copy_lists(const struct zone *z, struct mm_zone_stats *s)
 {
 	s->free = relaxed_load(&z->nr_free);
+	s->free_least = relaxed_load(&z->nr_free_least);
 	s->boost = relaxed_load(&z->boost);
 	s->nr_highatomic = relaxed_load(&z->nr_reserved_highatomic);
 	s->fallback = z->fallback;

@@ -81,6 +81,7 @@ static void setup_zone(struct zone *z, uint64_t min_free, uint64_t lowmem)
 		step = share / 4;
 	LOCK_SCOPED(&z->lock);
 	relaxed_store(&z->boost, 0);
+	relaxed_store(&z->nr_free_least, relaxed_load(&z->nr_free));
 	for (uint32_t w = 0; w < NR_WMARK; w++)
 		relaxed_store(&z->wmark[w], min + w * step);
 }

@@ -20,6 +20,23 @@ static inline uint64_t zone_wmark(const struct zone *z, enum zone_watermark w)
 	return relaxed_load(&z->wmark[w]) + relaxed_load(&z->boost);
 }
 
+/* How deep a request may go once it has met the low watermarks: enum alloc_flags. */
+static inline uint32_t alloc_flags_of(gfp_t gfp, uint32_t order)
+{
+	uint32_t flags = 0;
+
+	if (gfp & __GFP_KSWAPD_RECLAIM)
+		flags |= ALLOC_KSWAPD;
+	if (gfp & __GFP_HIGH)
+		flags |= ALLOC_MIN_RESERVE;
+	if (!(gfp & (__GFP_DIRECT_RECLAIM | __GFP_NOMEMALLOC))) {
+		flags |= ALLOC_NON_BLOCK;
+		if (order > 0 && (gfp & __GFP_HIGH))
+			flags |= ALLOC_HIGHATOMIC;
+	}
+	return flags;
+}
+
 /* A block of that order would leave `mark` frames and the class's reserve, and exists. */
 bool zone_watermark_ok(const struct zone *z, uint32_t order, uint64_t mark, uint32_t zone_class,
                        uint32_t flags);

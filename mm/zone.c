@@ -105,6 +105,7 @@ void zone_reset(struct zone *z)
 	relaxed_store(&z->managed, 0);
 	relaxed_store(&z->max_order, 0);
 	relaxed_store(&z->nr_free, 0);
+	relaxed_store(&z->nr_free_least, 0);
 	relaxed_store(&z->nr_free_highatomic, 0);
 	relaxed_store(&z->nr_reserved_highatomic, 0);
 	relaxed_store(&z->boost, 0);

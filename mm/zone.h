@@ -77,6 +77,7 @@ struct zone {
 	_Atomic uint64_t nr_free_highatomic;
 	_Atomic uint64_t nr_reserved_highatomic;
 	_Atomic uint64_t boost;
+	_Atomic uint64_t nr_free_least; /* the least that nr_free was since mm_domain_ready() */
 	_Atomic uint32_t flags;                    /* enum zone_flags, by atomic or and and */
 	_Atomic uint16_t nonempty[MIGRATE_TYPES]; /* a bit an order: the list has blocks */
 

@@ -80,18 +80,27 @@
 #define CONTROL_CACHES_MAX 16384u /* ids 1 to CONTROL_CACHES_MAX - 1 */
 #define CONTROL_VERSION 4u
 
+/* Full magazines of objects that its threads took from the rack and gave to it, and rounds in them:
+ * nobody else sees those. For reports; the sweep clears it. */
+struct control_rack_use {
+	_Atomic uint64_t taken, taken_rounds, given, given_rounds;
+};
+
 /* A session's own record. The sweep looks only at the sections whose bit is set here or that the
  * daemon itself granted from; a bit is set before anything in the section is adopted or taken. */
 struct control_session {
 	_Alignas(64) _Atomic uint64_t section[CONTROL_SECTIONS_MAX / 64];
 	_Atomic uint64_t cached_pages; /* what its threads cache, in frames: a hint for reports */
-	_Atomic uint32_t racks; /* not 0: it may have magazines by the rack */
+	_Atomic uint32_t racks; /* CONTROL_RACKS_* */
 	_Atomic uint32_t areas; /* not 0: it may have entries in the table of areas */
 	_Atomic uint32_t shrinkers; /* that it has registered: who is told of pressure again and again */
 	uint32_t reserved32;
-	uint64_t reserved[5];
+	struct control_rack_use rack_use;
+	uint64_t reserved[1];
 };
 _Static_assert(sizeof(struct control_session) == 320, "five cache lines");
+#define CONTROL_RACKS_USED 1u /* by the session: it may have magazines by the rack */
+#define CONTROL_RACKS_OFF 2u  /* by the daemon: a quota is its; what it has is to pass by the daemon */
 
 /*
  * The rack: full magazines that change hands between members without the daemon, by cache; at index

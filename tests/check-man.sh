@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Every function that libkmm exports has a manual page, or a link to one, with its name and prototype;
-# every command of kmmctl is described; and all pages format without a warning.
+# every command of kmmctl is described; the options of kmmctl and kmmd are those of their pages; and all
+# pages format without a warning.
 # shellcheck disable=SC2317
 # shellcheck source=tests/functions.sh
 . "${KMM_SRCDIR:-.}/tests/functions.sh"
@@ -41,6 +42,13 @@ is_documented() {
 
 has_entry() { grep -Eq "^\\.(TP|B|BI|BR|RB|IP).*(^|[ \"])$2([ \"\\]|\$)" <(sed 's/\\-/-/g' "$1"); }
 
+# same_options PROGRAM PAGE: --help and the page's chapter of options name the same.
+same_options() {
+	diff <("$1" --help | grep -oE '^ +(-[a-z](, )?)?(--[a-z-]+)?' | tr -d ' ' | tr , '\n' | grep -e '^-' | sort -u) \
+		<(sed 's/\\-/-/g' "$2" | sed -n '/^\.SH OPTIONS/,/^\.SH [^O]/p' |
+			grep -oE '^\.B[IR]* .*' | grep -oE '[ "]--?[a-z][a-z-]*' | tr -d ' "' | sort -u)
+}
+
 for page in "$src"/man/*.[1-8]; do
 	check "${page##*/} formats" formats "$page"
 done
@@ -52,4 +60,6 @@ done <"$test_dir/functions"
 for command in $("$KMMCTL" --help | sed -n 's/^  \([a-z-]*\) .*/\1/p'); do
 	[ "$command" = - ] || check "kmmctl $command" has_entry "$src/man/kmmctl.1" "$command"
 done
+check "kmmctl's options" same_options "$KMMCTL" "$src/man/kmmctl.1"
+check "kmmd's options" same_options "$KMMD" "$src/man/kmmd.8"
 finish

@@ -47,7 +47,7 @@ enum kmmctl_status command_print_json(struct command_context *x, struct json_obj
 	return text ? KMMCTL_DONE : KMMCTL_FAILED;
 }
 
-static bool parse_id(const char *text, uint32_t *id)
+bool command_parse_id(const char *text, uint32_t *id)
 {
 	unsigned long value;
 	char *end;
@@ -228,7 +228,7 @@ static enum kmmctl_status run_session(struct command_context *x)
 	kmm_v1_Session s;
 	uint32_t id = 0;
 
-	if (!parse_id(x->argument, &id))
+	if (!command_parse_id(x->argument, &id))
 		return KMMCTL_USAGE;
 	result = fetch_session(x->connection, id, &s);
 	if (result != CONNECTION_OK)
@@ -244,7 +244,7 @@ static enum kmmctl_status run_kill(struct command_context *x)
 	enum connection_result result;
 	uint32_t id = 0;
 
-	if (!parse_id(x->argument, &id))
+	if (!command_parse_id(x->argument, &id))
 		return KMMCTL_USAGE;
 	result = fetch_kill(x->connection, id);
 	if (result != CONNECTION_OK)
@@ -439,6 +439,10 @@ const struct command command_table[] = {
 	  "counts and events: allocations, stalls, reclaim, compaction", run_vmstat },
 	{ "sessions", NULL, COMMAND_NO_ARGUMENT, false, "who holds how much", run_sessions },
 	{ "session", "ID", COMMAND_SESSION, false, "one session in full", run_session },
+	{ "users", NULL, COMMAND_NO_ARGUMENT, false,
+	  "what each user has, had and may have, and was refused", command_users },
+	{ "domains", NULL, COMMAND_NO_ARGUMENT, false,
+	  "the pool's domains: sections, pages, sessions, users", command_domains },
 	{ "leaks", NULL, COMMAND_NO_ARGUMENT, false,
 	  "who holds how many objects of what, the oldest session first", run_leaks },
 	{ "names", NULL, COMMAND_NO_ARGUMENT, false,
@@ -451,8 +455,18 @@ const struct command command_table[] = {
 	  "a picture of the pool, a cell for each 2 MiB; --svg: as a file", command_map },
 	{ "frag", NULL, COMMAND_NO_ARGUMENT, false,
 	  "fragmentation by order and by cache, and what would help", command_frag },
+	{ "metrics", NULL, COMMAND_NO_ARGUMENT, false,
+	  "all metrics, as OpenMetrics text", command_metrics },
+	{ "why", "ID", COMMAND_SESSION, false,
+	  "why a session's last allocation failed, and what would help", command_why },
+	{ "advise", NULL, COMMAND_NO_ARGUMENT, false,
+	  "what to configure, by what was used since the start", command_advise },
 	{ "health", NULL, COMMAND_NO_ARGUMENT, false,
 	  "is it serving, what backs the pool, how to get better", run_health },
+	{ "settings", NULL, COMMAND_NO_ARGUMENT, false,
+	  "what is configured: in force, from where, when a change takes effect", command_settings },
+	{ "set", "KEY VALUE", COMMAND_SETTING, true,
+	  "change a setting of the running daemon", command_set },
 	{ "methods", "NAME", COMMAND_MAY_ARGUMENT, false,
 	  "the protocol's methods, or one with its messages", run_methods },
 	{ "fsck", NULL, COMMAND_NO_ARGUMENT, false,
@@ -483,7 +497,7 @@ static bool check_session(const struct command *command, const char *argument)
 	if (!argument)
 		fprintf(stderr, "kmmctl: %s wants a session's %s; kmmctl sessions lists them\n",
 		        command->name, command->argument_name);
-	else if (!parse_id(argument, &id))
+	else if (!command_parse_id(argument, &id))
 		fprintf(stderr, "kmmctl: %s: a session's id is a number from 1 to %u, not %s\n",
 		        command->name, SESSION_ID_MAX, argument);
 	else
@@ -520,7 +534,7 @@ static bool check_cache(const struct command *command, const char *argument)
 	return false;
 }
 
-bool command_check(const struct command *command, const char *argument)
+bool command_check(const struct command *command, const char *argument, const char *value)
 {
 	switch (command->argument) {
 	case COMMAND_SESSION:
@@ -529,6 +543,8 @@ bool command_check(const struct command *command, const char *argument)
 		return check_cache(command, argument);
 	case COMMAND_PAGE:
 		return check_page(command, argument);
+	case COMMAND_SETTING:
+		return command_check_set(argument, value);
 	case COMMAND_MAY_ARGUMENT:
 		if (!argument || strlen(argument) < sizeof(((kmm_v1_ListMethodsRequest *)0)->name))
 			return true;

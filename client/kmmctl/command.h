@@ -23,6 +23,7 @@ struct command_context {
 	const char *address;           /* NULL: the default */
 	const char *domain;            /* NULL: the default */
 	const char *argument;          /* NULL: none given */
+	const char *value;             /* the one after it, of set */
 	bool json;
 	bool lines; /* JSON on one line: one document of many */
 	FILE *out;
@@ -47,6 +48,7 @@ enum command_argument {
 	COMMAND_SESSION,      /* a session's id */
 	COMMAND_CACHE,        /* a cache's name */
 	COMMAND_PAGE,         /* a page's number */
+	COMMAND_SETTING,      /* a setting's name, and a value */
 };
 
 struct command {
@@ -67,7 +69,7 @@ extern const struct command command_table[];
 enum kmmctl_status command_run(const struct command *command, struct command_context *x);
 /* False, with the reason on stderr, when the argument is missing, superfluous, or cannot be what
  * the command wants. */
-bool command_check(const struct command *command, const char *argument);
+bool command_check(const struct command *command, const char *argument, const char *value);
 /* It waits between its frames by itself: --watch is its interval. */
 bool command_paces(const struct command *command);
 /* Opens x->connection; of a failure that says why, too. */

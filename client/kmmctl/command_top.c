@@ -24,6 +24,8 @@ struct run {
 	struct top_sample before, now;
 	enum top_key key;
 	bool reverse;
+	size_t first; /* row on the screen */
+	enum top_move move; /* what the last key wants of it */
 	double interval;
 };
 
@@ -111,6 +113,8 @@ static enum kmmctl_status batch(struct run *r, uint32_t count)
 
 static bool draw(struct run *r, enum connection_result result)
 {
+	unsigned int above = TOP_HEAD_LINES + (result == CONNECTION_OK ? 0 : 3);
+	unsigned int columns = 80, lines = 24;
 	char clock[16] = "", *text = NULL;
 	time_t seconds = time(NULL);
 	size_t size;
@@ -129,6 +133,10 @@ static bool draw(struct run *r, enum connection_result result)
 		        connection_error(r->x->connection));
 	}
 	if (r->now.taken && top_make(&t, &r->before, &r->now, r->key, r->reverse)) {
+		screen_size(&columns, &lines);
+		t.first = r->first = top_scroll(r->first, r->move, t.n,
+		                                lines > above ? lines - above : 0);
+		r->move = TOP_STAY;
 		report_top(out, &t, clock, true);
 		top_done(&t);
 	}
@@ -139,8 +147,31 @@ static bool draw(struct run *r, enum connection_result result)
 
 enum action { REDRAW, AGAIN, QUIT };
 
+static enum top_move move_of(int key)
+{
+	switch (key) {
+	case SCREEN_UP:
+	case 'k':
+		return TOP_UP;
+	case SCREEN_DOWN:
+	case 'j':
+		return TOP_DOWN;
+	case SCREEN_PAGE_UP:
+		return TOP_PAGE_UP;
+	case SCREEN_PAGE_DOWN:
+		return TOP_PAGE_DOWN;
+	case SCREEN_HOME:
+		return TOP_HOME;
+	case SCREEN_END:
+		return TOP_END;
+	default:
+		return TOP_STAY;
+	}
+}
+
 static enum action on_key(struct run *r, int key)
 {
+	r->move = move_of(key);
 	switch (key) {
 	case 'q':
 	case 'Q':

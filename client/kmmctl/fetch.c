@@ -225,16 +225,10 @@ static bool each_zone(void *ctx, const void *item)
 enum connection_result fetch_zones(struct connection *c, const char *domain,
                                    struct report_zone **ret, size_t *n)
 {
-	kmm_v1_ListZonesRequest request = kmm_v1_ListZonesRequest_init_zero;
 	struct vector v = { .size = sizeof(struct report_zone) };
 	enum connection_result result;
-	kmm_v1_Zone item;
 
-	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
-		return CONNECTION_FAILED;
-	result = connection_stream(c, kmm_v1_Method_INSPECTOR_LIST_ZONES,
-	                           kmm_v1_ListZonesRequest_fields, &request, kmm_v1_Zone_fields,
-	                           &item, each_zone, &v);
+	result = FETCH_STREAM(c, domain, INSPECTOR_LIST_ZONES, ListZones, Zone, each_zone, &v);
 	if (result == CONNECTION_OK && !add_device(&v))
 		result = CONNECTION_FAILED;
 	return vector_finish(&v, result, ret, n);
@@ -257,12 +251,8 @@ static void clean_session(void *item)
 enum connection_result fetch_sessions(struct connection *c, const char *domain,
                                       kmm_v1_Session **ret, size_t *n)
 {
-	kmm_v1_ListSessionsRequest request = kmm_v1_ListSessionsRequest_init_zero;
-
-	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
-		return CONNECTION_FAILED;
-	return FETCH_LIST(c, INSPECTOR_LIST_SESSIONS, ListSessions, &request, Session,
-	                  clean_session, ret, n);
+	return FETCH_DOMAIN(c, domain, INSPECTOR_LIST_SESSIONS, ListSessions, Session,
+	                    clean_session, ret, n);
 }
 
 enum connection_result fetch_session(struct connection *c, uint32_t id, kmm_v1_Session *ret)
@@ -297,12 +287,7 @@ static void clean_cache(void *item)
 enum connection_result fetch_caches(struct connection *c, const char *domain, kmm_v1_Cache **ret,
                                     size_t *n)
 {
-	kmm_v1_ListCachesRequest request = kmm_v1_ListCachesRequest_init_zero;
-
-	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
-		return CONNECTION_FAILED;
-	return FETCH_LIST(c, INSPECTOR_LIST_CACHES, ListCaches, &request, Cache, clean_cache, ret,
-	                  n);
+	return FETCH_DOMAIN(c, domain, INSPECTOR_LIST_CACHES, ListCaches, Cache, clean_cache, ret, n);
 }
 
 static void clean_leak(void *item)
@@ -317,11 +302,7 @@ static void clean_leak(void *item)
 enum connection_result fetch_leaks(struct connection *c, const char *domain, kmm_v1_Leak **ret,
                                    size_t *n)
 {
-	kmm_v1_ListLeaksRequest request = kmm_v1_ListLeaksRequest_init_zero;
-
-	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
-		return CONNECTION_FAILED;
-	return FETCH_LIST(c, INSPECTOR_LIST_LEAKS, ListLeaks, &request, Leak, clean_leak, ret, n);
+	return FETCH_DOMAIN(c, domain, INSPECTOR_LIST_LEAKS, ListLeaks, Leak, clean_leak, ret, n);
 }
 
 static void clean_name(void *item)
@@ -335,11 +316,7 @@ static void clean_name(void *item)
 enum connection_result fetch_names(struct connection *c, const char *domain, kmm_v1_Name **ret,
                                    size_t *n)
 {
-	kmm_v1_ListNamesRequest request = kmm_v1_ListNamesRequest_init_zero;
-
-	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
-		return CONNECTION_FAILED;
-	return FETCH_LIST(c, INSPECTOR_LIST_NAMES, ListNames, &request, Name, clean_name, ret, n);
+	return FETCH_DOMAIN(c, domain, INSPECTOR_LIST_NAMES, ListNames, Name, clean_name, ret, n);
 }
 
 enum connection_result fetch_shrink(struct connection *c, const char *cache,
@@ -409,11 +386,7 @@ static void clean_compacted(void *item)
 enum connection_result fetch_compact(struct connection *c, const char *domain, kmm_v1_Compacted **ret,
                                      size_t *n)
 {
-	kmm_v1_CompactRequest request = kmm_v1_CompactRequest_init_zero;
-
-	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
-		return CONNECTION_FAILED;
-	return FETCH_LIST(c, ADMIN_COMPACT, Compact, &request, Compacted, clean_compacted, ret, n);
+	return FETCH_DOMAIN(c, domain, ADMIN_COMPACT, Compact, Compacted, clean_compacted, ret, n);
 }
 
 enum connection_result fetch_drop_caches(struct connection *c, kmm_v1_DropCachesReply *ret)

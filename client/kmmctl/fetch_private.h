@@ -28,6 +28,29 @@ enum connection_result fetch_list(struct connection *c, kmm_v1_Method method,
 	fetch_list(c, kmm_v1_Method_##method, kmm_v1_##Request##Request_fields, request,           \
 	           kmm_v1_##Item##_fields, sizeof(kmm_v1_##Item), clean, ret, n)
 
+/* The same for a request that has a domain, and nothing else. */
+#define FETCH_DOMAIN(c, domain_, method, What, Item, clean, ret, n)                                \
+	({                                                                                         \
+		kmm_v1_##What##Request request_ = kmm_v1_##What##Request_init_zero;                \
+                                                                                                   \
+		fetch_copy_domain(request_.domain, sizeof(request_.domain), domain_)               \
+			? FETCH_LIST(c, method, What, &request_, Item, clean, ret, n)              \
+			: CONNECTION_FAILED;                                                       \
+	})
+
+/* Items that are looked at as they come: each(v, item). */
+#define FETCH_STREAM(c, domain_, method, What, Item, each, v)                                      \
+	({                                                                                         \
+		kmm_v1_##What##Request request_ = kmm_v1_##What##Request_init_zero;                \
+		kmm_v1_##Item item_;                                                               \
+                                                                                                   \
+		fetch_copy_domain(request_.domain, sizeof(request_.domain), domain_)               \
+			? connection_stream(c, kmm_v1_Method_##method,                             \
+			                    kmm_v1_##What##Request_fields, &request_,              \
+			                    kmm_v1_##Item##_fields, &item_, each, v)               \
+			: CONNECTION_FAILED;                                                       \
+	})
+
 #define FETCH_CALL(c, method, Request, request, Reply, reply)                                      \
 	connection_call(c, kmm_v1_Method_##method, kmm_v1_##Request##Request_fields, request,      \
 	                kmm_v1_##Reply##_fields, reply)

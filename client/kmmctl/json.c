@@ -21,23 +21,16 @@ static struct json_object *zone_heading(const struct report_zone *z)
 	return o;
 }
 
-static struct json_object *pagesets(const struct report_zone *z)
+static void add_pageset(struct json_object *o, const void *item)
 {
-	struct json_object *a = json_object_new_array_ext((int)z->nr_pcp);
+	const struct report_pcp *p = item;
 
-	for (uint32_t i = 0; i < z->nr_pcp; i++) {
-		const struct report_pcp *p = &z->pcp[i];
-		struct json_object *o = json_object_new_object();
-
-		add_number(o, "cpu", p->cpu);
-		add_number(o, "count", p->count);
-		add_number(o, "high", p->high);
-		add_number(o, "batch", p->batch);
-		add_number(o, "high_min", p->high_min);
-		add_number(o, "high_max", p->high_max);
-		json_object_array_add(a, o);
-	}
-	return a;
+	add_number(o, "cpu", p->cpu);
+	add_number(o, "count", p->count);
+	add_number(o, "high", p->high);
+	add_number(o, "batch", p->batch);
+	add_number(o, "high_min", p->high_min);
+	add_number(o, "high_max", p->high_max);
 }
 
 static struct json_object *zone_object(const struct report_zone *z)
@@ -61,7 +54,8 @@ static struct json_object *zone_object(const struct report_zone *z)
 		add_number(o, report_zone_stat_names[i], z->stat[i]);
 	for (size_t i = 0; i < REPORT_NUMA_STATS; i++)
 		add_number(o, report_numa_stat_names[i], z->numa[i]);
-	json_object_object_add(o, "pagesets", pagesets(z));
+	json_object_object_add(o, "pagesets",
+	                       array_of(z->pcp, z->nr_pcp, sizeof(z->pcp[0]), add_pageset));
 	add_number(o, "vm_stats_threshold", z->stat_threshold);
 	add_number(o, "start_pfn", z->start_pfn);
 	add_number(o, "nr_highatomic", z->nr_highatomic);
@@ -151,20 +145,19 @@ struct json_object *json_pagetypeinfo(const struct report_zone zone[], size_t n)
 
 /* ---- iomem, meminfo ---- */
 
+static void add_resource(struct json_object *o, const void *item)
+{
+	const struct report_resource *r = item;
+
+	add_number(o, "start", r->start);
+	add_number(o, "end", r->end);
+	add_text(o, "name", r->name);
+	add_number(o, "depth", r->depth);
+}
+
 struct json_object *json_iomem(const struct report_resource resource[], size_t n)
 {
-	struct json_object *a = json_object_new_array();
-
-	for (size_t i = 0; i < n; i++) {
-		struct json_object *o = json_object_new_object();
-
-		add_number(o, "start", resource[i].start);
-		add_number(o, "end", resource[i].end);
-		add_text(o, "name", resource[i].name);
-		add_number(o, "depth", resource[i].depth);
-		json_object_array_add(a, o);
-	}
-	return a;
+	return array_of(resource, n, sizeof(resource[0]), add_resource);
 }
 
 struct json_object *json_meminfo(const struct report_meminfo *m)
@@ -187,42 +180,35 @@ struct json_object *json_vmstat(const struct report_vmstat *v)
 	return o;
 }
 
+static void add_area(struct json_object *o, const void *item)
+{
+	const kmm_v1_Area *m = item;
+
+	add_number(o, "session", m->session);
+	add_text(o, "kind", report_area_kind(m));
+	add_number(o, "start", m->start);
+	add_number(o, "end", m->start ? m->start + m->size : 0);
+	add_number(o, "size", m->size);
+	add_number(o, "pages", m->pages);
+	add_number(o, "used", m->used);
+	add_text(o, "caller", report_area_caller(m));
+	add_numbers(o, "node_pages", m->node_pages, m->node_pages_count);
+}
+
 struct json_object *json_vmallocinfo(const kmm_v1_Area area[], size_t n)
 {
-	struct json_object *a = json_object_new_array();
-
-	for (size_t i = 0; i < n; i++) {
-		struct json_object *o = json_object_new_object();
-
-		add_number(o, "session", area[i].session);
-		add_text(o, "kind", report_area_kind(&area[i]));
-		add_number(o, "start", area[i].start);
-		add_number(o, "end", area[i].start ? area[i].start + area[i].size : 0);
-		add_number(o, "size", area[i].size);
-		add_number(o, "pages", area[i].pages);
-		add_number(o, "used", area[i].used);
-		add_text(o, "caller", report_area_caller(&area[i]));
-		add_numbers(o, "node_pages", area[i].node_pages, area[i].node_pages_count);
-		json_object_array_add(a, o);
-	}
-	return a;
+	return array_of(area, n, sizeof(area[0]), add_area);
 }
 
 /* ---- sessions ---- */
 
-static struct json_object *session_caches(const kmm_v1_Session *s)
+static void add_session_cache(struct json_object *o, const void *item)
 {
-	struct json_object *a = json_object_new_array();
+	const kmm_v1_SessionCache *c = item;
 
-	for (pb_size_t i = 0; i < s->cache_count; i++) {
-		struct json_object *o = json_object_new_object();
-
-		add_text(o, "name", s->cache[i].name);
-		add_number(o, "objects", s->cache[i].objects);
-		add_number(o, "bytes", s->cache[i].bytes);
-		json_object_array_add(a, o);
-	}
-	return a;
+	add_text(o, "name", c->name);
+	add_number(o, "objects", c->objects);
+	add_number(o, "bytes", c->bytes);
 }
 
 struct json_object *json_session(const kmm_v1_Session *s)
@@ -237,6 +223,8 @@ struct json_object *json_session(const kmm_v1_Session *s)
 	add_number(o, "uid", s->uid);
 	add_number(o, "gid", s->gid);
 	add_number(o, "opened", s->opened);
+	add_number(o, "away", s->away);
+	add_number(o, "restarts", s->restarts);
 	add_number(o, "granted", s->granted);
 	add_number(o, "cached", s->cached);
 	add_number(o, "objects", s->objects);
@@ -255,7 +243,9 @@ struct json_object *json_session(const kmm_v1_Session *s)
 	if (s->blocks_count)
 		add_numbers(o, "blocks", s->blocks, s->blocks_count);
 	if (s->cache_count)
-		json_object_object_add(o, "cache", session_caches(s));
+		json_object_object_add(o, "cache",
+		                       array_of(s->cache, s->cache_count, sizeof(s->cache[0]),
+		                                add_session_cache));
 	add_text(o, "last_error", s->last_error);
 	return o;
 }
@@ -280,9 +270,9 @@ struct json_object *json_kill(uint32_t id)
 /* ---- caches of objects ---- */
 
 /* The text's fields by their names there, and what it has no room for. */
-static struct json_object *cache_object(const kmm_v1_Cache *c)
+static void add_cache(struct json_object *o, const void *item)
 {
-	struct json_object *o = json_object_new_object();
+	const kmm_v1_Cache *c = item;
 
 	add_text(o, "name", c->name);
 	add_number(o, "active_objs", c->active_objects);
@@ -308,59 +298,52 @@ static struct json_object *cache_object(const kmm_v1_Cache *c)
 	add_number(o, "exchanges", c->exchanges);
 	add_number(o, "grown", c->grown);
 	add_number(o, "reaped", c->reaped);
-	return o;
 }
 
 struct json_object *json_slabinfo(const kmm_v1_Cache cache[], size_t n)
 {
-	struct json_object *a = json_object_new_array();
+	return array_of(cache, n, sizeof(cache[0]), add_cache);
+}
 
-	for (size_t i = 0; i < n; i++)
-		json_object_array_add(a, cache_object(&cache[i]));
-	return a;
+static void add_leak(struct json_object *o, const void *item)
+{
+	const kmm_v1_Leak *l = item;
+
+	add_number(o, "session", l->session);
+	add_text(o, "name", l->name);
+	add_number(o, "pid", l->pid);
+	add_number(o, "opened", l->opened);
+	add_text(o, "state", l->state);
+	add_text(o, "cache", l->cache);
+	add_number(o, "objects", l->objects);
+	add_number(o, "bytes", l->bytes);
+	add_bool(o, "flushed", l->flushed);
 }
 
 struct json_object *json_leaks(const kmm_v1_Leak leak[], size_t n)
 {
-	struct json_object *a = json_object_new_array();
+	return array_of(leak, n, sizeof(leak[0]), add_leak);
+}
 
-	for (size_t i = 0; i < n; i++) {
-		struct json_object *o = json_object_new_object();
+static void add_name(struct json_object *o, const void *item)
+{
+	const kmm_v1_Name *m = item;
 
-		add_number(o, "session", leak[i].session);
-		add_text(o, "name", leak[i].name);
-		add_number(o, "pid", leak[i].pid);
-		add_number(o, "opened", leak[i].opened);
-		add_text(o, "state", leak[i].state);
-		add_text(o, "cache", leak[i].cache);
-		add_number(o, "objects", leak[i].objects);
-		add_number(o, "bytes", leak[i].bytes);
-		json_object_object_add(o, "flushed", json_object_new_boolean(leak[i].flushed));
-		json_object_array_add(a, o);
-	}
-	return a;
+	add_text(o, "name", m->name);
+	add_text(o, "cache", m->cache);
+	add_number(o, "order", m->order);
+	add_number(o, "bytes", m->bytes);
+	add_number(o, "address", m->address);
+	add_number(o, "session", m->session);
+	add_number(o, "uid", m->uid);
+	add_number(o, "owner", m->owner);
+	add_number(o, "holders", m->holders);
+	add_bool(o, "stale", m->stale);
 }
 
 struct json_object *json_names(const kmm_v1_Name name[], size_t n)
 {
-	struct json_object *a = json_object_new_array();
-
-	for (size_t i = 0; i < n; i++) {
-		struct json_object *o = json_object_new_object();
-
-		add_text(o, "name", name[i].name);
-		add_text(o, "cache", name[i].cache);
-		add_number(o, "order", name[i].order);
-		add_number(o, "bytes", name[i].bytes);
-		add_number(o, "address", name[i].address);
-		add_number(o, "session", name[i].session);
-		add_number(o, "uid", name[i].uid);
-		add_number(o, "owner", name[i].owner);
-		add_number(o, "holders", name[i].holders);
-		json_object_object_add(o, "stale", json_object_new_boolean(name[i].stale));
-		json_object_array_add(a, o);
-	}
-	return a;
+	return array_of(name, n, sizeof(name[0]), add_name);
 }
 
 struct json_object *json_shrink(const kmm_v1_ShrinkCacheReply *r)
@@ -392,26 +375,27 @@ struct json_object *json_health(const kmm_v1_CheckReply *h)
 	add_number(o, "bytes_1g", h->bytes_1g);
 	add_number(o, "damaged_domains", h->damaged_domains);
 	add_number(o, "retired_sections", h->retired_sections);
+	add_number(o, "created", h->created);
+	add_number(o, "metadata_version", h->metadata_version);
+	add_number(o, "metadata_made_version", h->metadata_made_version);
 	add_text(o, "text", h->text);
 	return o;
 }
 
+static void add_method(struct json_object *o, const void *item)
+{
+	const kmm_v1_MethodInfo *m = item;
+
+	add_number(o, "number", m->number);
+	add_text(o, "name", m->name);
+	add_bool(o, "streaming", m->streaming);
+	add_text(o, "request", m->request);
+	add_text(o, "reply", m->reply);
+}
+
 struct json_object *json_methods(const kmm_v1_MethodInfo method[], size_t n)
 {
-	struct json_object *a = json_object_new_array();
-
-	for (size_t i = 0; i < n; i++) {
-		struct json_object *o = json_object_new_object();
-
-		add_number(o, "number", method[i].number);
-		add_text(o, "name", method[i].name);
-		json_object_object_add(o, "streaming",
-		                       json_object_new_boolean(method[i].streaming));
-		add_text(o, "request", method[i].request);
-		add_text(o, "reply", method[i].reply);
-		json_object_array_add(a, o);
-	}
-	return a;
+	return array_of(method, n, sizeof(method[0]), add_method);
 }
 
 struct json_object *json_findings(const kmm_v1_Finding finding[], size_t n)
@@ -424,27 +408,25 @@ struct json_object *json_findings(const kmm_v1_Finding finding[], size_t n)
 	return o;
 }
 
+static void add_compacted(struct json_object *o, const void *item)
+{
+	const kmm_v1_Compacted *z = item;
+
+	add_number(o, "node", z->node);
+	add_text(o, "zone", z->zone);
+	add_number(o, "migrate_scanned", z->migrate_scanned);
+	add_number(o, "free_scanned", z->free_scanned);
+	add_number(o, "isolated", z->isolated);
+	add_number(o, "moved", z->moved);
+	add_number(o, "failed", z->failed);
+	json_object_object_add(o, "gained", json_object_new_int64(z->gained));
+	add_number(o, "score_before", z->score_before);
+	add_number(o, "score_after", z->score_after);
+}
+
 struct json_object *json_compact(const kmm_v1_Compacted zone[], size_t n)
 {
-	struct json_object *a = json_object_new_array();
-
-	for (size_t i = 0; i < n; i++) {
-		const kmm_v1_Compacted *z = &zone[i];
-		struct json_object *o = json_object_new_object();
-
-		add_number(o, "node", z->node);
-		json_object_object_add(o, "zone", json_object_new_string(z->zone));
-		add_number(o, "migrate_scanned", z->migrate_scanned);
-		add_number(o, "free_scanned", z->free_scanned);
-		add_number(o, "isolated", z->isolated);
-		add_number(o, "moved", z->moved);
-		add_number(o, "failed", z->failed);
-		json_object_object_add(o, "gained", json_object_new_int64(z->gained));
-		add_number(o, "score_before", z->score_before);
-		add_number(o, "score_after", z->score_after);
-		json_object_array_add(a, o);
-	}
-	return a;
+	return array_of(zone, n, sizeof(zone[0]), add_compacted);
 }
 
 struct json_object *json_drop_caches(const kmm_v1_DropCachesReply *r)

@@ -33,4 +33,19 @@ static inline void add_numbers(struct json_object *o, const char *key, const uin
 	json_object_object_add(o, key, a);
 }
 
+/* An array of objects, one an item, with the members that `add` adds. */
+static inline struct json_object *array_of(const void *item, size_t n, size_t size,
+                                           void (*add)(struct json_object *o, const void *item))
+{
+	struct json_object *a = json_object_new_array();
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *o = json_object_new_object();
+
+		add(o, (const char *)item + i * size);
+		json_object_array_add(a, o);
+	}
+	return a;
+}
+
 #endif

@@ -19,21 +19,20 @@ static struct json_object *flags_array(uint32_t flags)
 	return a;
 }
 
+static void add_peer(struct json_object *o, const void *item)
+{
+	const kmm_v1_PageSession *s = item;
+
+	add_number(o, "session", s->session);
+	add_text(o, "name", s->session ? s->name : "(names)");
+	add_number(o, "pid", s->pid);
+	add_number(o, "uid", s->uid);
+	add_number(o, "objects", s->objects);
+}
+
 static struct json_object *peers(const kmm_v1_PageSession peer[], size_t n)
 {
-	struct json_object *a = json_object_new_array();
-
-	for (size_t i = 0; i < n; i++) {
-		struct json_object *o = json_object_new_object();
-
-		add_number(o, "session", peer[i].session);
-		add_text(o, "name", peer[i].session ? peer[i].name : "(names)");
-		add_number(o, "pid", peer[i].pid);
-		add_number(o, "uid", peer[i].uid);
-		add_number(o, "objects", peer[i].objects);
-		json_object_array_add(a, o);
-	}
-	return a;
+	return array_of(peer, n, sizeof(peer[0]), add_peer);
 }
 
 static struct json_object *word_object(const kmm_v1_Page *p)
@@ -165,24 +164,25 @@ static struct json_object *cell_object(const struct map *m, size_t i)
 	return o;
 }
 
+static void add_session(struct json_object *o, const void *item)
+{
+	const kmm_v1_Session *s = item;
+
+	add_number(o, "id", s->id);
+	add_text(o, "name", s->name);
+	add_number(o, "pid", s->pid);
+}
+
 struct json_object *json_map(const struct map *m)
 {
-	struct json_object *o = json_object_new_object(), *cells = json_object_new_array(),
-			   *sessions = json_object_new_array();
+	struct json_object *o = json_object_new_object(), *cells = json_object_new_array();
 
 	add_number(o, "pageblock_frames", MAP_BLOCK_FRAMES);
 	for (size_t i = 0; i < m->n; i++)
 		json_object_array_add(cells, cell_object(m, i));
 	json_object_object_add(o, "cells", cells);
-	for (size_t i = 0; i < m->nr_sessions; i++) {
-		struct json_object *s = json_object_new_object();
-
-		add_number(s, "id", m->session[i].id);
-		add_text(s, "name", m->session[i].name);
-		add_number(s, "pid", m->session[i].pid);
-		json_object_array_add(sessions, s);
-	}
-	json_object_object_add(o, "sessions", sessions);
+	json_object_object_add(o, "sessions", array_of(m->session, m->nr_sessions,
+	                                               sizeof(m->session[0]), add_session));
 	return o;
 }
 

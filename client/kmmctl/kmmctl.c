@@ -299,9 +299,11 @@ static bool check_options(const struct settings *s, const struct command *comman
 }
 
 /* NULL, with the reason on stderr: the command line makes no sense. */
-static const struct command *parse_command(int argc, char *argv[], const char **argument)
+static const struct command *parse_command(int argc, char *argv[], const char **argument,
+                                           const char **value)
 {
 	const struct command *command;
+	int words;
 
 	if (optind == argc) {
 		fputs("kmmctl: a command is missing\n", stderr);
@@ -314,13 +316,16 @@ static const struct command *parse_command(int argc, char *argv[], const char **
 		usage_hint();
 		return NULL;
 	}
-	if (argc - optind > 2) {
+	words = command->argument == COMMAND_SETTING ? 3 : 2;
+	if (argc - optind > words) {
 		fprintf(stderr, "kmmctl: %s: too many arguments: %s\n", command->name,
-		        argv[optind + 2]);
+		        argv[optind + words]);
 		return NULL;
 	}
 	*argument = argv[optind + 1];
-	return command_check(command, *argument) ? command : NULL;
+	if (argc - optind > 2)
+		*value = argv[optind + 2];
+	return command_check(command, *argument, *value) ? command : NULL;
 }
 
 static void pause_for(double seconds)
@@ -363,7 +368,7 @@ int main(int argc, char *argv[])
 
 	status = parse_options(&s, argc, argv, &done);
 	if (!done) {
-		command = parse_command(argc, argv, &x.argument);
+		command = parse_command(argc, argv, &x.argument, &x.value);
 		if (!command)
 			return KMMCTL_USAGE;
 		if (!check_options(&s, command))

@@ -36,17 +36,11 @@ static bool each_part(void *ctx, const void *item)
 
 enum connection_result map_fetch(struct connection *c, const char *domain, struct map *ret)
 {
-	kmm_v1_GetMapRequest request = kmm_v1_GetMapRequest_init_zero;
 	struct vector v = { .size = sizeof(kmm_v1_MapCell) };
 	enum connection_result result;
 	struct map m = { .n = 0 };
-	kmm_v1_MapPart part;
 
-	if (!fetch_copy_domain(request.domain, sizeof(request.domain), domain))
-		return CONNECTION_FAILED;
-	result = connection_stream(c, kmm_v1_Method_INSPECTOR_GET_MAP,
-	                           kmm_v1_GetMapRequest_fields, &request, kmm_v1_MapPart_fields,
-	                           &part, each_part, &v);
+	result = FETCH_STREAM(c, domain, INSPECTOR_GET_MAP, GetMap, MapPart, each_part, &v);
 	result = vector_finish(&v, result, &m.cell, &m.n);
 	if (result != CONNECTION_OK)
 		return result;

@@ -109,6 +109,11 @@ void report_session(FILE *out, const kmm_v1_Session *s, uint64_t now)
 		        "%-10s pid unknown (another pid namespace), uid %" PRIu32 ", gid %" PRIu32
 		        "\n", "process", s->uid, s->gid);
 	fprintf(out, "%-10s %s (%s ago)\n", "opened", when, table_age(unit, age_of(s, now)));
+	if (s->restarts)
+		fprintf(out, "%-10s %" PRIu32 " of the daemon came since\n", "restarts", s->restarts);
+	if (s->away)
+		fprintf(out, "%-10s for %s, without a connection\n", "away",
+		        table_age(unit, now > s->away ? now - s->away : 0));
 	print_frames(out, "granted", s->granted, "");
 	print_frames(out, "cached", s->cached, ", taken back when memory is short");
 	print_frames(out, "charged", s->charged, "");

@@ -85,8 +85,12 @@ void report_top(FILE *out, const struct top *t, const char *clock, bool interact
 
 	print_head(out, t, clock);
 	fprintf(out, "sorted by %s%s", top_key_names[t->key], t->reverse ? ", reversed" : "");
-	fputs(interactive ? "; keys: < > other column, R reverse, space now, q quit\n\n" : "\n\n", out);
-	for (size_t i = 0; i < t->n; i++)
+	if (t->first)
+		fprintf(out, ", row %zu on", t->first + 1);
+	fputs(interactive ? "; keys: < > column, R reverse, arrows scroll, space now, q quit\n\n"
+	                  : "\n\n",
+	      out);
+	for (size_t i = t->first; i < t->n; i++)
 		print_row(table, &t->row[i]);
 	table_print(out, table);
 	table_free(table);

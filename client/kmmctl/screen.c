@@ -26,6 +26,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#define ESCAPE_MS 50 /* within which the bytes of one key come */
 #define ENTER "\033[?1049h\033[?25l"
 #define LEAVE "\033[?25h\033[?1049l"
 #define HOME "\033[H"
@@ -193,6 +194,36 @@ bool screen_draw(const char *text)
 	return fflush(stdout) == 0 && !ferror(stdout);
 }
 
+/* What follows an escape byte, which a terminal sends in one go; nothing does after the key
+ * itself. */
+static int escape_key(void)
+{
+	static const struct {
+		const char *bytes;
+		int key;
+	} keys[] = {
+		{ "[A", SCREEN_UP },   { "OA", SCREEN_UP },   { "[B", SCREEN_DOWN },
+		{ "OB", SCREEN_DOWN }, { "[H", SCREEN_HOME }, { "OH", SCREEN_HOME },
+		{ "[1~", SCREEN_HOME }, { "[F", SCREEN_END }, { "OF", SCREEN_END },
+		{ "[4~", SCREEN_END }, { "[5~", SCREEN_PAGE_UP }, { "[6~", SCREEN_PAGE_DOWN },
+	};
+	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+	char bytes[8] = "";
+	size_t n = 0;
+
+	while (n < sizeof(bytes) - 1 && poll(&p, 1, ESCAPE_MS) > 0 &&
+	       read(STDIN_FILENO, &bytes[n], 1) == 1) {
+		char last = bytes[n++];
+
+		if (n > 1 && (bytes[0] == 'O' || (last >= '@' && last <= '~')))
+			break;
+	}
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (strcmp(keys[i].bytes, bytes) == 0)
+			return keys[i].key;
+	return SCREEN_OTHER;
+}
+
 int screen_key(int timeout_ms)
 {
 	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
@@ -210,5 +241,7 @@ int screen_key(int timeout_ms)
 	n = read(STDIN_FILENO, &key, 1);
 	if (n < 0 && errno == EINTR)
 		return SCREEN_RESIZED;
+	if (n == 1 && key == 27)
+		return escape_key();
 	return n == 1 ? key : SCREEN_CLOSED;
 }

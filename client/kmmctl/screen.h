@@ -20,7 +20,18 @@ void screen_size(unsigned int *columns, unsigned int *lines);
 bool screen_draw(const char *text);
 
 enum { SCREEN_TIMEOUT = 0, SCREEN_RESIZED = -1, SCREEN_CLOSED = -2 };
-/* The next key (a byte), or one of the above. Resized: or continued after a stop. */
+/* Keys that send several bytes; any other of those is SCREEN_OTHER. */
+enum {
+	SCREEN_OTHER = 256,
+	SCREEN_UP,
+	SCREEN_DOWN,
+	SCREEN_HOME,
+	SCREEN_END,
+	SCREEN_PAGE_UP,
+	SCREEN_PAGE_DOWN,
+};
+/* The next key (a byte, or one of the second list), or one of the first. Resized: or continued
+ * after a stop. */
 int screen_key(int timeout_ms);
 
 #endif

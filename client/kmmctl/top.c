@@ -178,3 +178,32 @@ void top_done(struct top *t)
 {
 	free(t->row);
 }
+
+size_t top_scroll(size_t first, enum top_move move, size_t n, size_t room)
+{
+	size_t last = n > room ? n - room : 0, page = room > 1 ? room : 1;
+
+	switch (move) {
+	case TOP_STAY:
+		break;
+	case TOP_UP:
+		first -= first > 0;
+		break;
+	case TOP_DOWN:
+		first++;
+		break;
+	case TOP_PAGE_UP:
+		first -= first < page ? first : page;
+		break;
+	case TOP_PAGE_DOWN:
+		first += page;
+		break;
+	case TOP_HOME:
+		first = 0;
+		break;
+	case TOP_END:
+		first = last;
+		break;
+	}
+	return first < last ? first : last;
+}

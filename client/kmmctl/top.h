@@ -60,12 +60,21 @@ struct top {
 	bool reverse;
 	struct top_row *row;
 	size_t n;
+	size_t first; /* the row that is shown first; 0 from top_make() */
 	double calls, alloc, freed; /* of all */
 };
 /* False: out of memory. To be ended by top_done(). */
 bool top_make(struct top *t, const struct top_sample *before, const struct top_sample *now,
               enum top_key key, bool reverse);
 void top_done(struct top *t);
+
+/* Of what report_top() prints, the lines above the first row. */
+#define TOP_HEAD_LINES 8u
+
+enum top_move { TOP_STAY, TOP_UP, TOP_DOWN, TOP_PAGE_UP, TOP_PAGE_DOWN, TOP_HOME, TOP_END };
+/* The row to show first, of n on `room` lines: moved, and so that no line stays empty that has
+ * a row. */
+size_t top_scroll(size_t first, enum top_move move, size_t n, size_t room);
 
 /* `clock` is the time of day, or NULL: none is shown. interactive: with a line of keys. */
 void report_top(FILE *out, const struct top *t, const char *clock, bool interactive);

@@ -18,7 +18,7 @@
 
 struct bench_row {
 	const char *name, *unit;
-	double sample[64];
+	double sample[256];
 	int n;
 };
 
@@ -40,6 +40,21 @@ static inline void bench_pin(int cpu)
 		perror("sched_setaffinity");
 }
 
+/* The arguments SOCKET [CPU] of most: pins the thread to that CPU, or without one to `cpu` (-1: to
+ * none). The socket. */
+static inline const char *bench_begin(int argc, char *argv[], const char *program, int cpu)
+{
+	if (argc < 2) {
+		fprintf(stderr, "usage: %s SOCKET [CPU]\n", program);
+		exit(2);
+	}
+	if (argc > 2)
+		cpu = atoi(argv[2]);
+	if (cpu >= 0)
+		bench_pin(cpu);
+	return argv[1];
+}
+
 static inline void bench_add(struct bench_row *row, double value)
 {
 	if (row->n < (int)(sizeof(row->sample) / sizeof(row->sample[0])))
@@ -54,6 +69,12 @@ static inline void bench_print(const char *bench, const struct bench_row *row)
 		printf("%s%.3f", i ? ", " : "", row->sample[i]);
 	printf("]}\n");
 	fflush(stdout);
+}
+
+static inline void bench_print_all(const char *bench, const struct bench_row row[], size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		bench_print(bench, &row[i]);
 }
 
 static inline int bench_compare_doubles(const void *a, const void *b)

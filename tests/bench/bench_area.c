@@ -211,13 +211,7 @@ int main(int argc, char *argv[])
 	struct kmm_page *high;
 	struct kmm *k;
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: bench_area SOCKET [CPU]\n");
-		return 2;
-	}
-	socket_path = argv[1];
-	if (argc > 2)
-		bench_pin(atoi(argv[2]));
+	socket_path = bench_begin(argc, argv, "bench_area", -1);
 	k = session_open();
 	high = kmm_alloc_pages(k, KMM_GFP_HIGHUSER_MOVABLE, 0);
 	if (!high)
@@ -236,10 +230,8 @@ int main(int argc, char *argv[])
 		for (int i = 0; i < KINDS; i++)
 			bench_add(&first[i], first_touch_ns(kind[i].grant));
 	}
-	for (int i = 0; i < 6; i++)
-		bench_print("area", &row[i]);
-	for (int i = 0; i < KINDS; i++)
-		bench_print("area", &first[i]);
+	bench_print_all("area", row, sizeof(row) / sizeof(row[0]));
+	bench_print_all("area", first, KINDS);
 	kmm_close(k);
 	return 0;
 }

@@ -120,13 +120,7 @@ int main(int argc, char *argv[])
 	struct kmm_options o = { .size = sizeof(o) };
 	struct kmm *k;
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: bench_grant SOCKET [CPU]\n");
-		return 2;
-	}
-	o.address = argv[1];
-	if (argc > 2)
-		bench_pin(atoi(argv[2]));
+	o.address = bench_begin(argc, argv, "bench_grant", -1);
 	int verdict = pairs_without_system_call(argv[1]);
 
 	if (verdict != 0) {
@@ -142,8 +136,7 @@ int main(int argc, char *argv[])
 		bench_add(&row[2], pair_ns(k, 9, PAIRS));
 		bench_add(&row[3], fresh_huge_page_ns(200));
 	}
-	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
-		bench_print("grant", &row[i]);
+	bench_print_all("grant", row, sizeof(row) / sizeof(row[0]));
 	kmm_close(k);
 	return 0;
 }

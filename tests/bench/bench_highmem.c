@@ -103,12 +103,7 @@ int main(int argc, char *argv[])
 	unsigned int n;
 	int fd;
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: bench_highmem SOCKET [CPU]\n");
-		return 2;
-	}
-	bench_pin(argc > 2 ? atoi(argv[2]) : 0);
-	o.address = argv[1];
+	o.address = bench_begin(argc, argv, "bench_highmem", 0);
 	if (kmm_open(&k, &o) != 0)
 		fail("kmm_open");
 	low = kmm_alloc_pages(k, KMM_GFP_KERNEL, 0);
@@ -128,8 +123,7 @@ int main(int argc, char *argv[])
 		bench_add(&rows[4], pair_ns(MANY, 5 * MANY));
 		bench_add(&rows[5], mmap_ns(fd, 20000));
 	}
-	for (unsigned int i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		bench_print("highmem", &rows[i]);
+	bench_print_all("highmem", rows, sizeof(rows) / sizeof(rows[0]));
 	close(fd);
 	return kmm_close(k) == 0 ? 0 : 1;
 }

@@ -194,12 +194,7 @@ int main(int argc, char *argv[])
 	struct kmm_cache *c;
 	struct kmm *k;
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: bench_miss SOCKET [CPU]\n");
-		return 2;
-	}
-	bench_pin(argc > 2 ? atoi(argv[2]) : 0);
-	o.address = argv[1];
+	o.address = bench_begin(argc, argv, "bench_miss", 0);
 	if (kmm_open(&k, &o) != 0)
 		raw_fail(kmm_error_text());
 	c = kmm_cache_create(k, CACHE, 64, 0, 0, NULL);
@@ -217,8 +212,7 @@ int main(int argc, char *argv[])
 			depot_ns(rounds[i], &row[i], &row[i + 6]);
 			slab_ns(rounds[i], c, &row[i + 3]);
 		}
-	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
-		bench_print("miss", &row[i]);
+	bench_print_all("miss", row, sizeof(row) / sizeof(row[0]));
 	kmm_close(k);
 	return 0;
 }

@@ -142,14 +142,9 @@ int main(int argc, char **argv)
 		{ .name = "atomic add, shared counter, 2 threads", .unit = "ns" },
 	};
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: bench_percpu SOCKET [CPU]\n");
-		return 2;
-	}
 	pair_prepare();
-	if (argc > 2)
-		bench_pin(atoi(argv[2]));
-	struct kmm_options o = { .size = sizeof(o), .address = argv[1] };
+	struct kmm_options o = { .size = sizeof(o),
+		                 .address = bench_begin(argc, argv, "bench_percpu", -1) };
 
 	if (kmm_kernel_init(&o) != 0)
 		fail("kmm_kernel_init");
@@ -162,10 +157,8 @@ int main(int argc, char **argv)
 		for (int w = 0; w < 3; w++)
 			bench_add(&two[w], pair_ns((enum what)w));
 	}
-	for (int w = 0; w < NR_WHAT; w++)
-		bench_print("percpu", &one[w]);
-	for (int w = 0; w < 3; w++)
-		bench_print("percpu", &two[w]);
+	bench_print_all("percpu", one, NR_WHAT);
+	bench_print_all("percpu", two, sizeof(two) / sizeof(two[0]));
 	kmm_free_percpu((struct kmm_percpu *)allocated);
 	return 0;
 }

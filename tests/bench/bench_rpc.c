@@ -233,20 +233,14 @@ int main(int argc, char *argv[])
 	struct kmm *k;
 	uint8_t buf[512];
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: bench_rpc SOCKET [CPU]\n");
-		return 2;
-	}
-	int cpu = argc > 2 ? atoi(argv[2]) : 0;
+	o.address = bench_begin(argc, argv, "bench_rpc", 0);
 	kmm_v1_AllocPagesRequest request = { .gfp = KMM_GFP_KERNEL, .order = BLOCK_ORDER };
 
 	request_size = raw_put_frame(buf, 1, kmm_v1_Method_ALLOCATOR_ALLOC_PAGES,
 	                             kmm_v1_AllocPagesRequest_fields, &request);
 	reply_size = FRAME_HEADER_SIZE + 4; /* a pfn of three bytes and its tag */
-	bench_pin(cpu);
-	int echo = echo_start(cpu);
+	int echo = echo_start(argc > 2 ? atoi(argv[2]) : 0);
 
-	o.address = argv[1];
 	if (kmm_open(&k, &o) != 0)
 		fail("open");
 	raw_open(&raw, argv[1], "bench_rpc");
@@ -257,8 +251,7 @@ int main(int argc, char *argv[])
 		bench_add(&row[3], raw_rate(&raw));
 		bench_add(&row[4], huge_pair_p50_ns(k));
 	}
-	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
-		bench_print("rpc", &row[i]);
+	bench_print_all("rpc", row, sizeof(row) / sizeof(row[0]));
 	kmm_close(k);
 	return 0;
 }

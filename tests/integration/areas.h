@@ -48,13 +48,9 @@ void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t at)
 static inline void setup_pool(int pool)
 {
 	static const char *const backing[POOLS] = { "4k", "hugetlb", "hugetlb" };
-	const char *const args[] = { "--config", d.config, "--pool-size", "64M", "--backing",
-		                     backing[pool], "--reactors", "2", NULL };
 
-	daemon_prepare(&d);
-	daemon_configure(&d, pool == POOL_HUGE ? "[pool]\nhighmem = 0\n" : "[pool]\nhighmem = 8M\n");
-	daemon_launch(&d, args);
-	fixture_begin();
+	fixture_setup_configured(pool == POOL_HUGE ? "[pool]\nhighmem = 0\n" : "[pool]\nhighmem = 8M\n",
+				 (const char *const[]){ "--backing", backing[pool], NULL });
 }
 
 static inline void setup_4k(void)
@@ -105,6 +101,21 @@ static inline bool can_be_read(const void *p)
 	struct iovec to = { &byte, 1 }, from = { (void *)(uintptr_t)p, 1 };
 
 	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1;
+}
+
+/* A process that is killed after fn with a session of its own: all of it comes back. */
+static inline void killed_after(void (*fn)(struct kmm *own))
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		fn(session_start(&d));
+		kill(getpid(), SIGKILL);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	wait_until(daemon_free_pages(&d) == free_at_start);
 }
 
 static const size_t some_sizes[] __attribute__((unused)) = { 1,

@@ -48,6 +48,12 @@ static inline void fixture_setup(void)
 	fixture_begin();
 }
 
+static inline void fixture_setup_configured(const char *text, const char *const args[])
+{
+	daemon_start_configured(&d, text, args);
+	fixture_begin();
+}
+
 static inline void fixture_setup_supervised(void)
 {
 	daemon_start_supervised(&d, NULL);
@@ -77,6 +83,25 @@ static inline void fixture_teardown(void)
 	free(zones_at_start);
 	ck_assert(daemon_is_clean(&d));
 	ck_assert_int_eq(daemon_stop(&d), 0);
+}
+
+/* A case of tests that begin so, and end as above. */
+static inline TCase *fixture_case(Suite *s, const char *name, void (*setup)(void))
+{
+	TCase *t = tcase_create(name);
+
+	tcase_add_checked_fixture(t, setup, fixture_teardown);
+	suite_add_tcase(s, t);
+	return t;
+}
+
+/* Its tests may take two minutes each on a busy machine. */
+static inline TCase *fixture_case_long(Suite *s, const char *name, void (*setup)(void))
+{
+	TCase *t = fixture_case(s, name, setup);
+
+	tcase_set_timeout(t, 120);
+	return t;
 }
 
 /* Nothing is cached in a thread of the three: what is active is what they hold. */

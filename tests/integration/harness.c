@@ -141,29 +141,78 @@ void daemon_launch(struct daemon *d, const char *const args[])
 	daemon_wait_serving(d);
 }
 
-static void daemon_start_with(struct daemon *d, bool supervise, const char *const args[])
+/* Of two options of one name the last counts. text: NULL for no configuration file. */
+static void daemon_start_with(struct daemon *d, bool supervise, const char *text,
+			      const char *const args[])
 {
 	const char *argv[32] = { "--pool-size", "64M", "--backing", "4k", "--reactors", "2" };
 	size_t n = 6;
 
+	daemon_prepare(d);
 	if (supervise)
 		argv[n++] = "--supervise";
+	if (text) {
+		daemon_configure(d, text);
+		argv[n++] = "--config";
+		argv[n++] = d->config;
+	}
 	for (; args && *args; args++) {
 		must(n < 31);
 		argv[n++] = *args;
 	}
-	daemon_prepare(d);
 	daemon_launch(d, argv);
 }
 
 void daemon_start(struct daemon *d, const char *const args[])
 {
-	daemon_start_with(d, false, args);
+	daemon_start_with(d, false, NULL, args);
+}
+
+void daemon_start_configured(struct daemon *d, const char *text, const char *const args[])
+{
+	daemon_start_with(d, false, text, args);
 }
 
 void daemon_start_supervised(struct daemon *d, const char *const args[])
 {
-	daemon_start_with(d, true, args);
+	daemon_start_with(d, true, NULL, args);
+}
+
+/* Where the installed service stands in for a daemon of one's own (tests/system/installed.py): its control
+ * group. The process that was started as "kmmd" only speaks for it. */
+static const char *service_group(void)
+{
+	const char *group = getenv("KMM_SERVICE");
+
+	return group && *group ? group : NULL;
+}
+
+bool daemon_is_service(void)
+{
+	return service_group();
+}
+
+/* Of the group's processes the one that is kmmd; 0: none at the moment. */
+static pid_t service_pid(const char *group)
+{
+	char path[256], comm[32];
+	pid_t found = 0;
+	long pid;
+	FILE *f, *g;
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", group);
+	f = fopen(path, "re");
+	while (f && !found && fscanf(f, "%ld", &pid) == 1) {
+		snprintf(path, sizeof(path), "/proc/%ld/comm", pid);
+		g = fopen(path, "re");
+		if (g && fscanf(g, "%31s", comm) == 1 && strcmp(comm, "kmmd") == 0)
+			found = (pid_t)pid;
+		if (g)
+			fclose(g);
+	}
+	if (f)
+		fclose(f);
+	return found;
 }
 
 int daemon_wait_exit(struct daemon *d)
@@ -172,6 +221,8 @@ int daemon_wait_exit(struct daemon *d)
 
 	while (waitpid(d->pid, &status, 0) < 0)
 		must(errno == EINTR);
+	/* a stand-in that was killed is gone before the service that it stands for */
+	wait_until(!service_group() || service_pid(service_group()) == 0);
 	d->pid = 0;
 	unlink(d->socket);
 	unlink(d->config);
@@ -192,6 +243,8 @@ pid_t daemon_serving_pid(const struct daemon *d)
 	char path[64], text[256] = "";
 	int fd;
 
+	if (service_group())
+		return service_pid(service_group());
 	if (!d->supervised)
 		return d->pid;
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)d->pid, (int)d->pid);
@@ -225,9 +278,52 @@ pid_t daemon_kill(const struct daemon *d)
 
 	/* the supervisor may be about to start it again */
 	wait_until((pid = daemon_serving_pid(d)) > 0);
-	must(kill(pid, SIGKILL) == 0 || errno == ESRCH);
+	if (!service_group())
+		must(kill(pid, SIGKILL) == 0 || errno == ESRCH);
+	else if (d->supervised) /* the stand-in passes it on, or has the manager restart the service */
+		must(kill(d->pid, SIGUSR2) == 0);
+	else /* nobody is to start another: with its stand-in the service ends */
+		must(kill(d->pid, SIGKILL) == 0);
 	wait_until(process_is_dead(pid));
 	return pid;
+}
+
+/* A stand-in is to hear what else it is told. */
+void daemon_hold(const struct daemon *d)
+{
+	must(kill(d->pid, service_group() ? SIGUSR1 : SIGSTOP) == 0);
+}
+
+void daemon_resume(const struct daemon *d)
+{
+	must(kill(d->pid, SIGCONT) == 0);
+}
+
+static unsigned count_lines(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "re");
+	char line[1024];
+	unsigned n = 0;
+
+	must(f);
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, text) != NULL;
+	fclose(f);
+	return n;
+}
+
+/* What the service says comes by way of the journal: it is asked for, and a line says when it is there. */
+unsigned daemon_said(const struct daemon *d, const char *path, const char *text)
+{
+	static const char synced[] = "-- all that was said before --";
+	unsigned before;
+
+	if (service_group()) {
+		before = count_lines(path, synced);
+		must(kill(d->pid, SIGURG) == 0);
+		wait_until(count_lines(path, synced) > before);
+	}
+	return count_lines(path, text);
 }
 
 unsigned daemon_count_fds(const struct daemon *d)
@@ -329,6 +425,34 @@ uint64_t daemon_free_pages(const struct daemon *d)
 	}
 	free(text);
 	return sum;
+}
+
+uint64_t daemon_counter(const struct daemon *d, const char *name)
+{
+	static const char *const args[] = { "vmstat", NULL };
+	char *text, *at, line[64];
+	uint64_t value;
+
+	must(daemon_ctl(d, &text, args) == 0);
+	snprintf(line, sizeof(line), "\n%s ", name);
+	at = strstr(text, line);
+	must(at);
+	value = strtoull(at + strlen(line), NULL, 10);
+	free(text);
+	return value;
+}
+
+bool daemon_is_boosted(const struct daemon *d)
+{
+	static const char *const args[] = { "zoneinfo", NULL };
+	char *text, *at;
+	bool is = false;
+
+	must(daemon_ctl(d, &text, args) == 0);
+	for (at = text; (at = strstr(at, " boost ")) != NULL; at += 7)
+		is |= strtoul(at + 7, NULL, 10) != 0;
+	free(text);
+	return is;
 }
 
 bool daemon_is_clean(const struct daemon *d)

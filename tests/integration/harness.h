@@ -15,7 +15,8 @@
  * what a test wants to know it asserts itself.
  *
  * The programs are found through the environment: KMMD, KMMCTL and KMM_BUILDDIR, by default ./kmmd,
- * ./kmmctl and the working directory.
+ * ./kmmctl and the working directory. KMM_SERVICE: KMMD stands for the installed service, whose control
+ * group this is (tests/system/installed.py).
  */
 #ifndef TESTS_INTEGRATION_HARNESS_H
 #define TESTS_INTEGRATION_HARNESS_H
@@ -61,7 +62,9 @@ void daemon_configure(const struct daemon *d, const char *text);
 void daemon_launch(struct daemon *d, const char *const args[]);
 /* prepare and launch: 64 MiB of 4 KiB pages, two reactors, and what else is given. */
 void daemon_start(struct daemon *d, const char *const args[]);
-/* The same under --supervise. */
+/* The same with a configuration file of that text. */
+void daemon_start_configured(struct daemon *d, const char *text, const char *const args[]);
+/* As daemon_start(), under --supervise. */
 void daemon_start_supervised(struct daemon *d, const char *const args[]);
 void daemon_wait_serving(const struct daemon *d);
 /* SIGTERM; its exit status, -signal when it was killed. Removes the directory. */
@@ -72,6 +75,13 @@ int daemon_wait_exit(struct daemon *d);
 pid_t daemon_serving_pid(const struct daemon *d);
 /* SIGKILL to the process that serves; returns its pid once it is gone. */
 pid_t daemon_kill(const struct daemon *d);
+/* It is the installed service, under its own user, that stands in for a daemon of one's own. */
+bool daemon_is_service(void);
+/* Lines with that text in the file that its standard error goes to. */
+unsigned daemon_said(const struct daemon *d, const char *path, const char *text);
+/* Nobody starts the next one until it is resumed. */
+void daemon_hold(const struct daemon *d);
+void daemon_resume(const struct daemon *d);
 unsigned daemon_count_fds(const struct daemon *d);
 
 /* ---- looking inside ---- */
@@ -82,6 +92,11 @@ int daemon_ctl(const struct daemon *d, char **out, const char *const args[]);
 uint64_t daemon_free_pages(const struct daemon *d);
 /* buddyinfo reduced to "zone NAME: FRAMES" lines, after drop-caches; to be freed. */
 char *daemon_zone_frames(const struct daemon *d);
+/* A line of vmstat. */
+uint64_t daemon_counter(const struct daemon *d, const char *name);
+/* Migrate types mixed, and a zone keeps back more than else for some seconds: what was all there is may
+ * not be all in the end. */
+bool daemon_is_boosted(const struct daemon *d);
 /* fsck has no finding; says what it found otherwise. */
 bool daemon_is_clean(const struct daemon *d);
 bool daemon_has_session(const struct daemon *d, kmm_session_id_t id);

@@ -212,6 +212,20 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
+def service_pid(group):
+    """The kmmd of a control group: the installed service's, where that stands in for a daemon of one's
+    own (tests/system/installed.py)."""
+    try:
+        with open(os.path.join(group, "cgroup.procs"), encoding="ascii") as f:
+            for pid in map(int, f.read().split()):
+                with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+                    if comm.read().strip() == "kmmd":
+                        return pid
+    except FileNotFoundError:
+        pass
+    return None
+
+
 class Daemon:
     """A daemon in a directory of its own. Its standard error goes to a file there."""
 
@@ -237,8 +251,22 @@ class Daemon:
         wait_until(serving, "the daemon serves")
 
     def said(self):
+        if os.environ.get("KMM_SERVICE"):
+            return self.said_by_service()
         with open(self.log, encoding="utf-8", errors="replace") as f:
             return f.read()
+
+    SYNCED = "kmmd: -- all that was said before --\n"
+
+    def said_by_service(self):
+        """What the service said comes by the journal: asked for, and waited for."""
+        def text():
+            with open(self.log, encoding="utf-8", errors="replace") as f:
+                return f.read()
+        before = text().count(self.SYNCED)
+        self.process.send_signal(signal.SIGURG)
+        wait_until(lambda: text().count(self.SYNCED) > before, "the journal is read")
+        return text().replace(self.SYNCED, "")
 
     def ctl(self, *args):
         """Exit status and output of kmmctl."""
@@ -248,6 +276,8 @@ class Daemon:
 
     def pid(self):
         """Of the process that serves; None while there is none."""
+        if os.environ.get("KMM_SERVICE"):
+            return service_pid(os.environ["KMM_SERVICE"])
         with open(f"/proc/{self.process.pid}/cmdline", "rb") as f:
             if b"--supervise" not in f.read():
                 return self.process.pid

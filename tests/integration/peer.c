@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A peer (harness.h): a process with a session of its own that runs one kmm_ function for each
- * command on descriptor 3 and sends back what it returned. Its argument is the daemon's socket.
+ * command on descriptor 3 and sends back what it returned. Its argument is the daemon's socket; with
+ * another one, a uid, it becomes that user before it opens the session.
  */
 #include <errno.h>
+#include <grp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -174,6 +176,14 @@ static int64_t run(struct kmm *k, struct hoard *h, const struct peer_command *c)
 	must(!"an operation that exists");
 }
 
+/* For good. */
+static void become(uid_t uid)
+{
+	must(setgroups(0, NULL) == 0);
+	must(setresgid(uid, uid, uid) == 0);
+	must(setresuid(uid, uid, uid) == 0);
+}
+
 int main(int argc, char *argv[])
 {
 	struct kmm_options o = { .size = sizeof(o), .address = argv[1] };
@@ -183,7 +193,9 @@ int main(int argc, char *argv[])
 	struct kmm *k;
 	ssize_t n;
 
-	must(argc == 2);
+	must(argc == 2 || argc == 3);
+	if (argc == 3)
+		become((uid_t)strtoul(argv[2], NULL, 10));
 	must(kmm_open(&k, &o) == 0);
 	while ((n = read(PEER_FD, &c, sizeof(c))) == (ssize_t)sizeof(c)) {
 		int64_t value = c.op >= PEER_OBJECTS ? peer_run_objects(k, &c) : run(k, &h, &c);

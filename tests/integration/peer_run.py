@@ -41,9 +41,11 @@ GFP_NOWAIT = 0x800 | 0x2000
 
 
 class Peer:
-    """with Peer(daemon) as p: pfn = p.do('ALLOC', GFP_KERNEL, 3)"""
+    """with Peer(daemon) as p: pfn = p.do('ALLOC', GFP_KERNEL, 3)
 
-    def __init__(self, daemon):
+    The daemon says what socket to use and, where it is elsewhere, what command to start peers by."""
+
+    def __init__(self, daemon, uid=None):
         ours, theirs = socket.socketpair()
 
         def set_up():
@@ -55,7 +57,8 @@ class Peer:
         self.socket = ours
         # Descriptors beyond 3 carry close-on-exec already.
         self.process = subprocess.Popen(
-            [os.path.join(BUILD, 'tests', 'integration', 'peer'), daemon.socket],
+            [*getattr(daemon, 'inside', []), os.path.join(BUILD, 'tests', 'integration', 'peer'), daemon.socket,
+             *([] if uid is None else [str(uid)])],
             stdin=subprocess.DEVNULL, close_fds=False, preexec_fn=set_up)
         theirs.close()
         self.session = self.do('ID')

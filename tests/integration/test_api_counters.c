@@ -59,7 +59,7 @@ static uint64_t zoneinfo(const char *name)
 
 static void setup_zones(void)
 {
-	setup_configured(ZONES);
+	fixture_setup_configured(ZONES, NULL);
 }
 
 /* ---- allocations ---- */
@@ -338,11 +338,9 @@ END_TEST
 
 static void setup_huge(void)
 {
-	static const char *const args[] = { "--pool-size", "64M", "--backing", "hugetlb",
-					    "--reactors",  "2",   NULL };
+	static const char *const args[] = { "--backing", "hugetlb", NULL };
 
-	daemon_prepare(&d);
-	daemon_launch(&d, args);
+	daemon_start(&d, args);
 	fixture_begin();
 }
 
@@ -484,21 +482,9 @@ END_TEST
 
 static void setup_nodes(void)
 {
-	static const char *const args[] = { "--config",   d.config, "--pool-size", "64M",
-					    "--backing",  "4k",     "--nodes",     "2",
-					    "--reactors", "2",      NULL };
+	static const char *const args[] = { "--nodes", "2", NULL };
 
-	daemon_prepare(&d);
-	daemon_configure(&d, "[pool]\ndma_size = 16M\n");
-	daemon_launch(&d, args);
-	fixture_begin();
-}
-
-static void add_case(Suite *suite, const char *name, void (*setup)(void), TCase **ret)
-{
-	*ret = tcase_create(name);
-	tcase_add_checked_fixture(*ret, setup, fixture_teardown);
-	suite_add_tcase(suite, *ret);
+	fixture_setup_configured("[pool]\ndma_size = 16M\n", args);
 }
 
 int main(void)
@@ -506,27 +492,27 @@ int main(void)
 	Suite *suite = suite_create("api_counters");
 	TCase *tcase;
 
-	add_case(suite, "zones", setup_zones, &tcase);
+	tcase = fixture_case(suite, "zones", setup_zones);
 	tcase_add_loop_test(tcase, blocks_count_in_the_zone_that_gave_them, 0, 4 * CLASSES);
 	tcase_add_loop_test(tcase, a_request_that_waits_is_a_stall, 0, CLASSES);
 	tcase_add_test(tcase, a_request_that_only_looks_once_more_is_a_stall_too);
 	tcase_add_test(tcase, free_frames_are_what_is_left);
 	tcase_add_test(tcase, the_memory_map_is_counted);
-	add_case(suite, "reclaim", fixture_setup, &tcase);
+	tcase = fixture_case(suite, "reclaim", fixture_setup);
 	tcase_add_test(tcase, fallbacks_claims_and_steals_are_counted);
 	tcase_add_test(tcase, what_an_operator_drops_is_scanned_and_stolen);
 	tcase_add_test(tcase, what_a_waiting_request_takes_from_others_is_stolen_directly);
 	tcase_add_test(tcase, slabs_count_on_their_node_and_by_kind);
 	tcase_add_test(tcase, what_shrinkers_are_asked_for_is_scanned);
-	add_case(suite, "areas", fixture_setup, &tcase);
+	tcase = fixture_case(suite, "areas", fixture_setup);
 	tcase_add_test(tcase, vmalloc_areas_are_used_then_unpurged);
 	tcase_add_test(tcase, a_large_areas_list_of_pages_is_long);
 	tcase_add_test(tcase, stacks_are_counted);
 	tcase_add_test(tcase, per_cpu_chunks_are_counted);
 	tcase_add_test(tcase, areas_end_with_their_session);
-	add_case(suite, "huge", setup_huge, &tcase);
+	tcase = fixture_case(suite, "huge", setup_huge);
 	tcase_add_test(tcase, huge_pages_are_those_of_the_pool);
-	add_case(suite, "nodes", setup_nodes, &tcase);
+	tcase = fixture_case(suite, "nodes", setup_nodes);
 	tcase_add_test(tcase, nodes_that_serve_for_others_are_counted);
 	tcase_add_test(tcase, spread_slabs_are_interleaved);
 	return suite_run(suite);

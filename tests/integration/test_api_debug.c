@@ -446,10 +446,7 @@ START_TEST(flags_by_configuration)
 	unsigned char *p;
 
 	fixture_teardown();
-	daemon_prepare(&d);
-	daemon_configure(&d, "[daemon]\nslab_debug = FZPU,kmalloc-128,watched-*\n");
-	daemon_launch(&d, (const char *const[]){ "--config", d.config, "--pool-size", "64M",
-						 "--backing", "4k", "--reactors", "2", NULL });
+	daemon_start_configured(&d, "[daemon]\nslab_debug = FZPU,kmalloc-128,watched-*\n", NULL);
 	fixture_note_memory();
 	peer_start(&a, &d);
 	session_begin();

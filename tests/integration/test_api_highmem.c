@@ -19,16 +19,9 @@
 
 static void setup_with(const char *backing, bool supervised)
 {
-	daemon_prepare(&d);
-	daemon_configure(&d, "[pool]\nhighmem = 8M\nmovable = 8M\n");
-	daemon_launch(&d, (const char *const[]){ "--config", d.config, "--pool-size", "64M",
-	                                         "--section-size", "4M", "--backing", backing,
-	                                         "--reactors", "2",
-	                                         supervised ? "--supervise" : NULL, NULL });
-	d.supervised = supervised;
-	if (supervised)
-		daemon_wait_serving(&d);
-	fixture_begin();
+	fixture_setup_configured("[pool]\nhighmem = 8M\nmovable = 8M\n",
+				 (const char *const[]){ "--section-size", "4M", "--backing", backing,
+							supervised ? "--supervise" : NULL, NULL });
 }
 
 static void setup(void)
@@ -503,10 +496,10 @@ START_TEST(unmapped_while_the_daemon_is_away)
 	ck_assert_ptr_nonnull(p);
 	map(p);
 	ck_assert_int_eq(kmm_page_count(k, p), 2);
-	ck_assert_int_eq(kill(d.pid, SIGSTOP), 0); /* the supervisor: nobody comes back yet */
+	daemon_hold(&d);
 	ck_assert_int_eq(kill(serving, SIGKILL), 0);
 	unmap(p);
-	ck_assert_int_eq(kill(d.pid, SIGCONT), 0);
+	daemon_resume(&d);
 	wait_until(daemon_serving_pid(&d) > 0 && daemon_serving_pid(&d) != serving);
 	daemon_wait_serving(&d);
 	wait_until(kmm_page_count(k, p) == 1);
@@ -517,12 +510,11 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("api_highmem");
+	TCase *t;
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		TCase *t = tcase_create(i ? "huge pages" : "4 KiB pages");
-
-		tcase_add_checked_fixture(t, i ? setup_huge : setup, fixture_teardown);
+		t = i ? fixture_case(s, "huge pages", setup_huge) : fixture_case(s, "4 KiB pages", setup);
 		tcase_add_loop_test(t, a_page, 0, 2);
 		tcase_add_test(t, blocks_of_all_orders);
 		tcase_add_test(t, many_at_once);
@@ -534,15 +526,9 @@ int main(void)
 		tcase_add_test(t, death_with_mappings);
 		tcase_add_test(t, close_with_mappings);
 		tcase_add_test(t, a_child_has_none);
-		suite_add_tcase(s, t);
 	}
-	{
-		TCase *t = tcase_create("restart");
-
-		tcase_add_checked_fixture(t, setup_supervised, fixture_teardown);
-		tcase_add_test(t, restart_with_mappings);
-		tcase_add_test(t, unmapped_while_the_daemon_is_away);
-		suite_add_tcase(s, t);
-	}
+	t = fixture_case(s, "restart", setup_supervised);
+	tcase_add_test(t, restart_with_mappings);
+	tcase_add_test(t, unmapped_while_the_daemon_is_away);
 	return suite_run(s);
 }

@@ -79,11 +79,9 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("local requests");
-	TCase *t = tcase_create("local");
+	TCase *t = fixture_case(s, "local", setup);
 
-	tcase_add_checked_fixture(t, setup, fixture_teardown);
 	tcase_add_test(t, local_asks_nobody);
 	tcase_add_test(t, local_takes_what_is_cached);
-	suite_add_tcase(s, t);
 	return suite_run(s);
 }

@@ -56,6 +56,13 @@ static size_t take_from_pool(kmm_gfp_t gfp)
 	return n;
 }
 
+/* The others of n, whatever is in them. */
+static void free_to_pool(size_t first, size_t n)
+{
+	for (size_t i = first; i < n; i++)
+		ck_assert_int_eq(kmm_mempool_free(pool, got[i]), 0);
+}
+
 static void give_to_pool(size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -72,7 +79,7 @@ static void take_all(void)
 	ck_assert_int_eq(kmm_flush(k), 0);
 	ck_assert_int_eq(peer_do(&rich, PEER_TIMEOUT, 100, 0, 0), 0);
 	do {
-		boosted = watermarks_are_boosted(); /* it may end at any moment */
+		boosted = daemon_is_boosted(&d); /* it may end at any moment */
 		ck_assert_int_gt(take_by(PEER_OBJECT_HOARD, 0, KMM_GFP_NOFS, UINT64_MAX), 1000);
 	} while (boosted);
 	ck_assert_int_eq(peer_do(&rich, PEER_TIMEOUT, 0, 0, 0), 0);
@@ -335,8 +342,7 @@ START_TEST(threads_get_on_with_the_reserve)
 		ck_assert_int_eq(pthread_create(&t[i], NULL, take_turns, (void *)i), 0);
 	for (int i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_join(t[i], NULL), 0);
-	for (size_t i = 2; i < n; i++)
-		ck_assert_int_eq(kmm_mempool_free(pool, got[i]), 0);
+	free_to_pool(2, n);
 	ck_assert_int_eq(kmm_mempool_destroy(pool), 0);
 	ck_assert_int_eq(kmm_flush(k), 0);
 	ck_assert_int_eq(daemon_session_number(&d, kmm_session_id(k), "objects"), 0);
@@ -347,7 +353,7 @@ END_TEST
 
 static void setup_quota(void)
 {
-	setup_configured("[limits]\npages = 64\n");
+	fixture_setup_configured("[limits]\npages = 64\n", NULL);
 	open_cache();
 	make_pool();
 }
@@ -437,8 +443,7 @@ START_TEST(what_is_in_the_reserve_is_not_freed_again)
 	ck_assert_int_eq(kmm_mempool_free(pool, (char *)got[1] + 8), -EINVAL);
 	ck_assert_int_eq(kmm_send(k, got[1], rich.session), 0);
 	ck_assert_int_ne(kmm_mempool_free(pool, got[1]), 0);
-	for (size_t i = 2; i < n; i++)
-		ck_assert_int_eq(kmm_mempool_free(pool, got[i]), 0);
+	free_to_pool(2, n);
 }
 END_TEST
 
@@ -456,8 +461,7 @@ START_TEST(handles_end_with_the_free)
 	ck_assert_ptr_null(kmm_pointer(k, handle));
 	ck_assert_int_eq(errno, ESTALE);
 	ck_assert_int_eq(peer_do(&poor, PEER_THING_ADOPT, handle, 0, 0), -ESTALE);
-	for (size_t i = 1; i < n; i++)
-		ck_assert_int_eq(kmm_mempool_free(pool, got[i]), 0);
+	free_to_pool(1, n);
 }
 END_TEST
 
@@ -473,8 +477,7 @@ START_TEST(held_objects_live_on)
 	ck_assert_int_eq(peer_do(&poor, PEER_THING_GET, place, 0, 0), 0);
 	ck_assert_int_eq(kmm_mempool_free(pool, got[0]), 0);
 	ck_assert_int_eq(peer_do(&poor, PEER_OBJECT_CHECK, place, SIZE, 0), 1);
-	for (size_t i = 1; i < n; i++)
-		ck_assert_int_eq(kmm_mempool_free(pool, got[i]), 0);
+	free_to_pool(1, n);
 	ck_assert_int_eq(peer_do(&poor, PEER_OBJECT_CHECK, place, SIZE, 0), 1);
 	ck_assert_int_eq(peer_do(&poor, PEER_THING_PUT, place, 0, 0), 0);
 	ck_assert_int_eq(kmm_mempool_destroy(pool), 0);
@@ -500,8 +503,7 @@ START_TEST(the_reserve_is_constructed)
 	ck_assert_int_eq(kmm_mempool_free(pool, got[0]), 0);
 	ck_assert_ptr_null(kmm_mempool_alloc(pool, KMM_GFP_NOWAIT | KMM_GFP_ZERO));
 	ck_assert_int_eq(errno, EINVAL);
-	for (size_t i = 1; i < n; i++)
-		ck_assert_int_eq(kmm_mempool_free(pool, got[i]), 0);
+	free_to_pool(1, n);
 	ck_assert_int_eq(kmm_mempool_destroy(pool), 0);
 }
 END_TEST
@@ -557,8 +559,7 @@ START_TEST(the_reserve_is_checked)
 	p = kmm_mempool_alloc(pool, KMM_GFP_NOWAIT);
 	ck_assert_ptr_eq(p, got[0]);
 	wait_until(__atomic_load_n(&corrupt, __ATOMIC_SEQ_CST) == 2);
-	for (size_t i = 0; i < n; i++)
-		ck_assert_int_eq(kmm_mempool_free(pool, got[i]), 0);
+	free_to_pool(0, n);
 	ck_assert_int_eq(kmm_mempool_destroy(pool), 0);
 	ck_assert_int_eq(kmm_on_event(k, NULL, NULL), 0);
 	ck_assert_int_eq(__atomic_load_n(&corrupt, __ATOMIC_SEQ_CST), 2);
@@ -599,7 +600,7 @@ START_TEST(the_reserve_needs_no_daemon)
 	ck_assert_int_eq(daemon_wait_exit(&gone), -SIGKILL);
 	while (kmm_mempool_alloc(pool, KMM_GFP_NOWAIT))
 		n++;
-	ck_assert_int_eq(errno, EAGAIN);
+	ck_assert_int_eq(errno, ENOTRECOVERABLE); /* nobody kept the pool */
 	ck_assert_uint_ge(n, RESERVE);
 	ck_assert_int_eq(kmm_close(k), -EINPROGRESS);
 }
@@ -623,16 +624,11 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("mempools");
-	TCase *t = tcase_create("reserve"), *w = tcase_create("waiting"), *q = tcase_create("quota");
-	TCase *r = tcase_create("refused"), *o = tcase_create("contents");
-	TCase *p = tcase_create("processes"), *l = tcase_create("local");
-	TCase *all[] = { t, w, r, o, p, l };
+	TCase *t = fixture_case_long(s, "reserve", setup), *w = fixture_case_long(s, "waiting", setup);
+	TCase *r = fixture_case_long(s, "refused", setup), *o = fixture_case_long(s, "contents", setup);
+	TCase *p = fixture_case_long(s, "processes", setup), *l = fixture_case_long(s, "local", setup);
+	TCase *q = fixture_case_long(s, "quota", setup_quota);
 
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		tcase_add_checked_fixture(all[i], setup, fixture_teardown);
-		tcase_set_timeout(all[i], 120);
-		suite_add_tcase(s, all[i]);
-	}
 	tcase_add_test(t, objects_come_and_go);
 	tcase_add_test(t, the_reserve_keeps_the_cache);
 	tcase_add_loop_test(t, the_reserve_serves_when_memory_is_out, 0, 2);
@@ -652,11 +648,7 @@ int main(void)
 	tcase_add_test(o, the_reserve_is_checked);
 	tcase_add_test(p, a_forked_child_has_no_pool);
 	tcase_add_test(l, local_takes_the_reserve);
-
-	tcase_add_checked_fixture(q, setup_quota, fixture_teardown);
-	tcase_set_timeout(q, 120);
 	tcase_add_test(q, a_quota_is_waited_out);
-	suite_add_tcase(s, q);
 
 	t = tcase_create("no daemon");
 	tcase_set_timeout(t, 120);

@@ -21,10 +21,7 @@ static struct kmm_cache *c;
 
 static void setup_with(const char *config)
 {
-	daemon_prepare(&d);
-	daemon_configure(&d, config);
-	daemon_launch(&d, (const char *const[]){ "--pool-size", "64M", "--backing", "4k",
-						 "--reactors", "2", "--config", d.config, NULL });
+	daemon_start_configured(&d, config, NULL);
 	fixture_note_memory();
 	k = session_start(&d);
 	c = kmm_cache_create(k, "sharing", SIZE, 0, 0, NULL);

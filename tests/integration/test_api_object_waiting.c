@@ -292,7 +292,7 @@ END_TEST
 
 static void setup_quota(void)
 {
-	setup_configured("[pool]\ndma_size = 0\n[limits]\npages = 1024\n");
+	fixture_setup_configured("[pool]\ndma_size = 0\n[limits]\npages = 1024\n", NULL);
 	open_cache();
 }
 

@@ -201,7 +201,9 @@ END_TEST
 
 static void setup_quota(void)
 {
-	setup_configured("[pool]\ndma_size = 0\n[limits]\npages = 1024\nholders_per_session = 8\n");
+	fixture_setup_configured("[pool]\ndma_size = 0\n"
+				 "[limits]\npages = 1024\nholders_per_session = 8\n",
+				 NULL);
 }
 
 START_TEST(quota_is_a_limit_not_a_wait)

@@ -263,13 +263,7 @@ END_TEST
 
 static void setup_quota(void)
 {
-	const char *args[] = { "--pool-size", "64M", "--backing", "4k", "--config", NULL, NULL };
-
-	daemon_prepare(&d);
-	args[5] = d.config;
-	daemon_configure(&d, "[limits]\npages = 4\n");
-	daemon_launch(&d, args);
-	fixture_begin();
+	fixture_setup_configured("[limits]\npages = 4\n", NULL);
 }
 
 START_TEST(a_chunk_that_is_refused)
@@ -485,16 +479,13 @@ static void add_common(TCase *c)
 
 int main(int argc, char **argv)
 {
-	TCase *small, *huge, *quota;
+	TCase *small, *quota;
 	Suite *s;
 
 	if (argc == 2 && strcmp(argv[1], "alone") == 0)
 		return run_alone();
 	s = suite_create("per-CPU memory");
-	small = tcase_create("4k");
-	huge = tcase_create("hugetlb");
-	quota = tcase_create("quota");
-	tcase_add_checked_fixture(small, fixture_setup, fixture_teardown);
+	small = fixture_case(s, "4k", fixture_setup);
 	add_common(small);
 	tcase_add_test(small, refusals);
 	tcase_add_test(small, no_address);
@@ -502,12 +493,8 @@ int main(int argc, char **argv)
 	tcase_add_test(small, threads_allocate);
 	tcase_add_test(small, without_an_entry);
 	tcase_add_test(small, without_sequences);
-	suite_add_tcase(s, small);
-	tcase_add_checked_fixture(huge, setup_hugetlb, fixture_teardown);
-	add_common(huge);
-	suite_add_tcase(s, huge);
-	tcase_add_checked_fixture(quota, setup_quota, fixture_teardown);
+	add_common(fixture_case(s, "hugetlb", setup_hugetlb));
+	quota = fixture_case(s, "quota", setup_quota);
 	tcase_add_test(quota, a_chunk_that_is_refused);
-	suite_add_tcase(s, quota);
 	return suite_run(s);
 }

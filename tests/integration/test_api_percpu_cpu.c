@@ -289,7 +289,7 @@ START_TEST(holders_are_killed_at_any_moment)
 	for (i = 0; i < 25; i++) {
 		child_start(&c, true);
 		ck_assert_uint_eq(areas_of(c.session, &area), 1);
-		usleep(i * 100);
+		usleep(i * 100); /* any moment, each time another: no event tells where its threads are */
 		child_kill(&c);
 		kmm_for_each_possible_cpu(cpu)
 			ck_assert_uint_eq(name_in(area, cpu), 0);
@@ -379,24 +379,19 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("having a CPU");
-	TCase *cpu = tcase_create("CPUs"), *life = tcase_create("lives");
-	TCase *restart = tcase_create("restart");
+	TCase *cpu = fixture_case(s, "CPUs", fixture_setup);
+	TCase *life = fixture_case(s, "lives", fixture_setup);
+	TCase *restart = fixture_case(s, "restart", fixture_setup_supervised);
 
-	tcase_add_checked_fixture(cpu, fixture_setup, fixture_teardown);
 	tcase_add_test(cpu, gets_nest);
 	tcase_add_test(cpu, others_wait);
 	tcase_add_test(cpu, a_thread_that_ends_puts);
 	tcase_add_test(cpu, signals_interrupt_sequences);
 	tcase_add_test(cpu, the_holder_leaves_its_name);
-	suite_add_tcase(s, cpu);
-	tcase_add_checked_fixture(life, fixture_setup, fixture_teardown);
 	tcase_add_test(life, a_holder_is_killed);
 	tcase_add_test(life, holders_are_killed_at_any_moment);
 	tcase_add_test(life, a_forked_child_has_none);
 	tcase_add_test(life, fork_keeps_it_for_the_thread);
-	suite_add_tcase(s, life);
-	tcase_add_checked_fixture(restart, fixture_setup_supervised, fixture_teardown);
 	tcase_add_test(restart, a_restart_changes_nothing);
-	suite_add_tcase(s, restart);
 	return suite_run(s);
 }

@@ -102,7 +102,7 @@ static void hoard_fill(struct hoard *h)
 	ck_assert_int_eq(kmm_set_timeout(k, 100), 0);
 	do {
 		before = h->n;
-		boosted = watermarks_are_boosted(); /* it may end at any moment */
+		boosted = daemon_is_boosted(&d); /* it may end at any moment */
 		free(daemon_zone_frames(&d)); /* drops caches first */
 		while (h->n < MANY && (h->page[h->n] = kmm_alloc_pages(k, KMM_GFP_NOFS, 0)))
 			h->n++;
@@ -111,12 +111,17 @@ static void hoard_fill(struct hoard *h)
 	ck_assert_uint_gt(h->n, 1000);
 }
 
-static void setup(void)
+static void hoard_begin(void)
 {
-	fixture_setup();
 	hoard_init(&hoard);
 	hoard_fill(&hoard);
 	ck_assert_int_eq(kmm_register_shrinker(k, &hoard.shrinker), 0);
+}
+
+static void setup(void)
+{
+	fixture_setup();
+	hoard_begin();
 }
 
 static void poor_begins(kmm_gfp_t gfp)
@@ -372,15 +377,15 @@ END_TEST
 /* Once kmm_fd was called they run where the program calls kmm_dispatch, and nowhere else. */
 START_TEST(run_by_dispatch)
 {
-	struct pollfd p = { .events = POLLIN };
+	struct pollfd p[2] = { { kmm_fd(k), POLLIN, 0 }, { poor.fd, POLLIN, 0 } };
 	int readable = 0;
 
-	p.fd = kmm_fd(k);
-	ck_assert_int_ge(p.fd, 0);
+	ck_assert_int_ge(p[0].fd, 0);
 	ck_assert_int_eq(kmm_dispatch(k), 0); /* what was before */
 	poor_begins(KMM_GFP_KERNEL);
 	while (!peer_has_answered(&poor)) {
-		if (poll(&p, 1, 10) == 0)
+		ck_assert_int_gt(poll(p, 2, -1), 0);
+		if (!p[0].revents)
 			continue;
 		readable++;
 		ck_assert_int_eq(kmm_dispatch(k), 0);
@@ -470,9 +475,7 @@ END_TEST
 static void setup_supervised(void)
 {
 	fixture_setup_supervised();
-	hoard_init(&hoard);
-	hoard_fill(&hoard);
-	ck_assert_int_eq(kmm_register_shrinker(k, &hoard.shrinker), 0);
+	hoard_begin();
 }
 
 /* Both come back, and the next daemon knows who has shrinkers. */
@@ -492,15 +495,11 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("shrinkers");
-	TCase *t = tcase_create("called"), *i = tcase_create("inside"), *m = tcase_create("dispatch");
-	TCase *r = tcase_create("registering"), *v = tcase_create("restart");
-	TCase *all[] = { t, i, m, r };
+	TCase *t = fixture_case_long(s, "called", setup), *i = fixture_case_long(s, "inside", setup);
+	TCase *m = fixture_case_long(s, "dispatch", setup);
+	TCase *r = fixture_case_long(s, "registering", setup);
+	TCase *v = fixture_case_long(s, "restart", setup_supervised);
 
-	for (size_t n = 0; n < sizeof(all) / sizeof(all[0]); n++) {
-		tcase_add_checked_fixture(all[n], setup, fixture_teardown);
-		tcase_set_timeout(all[n], 120);
-		suite_add_tcase(s, all[n]);
-	}
 	tcase_add_test(t, frees_for_who_waits);
 	tcase_add_test(t, frees_for_this_process);
 	tcase_add_loop_test(t, without_fs_nobody_is_called, 0, 2);
@@ -516,10 +515,6 @@ int main(void)
 	tcase_add_test(m, dispatch_keeps_errno_and_text);
 	tcase_add_test(r, arguments_are_checked);
 	tcase_add_test(r, closed_with_shrinkers);
-
-	tcase_add_checked_fixture(v, setup_supervised, fixture_teardown);
-	tcase_set_timeout(v, 120);
 	tcase_add_test(v, called_after_a_restart);
-	suite_add_tcase(s, v);
 	return suite_run(s);
 }

@@ -235,21 +235,15 @@ START_TEST(many)
 }
 END_TEST
 
+static void take_stacks(struct kmm *own)
+{
+	for (unsigned i = 0; i < 20; i++)
+		must(kmm_alloc_stack(own, i % 5));
+}
+
 START_TEST(ends)
 {
-	pid_t child = fork();
-	int status;
-
-	if (child == 0) {
-		struct kmm *own = session_start(&d);
-
-		for (unsigned i = 0; i < 20; i++)
-			must(kmm_alloc_stack(own, i % 5));
-		kill(getpid(), SIGKILL);
-	}
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	wait_until(daemon_free_pages(&d) == free_at_start);
+	killed_after(take_stacks);
 	for (unsigned i = 0; i < 20; i++) /* the teardown finds them free */
 		stack_new(i % 5);
 }
@@ -257,7 +251,6 @@ END_TEST
 
 static void add_common(TCase *t)
 {
-	tcase_set_timeout(t, 120);
 	tcase_add_test(t, every_order);
 	tcase_add_test(t, threads_run_on_them);
 	tcase_add_test(t, signals_are_handled_on_them);
@@ -270,20 +263,14 @@ static void add_common(TCase *t)
 int main(void)
 {
 	Suite *s = suite_create("stack");
-	TCase *small = tcase_create("4k"), *hugetlb = tcase_create("hugetlb");
-	TCase *huge = tcase_create("huge");
+	TCase *small = fixture_case_long(s, "4k", setup_4k);
+	TCase *hugetlb = fixture_case_long(s, "hugetlb", setup_hugetlb);
 
-	tcase_add_checked_fixture(small, setup_4k, fixture_teardown);
 	add_common(small);
 	tcase_add_test(small, guards_on_both_sides);
 	tcase_add_test(small, the_guard_stops_who_runs_over);
-	suite_add_tcase(s, small);
-	tcase_add_checked_fixture(hugetlb, setup_hugetlb, fixture_teardown);
 	add_common(hugetlb);
 	tcase_add_test(hugetlb, guards_on_both_sides);
-	suite_add_tcase(s, hugetlb);
-	tcase_add_checked_fixture(huge, setup_huge, fixture_teardown);
-	add_common(huge);
-	suite_add_tcase(s, huge);
+	add_common(fixture_case_long(s, "huge", setup_huge));
 	return suite_run(s);
 }

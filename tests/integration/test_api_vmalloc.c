@@ -291,27 +291,20 @@ START_TEST(closing_ends_all)
 }
 END_TEST
 
+static void take_areas_and_stacks(struct kmm *own)
+{
+	for (size_t i = 0; i < SOME_SIZES; i++)
+		must(kmm_vmalloc(own, some_sizes[i] / 2 + 1) && kmm_alloc_stack(own, 1));
+}
+
 START_TEST(death_gives_all_back)
 {
-	pid_t child = fork();
-	int status;
-
-	if (child == 0) {
-		struct kmm *own = session_start(&d);
-
-		for (size_t i = 0; i < SOME_SIZES; i++)
-			must(kmm_vmalloc(own, some_sizes[i] / 2 + 1) && kmm_alloc_stack(own, 1));
-		kill(getpid(), SIGKILL);
-	}
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	wait_until(daemon_free_pages(&d) == free_at_start);
+	killed_after(take_areas_and_stacks);
 }
 END_TEST
 
 static void add_common(TCase *t)
 {
-	tcase_set_timeout(t, 120);
 	tcase_add_test(t, every_size);
 	tcase_add_test(t, its_pages_are_the_pools);
 	tcase_add_test(t, zeroed);
@@ -330,18 +323,11 @@ static void add_common(TCase *t)
 int main(void)
 {
 	Suite *s = suite_create("vmalloc");
-	TCase *small = tcase_create("4k"), *hugetlb = tcase_create("hugetlb");
-	TCase *huge = tcase_create("huge");
+	TCase *small = fixture_case_long(s, "4k", setup_4k);
 
-	tcase_add_checked_fixture(small, setup_4k, fixture_teardown);
 	add_common(small);
 	tcase_add_test(small, children_have_none);
-	suite_add_tcase(s, small);
-	tcase_add_checked_fixture(hugetlb, setup_hugetlb, fixture_teardown);
-	add_common(hugetlb);
-	suite_add_tcase(s, hugetlb);
-	tcase_add_checked_fixture(huge, setup_huge, fixture_teardown);
-	add_common(huge);
-	suite_add_tcase(s, huge);
+	add_common(fixture_case_long(s, "hugetlb", setup_hugetlb));
+	add_common(fixture_case_long(s, "huge", setup_huge));
 	return suite_run(s);
 }

@@ -26,15 +26,9 @@ static uint32_t nr;
 
 static void setup_with(const char *backing, bool supervised)
 {
-	daemon_prepare(&d);
-	daemon_configure(&d, "[pool]\nhighmem = 16M\n");
-	daemon_launch(&d, (const char *const[]){ "--config", d.config, "--pool-size", "64M", "--backing",
-						 backing, "--reactors", "2",
-						 supervised ? "--supervise" : NULL, NULL });
-	d.supervised = supervised;
-	if (supervised)
-		daemon_wait_serving(&d);
-	fixture_begin();
+	fixture_setup_configured("[pool]\nhighmem = 16M\n",
+				 (const char *const[]){ "--backing", backing,
+							supervised ? "--supervise" : NULL, NULL });
 	nr = 0;
 }
 
@@ -154,20 +148,6 @@ static long compact(const char *key)
 	return value;
 }
 
-static unsigned long counted(const char *name)
-{
-	char *out, *at, want[64];
-	unsigned long value;
-
-	ck_assert_int_eq(daemon_ctl(&d, &out, (const char *const[]){ "vmstat", NULL }), 0);
-	snprintf(want, sizeof(want), "\n%s ", name);
-	at = strstr(out, want);
-	ck_assert_ptr_nonnull(at);
-	value = strtoul(at + strlen(want), NULL, 10);
-	free(out);
-	return value;
-}
-
 static struct kmm_page *high_block(kmm_gfp_t gfp, unsigned int order)
 {
 	struct kmm_page *p = kmm_alloc_pages(k, gfp | HIGH, order);
@@ -185,10 +165,10 @@ START_TEST(an_operator_compacts)
 	checker();
 	ck_assert_ptr_null(kmm_alloc_pages(k, KMM_GFP_NOWAIT | HIGH, ORDER));
 	ck_assert_int_gt(compact("gained"), 0);
-	ck_assert_uint_gt(counted("compact_migrate_scanned"), 0);
-	ck_assert_uint_gt(counted("compact_isolated"), 0);
-	ck_assert_uint_gt(counted("pgmigrate_success"), 0);
-	ck_assert_uint_eq(counted("compact_stall"), 0);
+	ck_assert_uint_gt(daemon_counter(&d, "compact_migrate_scanned"), 0);
+	ck_assert_uint_gt(daemon_counter(&d, "compact_isolated"), 0);
+	ck_assert_uint_gt(daemon_counter(&d, "pgmigrate_success"), 0);
+	ck_assert_uint_eq(daemon_counter(&d, "compact_stall"), 0);
 	block = high_block(KMM_GFP_NOWAIT, ORDER);
 	ck_assert_ptr_nonnull(block);
 	look_at_all();
@@ -252,9 +232,9 @@ START_TEST(a_request_compacts)
 	checker();
 	block = high_block(gfp, ORDER);
 	ck_assert_ptr_nonnull(block);
-	ck_assert_uint_gt(counted("compact_stall"), 0);
-	ck_assert_uint_gt(counted("compact_success"), 0);
-	ck_assert_uint_gt(counted("allocstall_high"), 0);
+	ck_assert_uint_gt(daemon_counter(&d, "compact_stall"), 0);
+	ck_assert_uint_gt(daemon_counter(&d, "compact_success"), 0);
+	ck_assert_uint_gt(daemon_counter(&d, "allocstall_high"), 0);
 	look_at_all();
 	ck_assert_int_eq(kmm_free_pages(k, block, ORDER), 0);
 	free_all();
@@ -267,7 +247,7 @@ START_TEST(not_without_io)
 	checker();
 	ck_assert_ptr_null(kmm_alloc_pages(k, KMM_GFP_NOIO | KMM_GFP_NORETRY | HIGH, ORDER));
 	ck_assert_int_eq(errno, ENOMEM);
-	ck_assert_uint_eq(counted("compact_stall"), 0);
+	ck_assert_uint_eq(daemon_counter(&d, "compact_stall"), 0);
 	free_all();
 }
 END_TEST
@@ -280,9 +260,9 @@ START_TEST(in_the_background)
 	checker();
 	ck_assert_ptr_null(kmm_alloc_pages(k, KMM_GFP_NOWAIT | HIGH, ORDER));
 	wait_until((block = high_block(KMM_GFP_NOWAIT, ORDER)) != NULL);
-	ck_assert_uint_gt(counted("compact_daemon_wake"), 0);
-	ck_assert_uint_gt(counted("compact_daemon_migrate_scanned"), 0);
-	ck_assert_uint_eq(counted("compact_stall"), 0);
+	ck_assert_uint_gt(daemon_counter(&d, "compact_daemon_wake"), 0);
+	ck_assert_uint_gt(daemon_counter(&d, "compact_daemon_migrate_scanned"), 0);
+	ck_assert_uint_eq(daemon_counter(&d, "compact_stall"), 0);
 	look_at_all();
 	ck_assert_int_eq(kmm_free_pages(k, block, ORDER), 0);
 	free_all();
@@ -394,23 +374,17 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("compact");
-	TCase *t = tcase_create("compact");
+	TCase *t = fixture_case(s, "compact", setup);
 
-	tcase_add_checked_fixture(t, setup, fixture_teardown);
 	tcase_add_test(t, an_operator_compacts);
 	tcase_add_test(t, what_is_used_stays);
 	tcase_add_loop_test(t, a_request_compacts, 0, 2);
 	tcase_add_test(t, not_without_io);
 	tcase_add_test(t, in_the_background);
 	tcase_add_test(t, under_use);
-	suite_add_tcase(s, t);
-	t = tcase_create("huge");
-	tcase_add_checked_fixture(t, setup_huge, fixture_teardown);
+	t = fixture_case(s, "huge", setup_huge);
 	tcase_add_test(t, an_operator_compacts);
-	suite_add_tcase(s, t);
-	t = tcase_create("restart");
-	tcase_add_checked_fixture(t, setup_supervised, fixture_teardown);
+	t = fixture_case(s, "restart", setup_supervised);
 	tcase_add_test(t, a_daemon_that_is_killed);
-	suite_add_tcase(s, t);
 	return suite_run(s);
 }

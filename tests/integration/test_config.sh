@@ -78,6 +78,50 @@ check "an octal mode that is none" bad_config 2 '0999' '[daemon]\nsocket_mode = 
 check "an unknown user" bad_config 2 'nobody-of-that-name' '[access]\nadmins = nobody-of-that-name\n'
 check "an unknown group" bad_config 2 'no-such-group' '[daemon]\nsocket_group = no-such-group\n'
 
+check "an unknown group to connect" bad_config 2 '@no-such-group' '[access]\nusers = root,\n  @no-such-group\n'
+check "an unknown user with a quota" bad_config 2 '[user no-such-user]' '[user no-such-user]\npages = 1\n'
+check "a key of a user that there is not" bad_config 2 'no key of [user root]' '[user root]\ngrace = 1\n'
+check "CPUs that it may not run on" bad_config 2 'it may on' '[daemon]\ncpus = 1000-1023\n'
+check "a zone on what cannot be mapped" bad_config 2 'it takes thp or 4k' '[pool]\nhighmem_backing = hugetlb\n'
+printf '[pool]\nsize = 64M\nhighmem = 40M\nmovable = 20M\n' >"$conf"
+check "zones that leave no room" refuses "leave no room for zone DMA" "[pool]" -- --check-config --config "$conf"
+
+# several_lines: all that is wrong is said in one go.
+several_lines() {
+	printf '[pool]\nsize = lots\nsise = 1\n[limits]\npages = many\n[no]\nx = 1\n' >"$conf"
+	refuses "$conf:2: [pool] size = lots: not allowed; it takes a size from 16M to 1T" \
+		"$conf:3: sise = 1: no key of [pool] is called sise; there are size section_size" \
+		"$conf:5: [limits] pages = many" "$conf:7: x = 1: no section is called [no]" -- --config "$conf"
+}
+check "every wrong line" several_lines
+
+# prints WORDS -- TEXT: --check-config says what would be in force, and from where.
+prints() {
+	local words=() out word
+
+	while [ "$1" != -- ]; do
+		words+=("$1")
+		shift
+	done
+	printf '%b' "$2" >"$conf"
+	out=$("$KMMD" --socket "$daemon_socket" --config "$conf" --nodes 2 --check-config) || return 1
+	for word in "${words[@]}"; do
+		if ! tr -s ' ' <<<"$out" | grep -qxF -- "$word"; then
+			printf '%s\ndoes not say: %s\n' "$out" "$word"
+			return 1
+		fi
+	done
+	# It is a configuration that says the same.
+	printf '%s\n' "$out" >"$conf.again"
+	"$KMMD" --config "$conf.again" --check-config | sed 's/ *; .*//' | diff - <(sed 's/ *; .*//' <<<"$out")
+}
+check "what is in force is printed" prints "size = 64M ; $conf:2" "nodes = 2 ; --nodes" "calls = 1024 ; default" \
+	"[user root]" "pages = 7 ; $conf:4" -- '[pool]\nsize = 64M\n[user root]\npages = 7\n'
+# As installed, but for the group, which this machine may not have.
+check "the file to begin with, all of it" accepts \
+	"$(sed -n 's/^#\([a-z_0-9]* = \)/\1/; /^\[/p; /^[a-z]/{/_group\|^users\|^inspectors\|^admins\|^cpus/d; p;}' \
+		"${KMM_SRCDIR:-.}/contrib/systemd/kmmd.conf" | sed 's/$/\\n/' | tr -d '\n')"
+
 check "a good file" accepts '# all is well\n[pool]\nsize = 64M\nbacking = 4k\n[limits]\npages = 4096\n'
 check "an empty file" accepts ''
 

@@ -16,10 +16,11 @@ from kmmtest import OK, Connection, Daemon, field, main, wait_until
 
 GFP_KERNEL = 0xCC0
 GFP_HIGHUSER_MOVABLE = 0x100CCA
-SUPERBLOCK = struct.Struct("<QII16sQIIQQQQIIIIQQQQQQQ")
+SUPERBLOCK = struct.Struct("<QII16sQIIQQQQIIIIQQQQQQQQIIQQ")
 FIELDS = ("magic version size uuid frames section_order nodes dma_end dma32_end highmem_start "
           "movable_start sessions holders magazines backing mm_address mm_size session_address "
-          "holder_address checksum committed epoch").split()
+          "holder_address checksum_before committed epoch created made_version lifeline checksum "
+          "served").split()
 RECORD_SIZE = 192
 
 

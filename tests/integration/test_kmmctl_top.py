@@ -134,7 +134,17 @@ class Top(Case):
             at = t.until('sorted by id, reversed', at)
             # what matters most has room on 80 columns
             t.resize(24, 80)
-            t.until('ID +PID +NAME +MEM +CALLS/s +ALLOC/s +FREE/s +PARKED', at)
+            at = t.until('ID +PID +NAME +MEM +CALLS/s +ALLOC/s +FREE/s +PARKED', at)
+            # two sessions, and a line for one
+            t.resize(9, 80)
+            t.key('j')
+            at = t.until('sorted by id, reversed, row 2 on', at)
+            t.key('\033[A')
+            at = t.until('sorted by id, reversed; keys', at)
+            t.key('\033[6~')
+            at = t.until('row 2 on', at)
+            t.key('\033[20~k')  # one that means nothing, and one that does
+            t.until('sorted by id, reversed; keys', at)
             t.key('q')
             self.assertEqual(t.end(), 0)
             self.assertTrue(t.said.endswith(LEAVE))

@@ -24,11 +24,6 @@ static void setup(void)
 	fixture_begin();
 }
 
-static void setup_one(void)
-{
-	fixture_setup();
-}
-
 static int node_of_page(struct kmm_page *p)
 {
 	uint64_t pfn = kmm_page_to_pfn(k, p);
@@ -263,9 +258,8 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("numa");
-	TCase *t = tcase_create("two nodes");
+	TCase *t = fixture_case(s, "two nodes", setup);
 
-	tcase_add_checked_fixture(t, setup, fixture_teardown);
 	tcase_add_test(t, pages_of_a_node);
 	tcase_add_test(t, caches_do_not_mix);
 	tcase_add_test(t, bytes_of_a_node);
@@ -273,10 +267,7 @@ int main(void)
 	tcase_add_test(t, objects_of_this_node_alone);
 	tcase_add_test(t, interleaved);
 	tcase_add_loop_test(t, nodes_are_checked, 0, 1);
-	suite_add_tcase(s, t);
-	t = tcase_create("one node");
-	tcase_add_checked_fixture(t, setup_one, fixture_teardown);
+	t = fixture_case(s, "one node", fixture_setup);
 	tcase_add_loop_test(t, nodes_are_checked, 1, 2);
-	suite_add_tcase(s, t);
 	return suite_run(s);
 }

@@ -449,6 +449,7 @@ class Protocol(unittest.TestCase):
         if os.geteuid() != 0:
             return  # nobody else to become: root's run has it
         os.chmod(self.daemon.dir.name, 0o755)
+        os.setgroups([os.stat(self.daemon.socket).st_gid])  # to connect is not what is refused here
         os.setgid(65534)
         os.setuid(65534)
         c = self.session()

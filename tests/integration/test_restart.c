@@ -109,11 +109,10 @@ END_TEST
 START_TEST(caches_work_while_the_daemon_is_away)
 {
 	struct kmm_page *page = kmm_alloc_pages(k, KMM_GFP_KERNEL, 0), *cached;
-	pid_t supervisor = d.pid;
 
 	block_fill(kmm_page_address(k, page), 0, 1); /* maps the section, which is a call */
 	ck_assert_int_eq(kmm_free_pages(k, page, 0), 0);
-	kill(supervisor, SIGSTOP); /* nobody starts the next one for now */
+	daemon_hold(&d);
 	daemon_kill(&d);
 	for (int i = 0; i < 1000; i++) {
 		cached = kmm_alloc_pages(k, KMM_GFP_KERNEL | KMM_GFP_LOCAL, 0);
@@ -121,7 +120,7 @@ START_TEST(caches_work_while_the_daemon_is_away)
 		block_fill(kmm_page_address(k, cached), 0, (uint64_t)i);
 		ck_assert_int_eq(kmm_free_pages(k, cached, 0), 0);
 	}
-	kill(supervisor, SIGCONT);
+	daemon_resume(&d);
 	daemon_wait_serving(&d);
 }
 END_TEST
@@ -129,14 +128,13 @@ END_TEST
 /* A call that needs the daemon waits for the next one and is then done. */
 START_TEST(calls_wait_for_the_next_daemon)
 {
-	pid_t supervisor = d.pid;
 	int64_t pfn;
 
-	kill(supervisor, SIGSTOP);
+	daemon_hold(&d);
 	daemon_kill(&d);
 	peer_begin(&a, PEER_ALLOC, KMM_GFP_KERNEL, 6, 0);
 	peer_begin(&b, PEER_ALLOC, KMM_GFP_KERNEL, 0, 0);
-	kill(supervisor, SIGCONT);
+	daemon_resume(&d);
 	pfn = peer_end(&a);
 	ck_assert_int_ge(pfn, 0);
 	ck_assert_int_eq(peer_do(&a, PEER_FREE, (uint64_t)pfn, 6, 0), 0);
@@ -148,15 +146,14 @@ END_TEST
 
 START_TEST(calls_end_at_their_deadline_while_the_daemon_is_away)
 {
-	pid_t supervisor = d.pid;
 	int64_t r;
 
 	ck_assert_int_eq(peer_do(&a, PEER_TIMEOUT, 50, 0, 0), 0);
-	kill(supervisor, SIGSTOP);
+	daemon_hold(&d);
 	daemon_kill(&d);
 	r = peer_do(&a, PEER_ALLOC, KMM_GFP_KERNEL, 6, 0);
 	ck_assert(r == -ETIMEDOUT || r == -EAGAIN);
-	kill(supervisor, SIGCONT);
+	daemon_resume(&d);
 	daemon_wait_serving(&d);
 	ck_assert_int_eq(peer_do(&a, PEER_TIMEOUT, 0, 0, 0), 0);
 	r = peer_do(&a, PEER_ALLOC, KMM_GFP_KERNEL, 6, 0);
@@ -183,14 +180,13 @@ END_TEST
 /* Clients that die while nobody watches are found out afterwards. */
 START_TEST(the_dead_are_swept_after_a_restart)
 {
-	pid_t supervisor = d.pid;
 	kmm_session_id_t id = a.session;
 
 	ck_assert_int_gt(peer_do(&a, PEER_EXHAUST, KMM_GFP_NOWAIT, 2, 0), 0);
-	kill(supervisor, SIGSTOP);
+	daemon_hold(&d);
 	daemon_kill(&d);
 	peer_kill(&a);
-	kill(supervisor, SIGCONT);
+	daemon_resume(&d);
 	daemon_wait_serving(&d);
 	wait_until(!daemon_has_session(&d, id));
 }
@@ -271,7 +267,6 @@ static void touch_when_down(struct kmm *session, enum kmm_event event, void *arg
 
 START_TEST(a_callback_may_want_what_another_waits_for)
 {
-	pid_t supervisor = d.pid;
 	struct untouched u = { 0 };
 	kmm_handle_t handle;
 	pthread_t t;
@@ -285,13 +280,13 @@ START_TEST(a_callback_may_want_what_another_waits_for)
 	u.page = kmm_pfn_to_page(k, (uint64_t)pfn);
 	ck_assert_ptr_nonnull(u.page);
 	ck_assert_int_eq(kmm_on_event(k, touch_when_down, &u), 0);
-	kill(supervisor, SIGSTOP);
+	daemon_hold(&d);
 	daemon_kill(&d);
 	ck_assert_int_eq(pthread_create(&t, NULL, touch, &u), 0);
 	/* Neither can have an answer before the daemon is there again. */
 	wait_until(__atomic_load_n(&u.touching, __ATOMIC_SEQ_CST) &&
 		   __atomic_load_n(&u.told, __ATOMIC_SEQ_CST));
-	kill(supervisor, SIGCONT);
+	daemon_resume(&d);
 	ck_assert_int_eq(pthread_join(t, NULL), 0);
 	wait_until(__atomic_load_n(&u.down, __ATOMIC_SEQ_CST) == 1);
 	ck_assert_ptr_nonnull(u.by_thread);

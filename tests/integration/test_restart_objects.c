@@ -206,14 +206,13 @@ START_TEST(magazines_work_while_the_daemon_is_away)
 {
 	struct kmm_cache *c = cache_new("away", 64, 0, NULL),
 			 *checked = cache_new("away-checked", 64, KMM_SLAB_CONSISTENCY_CHECKS, NULL);
-	pid_t supervisor = d.pid;
 	void *p, *q;
 
 	ck_assert_ptr_nonnull(p = kmm_cache_alloc(c, KMM_GFP_KERNEL));
 	ck_assert_ptr_nonnull(q = kmm_cache_alloc(checked, KMM_GFP_KERNEL));
 	object_fill(q, 64, 5);
 	ck_assert_int_eq(kmm_cache_free(c, p), 0);
-	kill(supervisor, SIGSTOP); /* nobody starts the next one for now */
+	daemon_hold(&d);
 	daemon_kill(&d);
 	for (unsigned i = 0; i < 100000; i++) {
 		p = kmm_cache_alloc(c, KMM_GFP_KERNEL | KMM_GFP_LOCAL);
@@ -225,7 +224,7 @@ START_TEST(magazines_work_while_the_daemon_is_away)
 	ck_assert_int_eq(kmm_cache_free(checked, q), 0);
 	ck_assert_int_eq(kmm_cache_free(checked, q), -ENOENT);
 	ck_assert_ptr_nonnull(q = kmm_cache_alloc(checked, KMM_GFP_KERNEL | KMM_GFP_LOCAL));
-	kill(supervisor, SIGCONT);
+	daemon_resume(&d);
 	daemon_wait_serving(&d);
 	ck_assert_int_eq(kmm_cache_free(checked, q), 0);
 	ck_assert_int_eq(kmm_flush(k), 0);
@@ -236,15 +235,14 @@ END_TEST
 /* What needs the daemon waits for the next one. */
 START_TEST(misses_wait_for_the_next_daemon)
 {
-	pid_t supervisor = d.pid;
 
 	ck_assert_int_eq(peer_do_text(&a, PEER_CACHE_CREATE, "waits", 500, 0, 0), 0);
 	ck_assert_int_ge(peer_do(&a, PEER_OBJECT_ALLOC, 0, KMM_GFP_KERNEL, 0), 0);
-	kill(supervisor, SIGSTOP);
+	daemon_hold(&d);
 	daemon_kill(&d);
 	peer_begin(&a, PEER_OBJECT_HOARD, 0, KMM_GFP_KERNEL, 3000); /* more than magazines hold */
 	peer_begin(&b, PEER_OBJECT_ALLOC, 700, KMM_GFP_KERNEL, PEER_NO_CACHE);
-	kill(supervisor, SIGCONT);
+	daemon_resume(&d);
 	ck_assert_int_eq(peer_end(&a), 3000);
 	ck_assert_int_ge(peer_end(&b), 0);
 	daemon_wait_serving(&d);
@@ -276,7 +274,6 @@ END_TEST
 /* Who waited is back before the others are: they hear of it when they come. */
 START_TEST(who_comes_back_late_gives_what_it_caches)
 {
-	pid_t supervisor = d.pid;
 	int64_t n = 0, before;
 
 	ck_assert_int_eq(peer_do_text(&a, PEER_CACHE_CREATE, "late", 4096, 0, 0), 0);
@@ -287,11 +284,11 @@ START_TEST(who_comes_back_late_gives_what_it_caches)
 		free(daemon_zone_frames(&d)); /* drops what is in lists */
 	} while (n > before);
 	ck_assert_int_eq(peer_do(&a, PEER_OBJECT_RELEASE, 0, 8, 0), 0);
-	kill(supervisor, SIGSTOP);
+	daemon_hold(&d);
 	daemon_kill(&d);
 	kill(a.pid, SIGSTOP);
 	peer_begin(&b, PEER_OBJECT_ALLOC, 0, KMM_GFP_KERNEL, 0);
-	kill(supervisor, SIGCONT);
+	daemon_resume(&d);
 	daemon_wait_serving(&d);
 	wait_until(daemon_session_number(&d, b.session, "parked") == 1 || peer_has_answered(&b));
 	ck_assert(!peer_has_answered(&b));
@@ -304,7 +301,6 @@ END_TEST
 START_TEST(the_dead_are_swept_after_a_restart)
 {
 	struct kmm_cache *c = cache_new("swept", 88, 0, object_construct);
-	pid_t supervisor = d.pid;
 	kmm_session_id_t id = a.session;
 	int64_t place;
 	void *p;
@@ -319,10 +315,10 @@ START_TEST(the_dead_are_swept_after_a_restart)
 	place = peer_do(&a, PEER_HOARDED, 77, 0, 0);
 	p = kmm_adopt(k, (kmm_handle_t)peer_do(&a, PEER_THING_HANDLE, (uint64_t)place, 0, 0));
 	ck_assert_ptr_nonnull(p);
-	kill(supervisor, SIGSTOP);
+	daemon_hold(&d);
 	daemon_kill(&d);
 	peer_kill(&a);
-	kill(supervisor, SIGCONT);
+	daemon_resume(&d);
 	daemon_wait_serving(&d);
 	wait_until(!daemon_has_session(&d, id));
 	ck_assert_uint_eq(daemon_cache_active(&d, "swept"), 1);

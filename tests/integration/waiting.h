@@ -26,21 +26,6 @@ static inline int64_t take_by(unsigned op, uint64_t arg0, uint64_t arg1, uint64_
 	return n;
 }
 
-/* Migrate types mixed, and a zone keeps back more than else for some seconds: what was all there is may
- * not be all in the end. */
-static inline bool watermarks_are_boosted(void)
-{
-	static const char *const args[] = { "zoneinfo", NULL };
-	char *text, *at;
-	bool are = false;
-
-	must(daemon_ctl(&d, &text, args) == 0);
-	for (at = text; (at = strstr(at, " boost ")) != NULL; at += 7)
-		are |= strtoul(at + 7, NULL, 10) != 0;
-	free(text);
-	return are;
-}
-
 static inline bool is_parked(const struct peer *p)
 {
 	return daemon_session_number(&d, p->session, "parked") == 1;
@@ -66,17 +51,6 @@ static inline void pressure_seen(struct kmm *session, enum kmm_event event, void
 	(void)session;
 	if (event == KMM_EVENT_PRESSURE)
 		__atomic_fetch_add((int *)arg, 1, __ATOMIC_SEQ_CST);
-}
-
-static inline void setup_configured(const char *text)
-{
-	const char *const args[] = { "--config",  d.config, "--pool-size", "64M",
-				     "--backing", "4k",     NULL };
-
-	daemon_prepare(&d);
-	daemon_configure(&d, text);
-	daemon_launch(&d, args);
-	fixture_begin();
 }
 
 #endif

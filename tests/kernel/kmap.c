@@ -127,15 +127,18 @@ START_TEST(many_pages)
 }
 END_TEST
 
-KERNEL_CASES(kmap)
+static void add_common(TCase *t)
 {
-	TCase *t = kernel_case(s, "kmap"), *h = kernel_case_huge(s, "kmap, huge pages");
-
 	tcase_add_test(t, a_high_page_has_no_address);
-	tcase_add_test(t, low_pages_may_be_mapped_too);
 	tcase_add_test(t, pages_are_copied);
 	tcase_add_test(t, many_pages);
-	tcase_add_test(h, a_high_page_has_no_address);
-	tcase_add_test(h, pages_are_copied);
-	tcase_add_test(h, many_pages);
+}
+
+KERNEL_CASES(kmap)
+{
+	TCase *t = kernel_case(s, "kmap");
+
+	add_common(t);
+	tcase_add_test(t, low_pages_may_be_mapped_too);
+	add_common(kernel_case_huge(s, "kmap, huge pages"));
 }

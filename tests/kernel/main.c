@@ -87,20 +87,6 @@ static struct kmm *rich; /* another session, so that the default one's quota and
 static struct kmm_page *page[1 << 15];
 static size_t pages;
 
-/* Watermarks are raised for some seconds where migrate types mixed: what is kept back so is not. */
-static bool boosted(void)
-{
-	static const char *const args[] = { "zoneinfo", NULL };
-	char *text, *at;
-	bool is = false;
-
-	ck_assert_int_eq(daemon_ctl(&kernel_daemon, &text, args), 0);
-	for (at = text; (at = strstr(at, " boost ")) != NULL; at += 7)
-		is |= strtoul(at + 7, NULL, 10) != 0;
-	free(text);
-	return is;
-}
-
 void kernel_take_memory(void)
 {
 	size_t before;
@@ -110,7 +96,7 @@ void kernel_take_memory(void)
 	ck_assert_int_eq(kmm_set_timeout(rich, 100), 0);
 	do {
 		before = pages;
-		raised = boosted(); /* it may end at any moment */
+		raised = daemon_is_boosted(&kernel_daemon); /* it may end at any moment */
 		free(daemon_zone_frames(&kernel_daemon)); /* drops caches */
 		while ((page[pages] = kmm_alloc_pages(rich, KMM_GFP_NOFS, 0)) != NULL)
 			pages++;

@@ -121,6 +121,33 @@ START_TEST(writers_get_on)
 }
 END_TEST
 
+/* A reserve without a cache of one's own: what kmalloc gives for a size. */
+START_TEST(of_kmalloc)
+{
+	mempool_t *pool = mempool_create_kmalloc_pool(2, 100);
+	char *p, *q;
+
+	ck_assert_msg(pool != NULL, "%s", kmm_error_text());
+	kernel_take_memory();
+	while (kmalloc(100, GFP_NOWAIT))
+		;
+	p = mempool_alloc(pool, GFP_NOWAIT);
+	q = mempool_alloc(pool, GFP_NOWAIT);
+	ck_assert(p && q);
+	ck_assert_uint_eq(ksize(p), 128);
+	memset(p, 1, 100);
+	ck_assert(!mempool_alloc(pool, GFP_NOWAIT));
+	mempool_free(p, pool);
+	ck_assert_ptr_eq(mempool_alloc(pool, GFP_NOWAIT), p);
+	mempool_free(p, pool);
+	mempool_free(q, pool);
+	mempool_destroy(pool);
+	kernel_give_memory();
+	ck_assert_ptr_null(mempool_create_kmalloc_pool(2, 8193));
+	ck_assert_ptr_null(mempool_create_kmalloc_pool(-1, 100));
+}
+END_TEST
+
 START_TEST(refusals)
 {
 	mempool_t *none = mempool_create_slab_pool(2, NULL);
@@ -148,5 +175,6 @@ KERNEL_CASES(mempool)
 
 	tcase_add_test(t, the_reserve);
 	tcase_add_test(t, writers_get_on);
+	tcase_add_test(t, of_kmalloc);
 	tcase_add_test(t, refusals);
 }

@@ -103,6 +103,25 @@ START_TEST(zeroed)
 }
 END_TEST
 
+START_TEST(with_flags)
+{
+	unsigned long n = 5 * PAGE_SIZE, i;
+	char *p = __vmalloc(n, GFP_KERNEL);
+
+	ck_assert_msg(p != NULL, "%s", kmm_error_text());
+	ck_assert(is_vmalloc_addr(p));
+	memset(p, 0xff, n);
+	vfree(p);
+	p = __vmalloc(n, GFP_NOWAIT | __GFP_ZERO);
+	ck_assert_msg(p != NULL, "%s", kmm_error_text());
+	for (i = 0; i < n; i++)
+		ck_assert_int_eq(p[i], 0);
+	vfree(p);
+	ck_assert(!__vmalloc(n, GFP_KERNEL | __GFP_MEMALLOC));
+	kernel_is_clean();
+}
+END_TEST
+
 START_TEST(tables_of_any_size)
 {
 	static const size_t n[] = { 10, 5000, 3000000 };
@@ -155,16 +174,20 @@ START_TEST(serves_where_kmalloc_cannot)
 }
 END_TEST
 
-KERNEL_CASES(vmalloc)
+static void add_common(TCase *t)
 {
-	TCase *t = kernel_case(s, "vmalloc"), *h = kernel_case_huge(s, "vmalloc, huge pages");
-
 	tcase_add_test(t, a_modules_buffer);
 	tcase_add_test(t, pages_of_an_area);
 	tcase_add_test(t, zeroed);
+	tcase_add_test(t, with_flags);
+}
+
+KERNEL_CASES(vmalloc)
+{
+	TCase *t = kernel_case(s, "vmalloc");
+
+	add_common(t);
 	tcase_add_test(t, tables_of_any_size);
 	tcase_add_test(t, serves_where_kmalloc_cannot);
-	tcase_add_test(h, a_modules_buffer);
-	tcase_add_test(h, pages_of_an_area);
-	tcase_add_test(h, zeroed);
+	add_common(kernel_case_huge(s, "vmalloc, huge pages"));
 }

@@ -361,7 +361,7 @@ int main(void)
 	Suite *s = suite_create("high_model");
 	TCase *c = tcase_create("high_model");
 
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, setup, scene_teardown);
 	tcase_set_timeout(c, getenv("KMM_TEST_STEPS") ? 0 : 300);
 	tcase_add_test(c, random_steps);
 	suite_add_tcase(s, c);

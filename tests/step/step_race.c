@@ -269,6 +269,8 @@ int main(int argc, char *argv[])
 	atomic_store_explicit(&t.board->over, 1, memory_order_release);
 	must(waitpid(keeper, &status, 0) == keeper && status == 0);
 	observer_close(t.o);
+	step_way_clear(&t.adopter);
+	step_way_clear(&t.sweeper);
 	must(daemon_stop(&t.d) == 0);
 	printf("1 passed, 0 failed\n");
 	return 0;

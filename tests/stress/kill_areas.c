@@ -12,18 +12,15 @@
  * KMM_TEST_SEED makes a run like another one, KMM_TEST_KILLS sets the number.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/integration/harness.h"
+#include "tests/stress/victims.h"
 
 #define KILLS 300
 #define AT_ONCE 4
@@ -110,24 +107,11 @@ client_run(const struct daemon *d, struct shared *s, unsigned seed)
 
 static pid_t client_start(const struct daemon *d, struct shared *s, unsigned seed)
 {
-	pid_t parent = getpid(), pid = fork();
+	pid_t pid = fork_child();
 
-	must(pid >= 0);
-	if (pid)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	client_run(d, s, seed);
-}
-
-static void client_end(pid_t pid)
-{
-	int status;
-
-	must(kill(pid, SIGKILL) == 0);
-	must(waitpid(pid, &status, 0) == pid);
-	must(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	if (pid == 0)
+		client_run(d, s, seed);
+	return pid;
 }
 
 static bool no_areas(const struct daemon *d)
@@ -140,13 +124,6 @@ static bool no_areas(const struct daemon *d)
 	none = !strstr(out, " pages=");
 	free(out);
 	return none;
-}
-
-static unsigned number_from(const char *variable, unsigned fallback)
-{
-	const char *text = getenv(variable);
-
-	return text && *text ? (unsigned)strtoul(text, NULL, 10) : fallback;
 }
 
 static void run(const char *backing, unsigned kills, unsigned *seed)
@@ -170,12 +147,12 @@ static void run(const char *backing, unsigned kills, unsigned *seed)
 			                           1000 };
 		unsigned i = (unsigned)rand_r(seed) % AT_ONCE;
 
-		nanosleep(&nap, NULL);
-		client_end(pid[i]);
+		nanosleep(&nap, NULL); /* the moment of the next kill is random */
+		kill_child(pid[i]);
 		pid[i] = client_start(&d, s, (unsigned)rand_r(seed));
 	}
 	for (unsigned i = 0; i < AT_ONCE; i++)
-		client_end(pid[i]);
+		kill_child(pid[i]);
 	wait_until(daemon_count_sessions(&d) == 0);
 	after = daemon_zone_frames(&d);
 	printf("%s, %u clients, %llu areas, %llu stacks; at the end\n%s", backing, kills,

@@ -17,18 +17,14 @@
  * KMM_TEST_SEED makes a run like another one, KMM_TEST_KILLS sets the number.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "tests/integration/harness.h"
+#include "tests/stress/victims.h"
 
 #define KILLS 1000
 #define AT_ONCE 8
@@ -203,53 +199,14 @@ client_run(const struct daemon *d, struct shared *s, unsigned seed)
 
 /* ---- the parent ---- */
 
-struct victim {
-	pid_t pid;
-	struct timespec dies;
-};
-
-static bool earlier(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
-}
-
 static void victim_start(struct victim *v, const struct daemon *d, struct shared *s, unsigned *seed)
 {
 	unsigned own = (unsigned)rand_r(seed);
-	pid_t parent = getpid();
+	pid_t pid = fork_child();
 
-	v->pid = fork();
-	must(v->pid >= 0);
-	if (v->pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
+	if (pid == 0)
 		client_run(d, s, own);
-	}
-	clock_gettime(CLOCK_MONOTONIC, &v->dies);
-	v->dies.tv_nsec += (long)((unsigned)rand_r(seed) % LIFE_US) * 1000;
-	if (v->dies.tv_nsec >= 1000000000) {
-		v->dies.tv_nsec -= 1000000000;
-		v->dies.tv_sec++;
-	}
-}
-
-static void victim_end(struct victim *v)
-{
-	int status;
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &v->dies, NULL) != 0)
-		continue;
-	must(kill(v->pid, SIGKILL) == 0);
-	must(waitpid(v->pid, &status, 0) == v->pid);
-	must(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-}
-
-static unsigned number_from(const char *variable, unsigned fallback)
-{
-	const char *text = getenv(variable);
-
-	return text && *text ? (unsigned)strtoul(text, NULL, 10) : fallback;
+	victim_begin(v, pid, (unsigned)rand_r(seed) % LIFE_US);
 }
 
 int main(void)
@@ -277,11 +234,10 @@ int main(void)
 				victim_start(&victim[i], &d, s, &seed);
 				started++;
 			}
-			if (victim[i].pid && (!next || earlier(&victim[i].dies, &next->dies)))
+			if (victim[i].pid && (!next || victim_dies_before(&victim[i], next)))
 				next = &victim[i];
 		}
 		victim_end(next);
-		next->pid = 0;
 		killed++;
 	}
 	wait_until(daemon_count_sessions(&d) == 0);

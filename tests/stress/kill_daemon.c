@@ -19,18 +19,16 @@
  * One kill in eight falls into the recovery from the kill before.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/integration/harness.h"
+#include "tests/stress/victims.h"
 
 #define KILLS 200
 #define CLIENTS 4
@@ -338,8 +336,7 @@ static void compare_accounts(const struct daemon *d, struct shared *s)
 int main(void)
 {
 	const char *const args[] = { "--pool-size", "128M", NULL };
-	const char *text = getenv("KMM_TEST_KILLS");
-	unsigned seed = 1, kills = text ? (unsigned)strtoul(text, NULL, 10) : KILLS;
+	unsigned seed = 1, kills = number_from("KMM_TEST_KILLS", KILLS);
 	struct shared *s =
 		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	char *before, *after;
@@ -349,16 +346,9 @@ int main(void)
 	daemon_start_supervised(&d, args);
 	before = daemon_zone_frames(&d);
 	for (unsigned i = 0; i < CLIENTS; i++) {
-		pid_t parent = getpid();
-
-		clients[i] = fork();
-		must(clients[i] >= 0);
-		if (clients[i] == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			if (getppid() != parent)
-				_exit(1);
+		clients[i] = fork_child();
+		if (clients[i] == 0)
 			client_run(&d, s, i);
-		}
 	}
 	for (unsigned i = 0; i < CLIENTS; i++) /* kmm_open itself does not wait for a daemon */
 		wait_until((clients_live(), atomic_load(&s->session[i]) != 0));

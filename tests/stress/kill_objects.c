@@ -23,73 +23,36 @@
  * how many of them there is an account. Exhaustive: KMM_TEST_KILLS=10000 KMM_TEST_CHECK=4.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "tests/stress/object_actor.h"
+#include "tests/stress/victims.h"
 
 #define KILLS 300
 #define CHECK 50
 #define LIFE_US 100000 /* at most */
 #define DAEMON_EVERY 6
 
-struct victim {
-	pid_t pid;
-	struct timespec dies;
-};
-
-static bool earlier(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
-}
-
 static pid_t actor_fork(const struct daemon *d, struct shared *s, unsigned id, unsigned *seed)
 {
 	unsigned own = (unsigned)rand_r(seed);
-	pid_t parent = getpid(), pid = fork();
+	pid_t pid = fork_child();
 
-	must(pid >= 0);
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
+	if (pid == 0)
 		actor_run(d, s, id, own);
-	}
 	return pid;
 }
 
 static void victim_start(struct victim *v, const struct daemon *d, struct shared *s, unsigned id,
 			 unsigned *seed)
 {
-	v->pid = actor_fork(d, s, id, seed);
-	clock_gettime(CLOCK_MONOTONIC, &v->dies);
-	v->dies.tv_nsec += (long)((unsigned)rand_r(seed) % LIFE_US) * 1000;
-	if (v->dies.tv_nsec >= 1000000000) {
-		v->dies.tv_nsec -= 1000000000;
-		v->dies.tv_sec++;
-	}
-}
+	pid_t pid = actor_fork(d, s, id, seed);
 
-static void victim_end(struct victim *v)
-{
-	int status;
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &v->dies, NULL) != 0)
-		continue;
-	must(kill(v->pid, SIGKILL) == 0);
-	must(waitpid(v->pid, &status, 0) == v->pid);
-	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
-		fprintf(stderr, "client %d ended before, with status 0x%x\n", (int)v->pid, status);
-		exit(1);
-	}
-	v->pid = 0;
+	victim_begin(v, pid, (unsigned)rand_r(seed) % LIFE_US);
 }
 
 static void kill_many(const struct daemon *d, struct shared *s, unsigned kills, unsigned *seed)
@@ -104,7 +67,7 @@ static void kill_many(const struct daemon *d, struct shared *s, unsigned kills, 
 				victim_start(&victim[i], d, s, i, seed);
 				started++;
 			}
-			if (victim[i].pid && (!next || earlier(&victim[i].dies, &next->dies)))
+			if (victim[i].pid && (!next || victim_dies_before(&victim[i], next)))
 				next = &victim[i];
 		}
 		victim_end(next);
@@ -172,13 +135,6 @@ static void compare_accounts(const struct daemon *d, struct shared *s, unsigned 
 	atomic_store_explicit(&s->phase, RUN, memory_order_release);
 }
 
-static unsigned number_from(const char *variable, unsigned fallback)
-{
-	const char *text = getenv(variable);
-
-	return text && *text ? (unsigned)strtoul(text, NULL, 10) : fallback;
-}
-
 static void names_remove(const struct daemon *d)
 {
 	struct kmm *k = session_start(d);
@@ -199,22 +155,12 @@ static void run(bool supervised, unsigned seed, unsigned kills, unsigned check)
 	struct shared *s =
 		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct daemon d;
-	const char *const args[] = { "--pool-size",
-				     "128M",
-				     "--backing",
-				     "4k",
-				     "--reactors",
-				     "2",
-				     "--config",
-				     d.config,
-				     supervised ? "--supervise" : NULL,
+	const char *const args[] = { "--pool-size", "128M", supervised ? "--supervise" : NULL,
 				     NULL };
 	uint64_t before;
 
 	must(s != MAP_FAILED);
-	daemon_prepare(&d);
-	daemon_configure(&d, "[daemon]\ngrace = 200ms\n");
-	daemon_launch(&d, args);
+	daemon_start_configured(&d, "[daemon]\ngrace = 200ms\n", args);
 	before = daemon_free_pages(&d);
 	printf("seed %u, %u clients%s, an account after each %u; %llu frames free\n", seed, kills,
 	       supervised ? " and the daemon" : "", check, (unsigned long long)before);

@@ -18,18 +18,17 @@
  */
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "tests/integration/objects.h"
+#include "tests/stress/victims.h"
 
 #define KILLS 200
 #define STAGES 4
@@ -337,8 +336,7 @@ static void kill_and_go_on(const struct daemon *d, struct shared *s, unsigned n,
 
 int main(void)
 {
-	const char *text = getenv("KMM_TEST_KILLS");
-	unsigned seed = 1, kills = text ? (unsigned)strtoul(text, NULL, 10) : KILLS;
+	unsigned seed = 1, kills = number_from("KMM_TEST_KILLS", KILLS);
 	struct shared *s =
 		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t before;
@@ -348,16 +346,9 @@ int main(void)
 	daemon_start_supervised(&d, NULL);
 	before = daemon_free_pages(&d);
 	for (unsigned i = 0; i < STAGES; i++) {
-		pid_t parent = getpid();
-
-		stage[i] = fork();
-		must(stage[i] >= 0);
-		if (stage[i] == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			if (getppid() != parent)
-				_exit(1);
+		stage[i] = fork_child();
+		if (stage[i] == 0)
 			stage_run(&d, s, i);
-		}
 		wait_until(s->ready[i] > 0); /* the rings are there for the next */
 	}
 	for (unsigned n = 0; n < kills; n++)

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "client/percpu.h"
+#include "tests/unit/fake_session.h"
 
 #define OBJECTS_KIND 0x80000000u
 
@@ -16,46 +17,23 @@ struct fake fake;
 
 /* ---- memory ---- */
 
-static void *map(size_t size)
-{
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-	               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	ck_assert_ptr_ne(p, MAP_FAILED);
-	return p;
-}
-
 void fake_start(int64_t cache_bytes)
 {
 	struct control_geometry g = { .frames = FAKE_FRAMES,
 		                      .section_order = 10,
 		                      .sessions = 16,
 		                      .magazines = FAKE_MAGAZINES };
-	struct control_layout l;
 	struct kmm *k = &fake.k;
 	uint32_t s;
 
 	memset(&fake, 0, sizeof(fake));
 	pthread_mutex_init(&fake.lock, NULL);
 	ck_assert_int_eq(process_init(), 0);
-	ck_assert_int_eq(control_layout_compute(&l, &g), 0);
+	fake_session_map(k, &g);
 	k->id = FAKE_ME;
 	k->mark = process_mark();
 	k->timeout_ms = 1000;
-	k->words_size = l.words_size;
-	k->views_size = l.views_size;
-	k->words = map(l.words_size);
-	k->views = map(l.views_size);
-	control_attach(&k->control, &g, k->words, k->views);
-	k->window_size = (size_t)FAKE_FRAMES << FRAME_SHIFT;
-	k->window = map(k->window_size);
-	k->frames = k->pages = FAKE_FRAMES;
-	k->section_shift = 10 + FRAME_SHIFT;
-	k->nr_sections = FAKE_FRAMES >> 10;
-	k->granule_bits = FRAME_SHIFT - control_granule_shift(FAKE_FRAMES);
 	k->cache_bytes = (uint64_t)cache_bytes;
-	k->shared = map(FAKE_FRAMES / 8);
-	k->shared_objects = map(k->control.object_words);
 	k->given = calloc(FAKE_MAGAZINES / 64 + 1, 8);
 	pthread_mutex_init(&k->magazine_lock, NULL);
 	pthread_mutex_init(&k->cache_lock, NULL);
@@ -82,11 +60,7 @@ void fake_stop(void)
 	cache_free_all(k);
 	for (i = 0; i < FAKE_CACHES; i++)
 		free(fake.cache[i].free);
-	munmap(k->words, k->words_size);
-	munmap(k->views, k->views_size);
-	munmap(k->window, k->window_size);
-	munmap((void *)k->shared, FAKE_FRAMES / 8);
-	munmap((void *)k->shared_objects, k->control.object_words);
+	fake_session_unmap(k);
 	free((void *)k->given);
 }
 
@@ -408,18 +382,6 @@ struct call_how call_begin(struct kmm *k, unsigned int flags)
 
 	ck_assert_ptr_eq(k, &fake.k);
 	return how;
-}
-
-struct call_how call_begin_gfp(struct kmm *k, kmm_gfp_t gfp)
-{
-	(void)gfp;
-	return call_begin(k, 0);
-}
-
-bool call_again(struct kmm *k, const struct call_how *how, kmm_gfp_t gfp, int *r)
-{
-	(void)k, (void)how, (void)gfp, (void)r;
-	return false;
 }
 
 int call_wait_thread(struct kmm *k, const struct call_how *how)

@@ -26,6 +26,7 @@
 
 #include "client/highmem.h"
 #include "shm/memfd.h"
+#include "tests/unit/fake_session.h"
 
 #define ME 3u
 #define OTHER 5u
@@ -326,18 +327,6 @@ struct call_how call_begin(struct kmm *k, unsigned int flags)
 	return (struct call_how){ .flags = flags, .deadline = process_now() + 300000000u };
 }
 
-struct call_how call_begin_gfp(struct kmm *k, kmm_gfp_t gfp)
-{
-	(void)gfp;
-	return call_begin(k, 0);
-}
-
-bool call_again(struct kmm *k, const struct call_how *how, kmm_gfp_t gfp, int *r)
-{
-	(void)k, (void)how, (void)gfp, (void)r;
-	return false;
-}
-
 int call_wait_thread(struct kmm *k, const struct call_how *how)
 {
 	(void)k;
@@ -455,15 +444,6 @@ uint32_t exchange_give(struct kmm *k, struct exchange x, uint64_t r[], uint32_t 
 
 /* ---- the world ---- */
 
-static void *fake_map(size_t size)
-{
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-	               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	ck_assert_ptr_ne(p, MAP_FAILED);
-	return p;
-}
-
 static void fake_start(void)
 {
 	struct control_geometry g = { .frames = FRAMES,
@@ -472,7 +452,6 @@ static void fake_start(void)
 		                      .section_order = SECTION_ORDER,
 		                      .sessions = 8,
 		                      .magazines = 8 };
-	struct control_layout l;
 	struct kmm *k = &fake.k;
 	size_t bytes = (size_t)SECTION_FRAMES << FRAME_SHIFT;
 	uint32_t s, high;
@@ -485,21 +464,10 @@ static void fake_start(void)
 	pthread_mutex_init(&k->hold_lock, NULL);
 	pthread_cond_init(&k->hold_done, NULL);
 	ck_assert_int_eq(process_init(), 0);
-	ck_assert_int_eq(control_layout_compute(&l, &g), 0);
-	k->words = fake_map(k->words_size = l.words_size);
-	k->views = fake_map(k->views_size = l.views_size);
-	control_attach(&k->control, &g, k->words, k->views);
+	fake_session_map(k, &g);
 	k->id = ME;
 	k->mark = process_mark();
-	k->frames = FRAMES;
-	k->pages = PAGES;
-	k->section_shift = SECTION_ORDER + FRAME_SHIFT;
-	k->nr_sections = SECTIONS;
-	k->granule_bits = FRAME_SHIFT - control_granule_shift(PAGES);
-	k->window = fake_map(k->window_size = (size_t)FRAMES << FRAME_SHIFT);
-	k->shared = fake_map(k->shared_size = (PAGES + 63) / 64 * 8);
-	k->shared_objects = fake_map(k->shared_objects_size = k->control.object_words);
-	fake.frame = fake_map(k->window_size);
+	fake.frame = map_zeroes(k->window_size);
 	for (s = 0; s < SECTIONS; s++) {
 		high = s >= FIRST / SECTION_FRAMES;
 		k->control.section[s] = high ? CONTROL_SECTION_HIGH : CONTROL_SECTION_DIRECT;
@@ -510,10 +478,7 @@ static void fake_start(void)
 	}
 	for (; s < PAGES >> SECTION_ORDER; s++)
 		k->control.section[s] = CONTROL_SECTION_HIGH;
-	tc = aligned_alloc(_Alignof(struct thread_cache), sizeof(*tc));
-	ck_assert_ptr_nonnull(tc);
-	memset(tc, 0, sizeof(*tc));
-	tc->id = ME;
+	tc = fake_thread_new(ME);
 	tc->desc = k->control.desc;
 	tc->word = k->control.word;
 	tc->frames = FRAMES;
@@ -533,11 +498,7 @@ static void fake_stop(void)
 	if (tc->marks)
 		munmap(tc->marks, tc->marks_size);
 	free(tc);
-	munmap(k->words, k->words_size);
-	munmap(k->views, k->views_size);
-	munmap(k->window, k->window_size);
-	munmap((void *)k->shared, k->shared_size);
-	munmap((void *)k->shared_objects, k->shared_objects_size);
+	fake_session_unmap(k);
 	munmap(fake.frame, (size_t)FRAMES << FRAME_SHIFT);
 	for (s = 0; s < SECTIONS; s++)
 		close(fake.memfd[s]);

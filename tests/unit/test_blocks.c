@@ -5,36 +5,14 @@
  */
 #define TD_HIGH 2u
 #include "tests/suite.h"
-#include "tests/unit/test_domain.h"
-
-#include <errno.h>
+#include "tests/unit/test_scene.h"
 
 #include "daemon/area.h"
 #include "daemon/blocks.h"
 #include "daemon/high.h"
 
-static struct test_domain t;
-static uint64_t all_free;
 static struct block_list list;
 static const char *why;
-
-static void setup(void)
-{
-	td_init(&t);
-	all_free = td_free_frames(&t);
-	td_check(&t);
-}
-
-static void teardown(void)
-{
-	td_check(&t);
-	td_fini(&t);
-}
-
-static int64_t charge(const struct session *s)
-{
-	return atomic_load(&s->charge);
-}
 
 static int grant(struct session *s, gfp_t gfp, uint32_t pages, uint32_t most, uint32_t least)
 {
@@ -161,6 +139,7 @@ START_TEST(small_in_a_pool_of_huge_pages)
 	ck_assert_uint_eq(blocks_request(t.d, s, 0, &q).lowest, 0);
 	for (i = 0; i < 13; i++)
 		mm_section_set(t.pool.mm, (section_id_t){ i }, SECTION_ONLINE, 0, SHM_HUGETLB_2M, 1);
+	t.pool.map_shift = 21;
 	ck_assert_uint_eq(blocks_request(t.d, s, 0, &q).lowest, ZONE_HIGHMEM);
 	while (blocks_grant(t.d, s, 0, &q, &list, &why) == 0)
 		for (i = 0; i < list.n; i++) {
@@ -342,7 +321,7 @@ int main(void)
 	TCase *c = tcase_create("blocks"), *a = tcase_create("areas");
 
 	tcase_set_timeout(c, 60);
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, scene_setup, scene_teardown);
 	tcase_add_test(c, largest_first);
 	tcase_add_test(c, not_more_than_a_reply_holds);
 	tcase_add_test(c, all_or_what_there_is);
@@ -352,7 +331,7 @@ int main(void)
 	tcase_add_test(c, what_is_refused);
 	tcase_add_test(c, restart);
 	suite_add_tcase(s, c);
-	tcase_add_checked_fixture(a, setup, teardown);
+	tcase_add_checked_fixture(a, scene_setup, scene_teardown);
 	tcase_add_test(a, areas_are_told_as_they_are_said);
 	tcase_add_test(a, areas_that_make_no_sense);
 	suite_add_tcase(s, a);

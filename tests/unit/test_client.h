@@ -13,13 +13,12 @@
 #define TESTS_UNIT_TEST_CLIENT_H
 
 #include <check.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#include "client/object.h"
+#include "tests/unit/fake_error.h"
+#include "tests/unit/fake_session.h"
 
 #define ME 3u
 #define OTHER 5u
@@ -27,7 +26,6 @@
 
 static struct kmm k;
 static struct thread_cache *tc;
-static char last_text[ERROR_TEXT_MAX];
 
 /* ---- calls ---- */
 
@@ -97,12 +95,6 @@ int call_notify(struct kmm *s, const struct call_how *how, uint16_t method,
 	return world.answer;
 }
 
-struct call_how call_begin(struct kmm *s, unsigned int flags)
-{
-	(void)s;
-	return (struct call_how){ .flags = flags };
-}
-
 int call_wait_thread(struct kmm *s, const struct call_how *how)
 {
 	(void)s, (void)how;
@@ -117,28 +109,6 @@ void event_push(struct kmm *s, enum kmm_event kind, const char *text)
 	snprintf(world.event_text, sizeof(world.event_text), "%s", text);
 }
 
-/* ---- texts ---- */
-
-int error_set(int err, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(last_text, sizeof(last_text), fmt, ap);
-	va_end(ap);
-	return -err;
-}
-
-void error_text_copy(char out[ERROR_TEXT_MAX])
-{
-	memcpy(out, last_text, ERROR_TEXT_MAX);
-}
-
-void error_text_put(const char *text)
-{
-	snprintf(last_text, sizeof(last_text), "%s", text);
-}
-
 /* ---- session, threads, pages ---- */
 
 __thread struct kmm_thread_1 *kmm_thread_1;
@@ -147,21 +117,6 @@ struct thread_cache *thread_cache_get(struct kmm *s)
 {
 	atomic_store(&tc->session, s);
 	return tc;
-}
-
-int session_check(struct kmm *s)
-{
-	return s ? 0 : error_set(EINVAL, "the session is NULL");
-}
-
-int session_enter(struct kmm *s)
-{
-	return session_check(s);
-}
-
-void session_leave(struct kmm *s)
-{
-	(void)s;
 }
 
 void session_untold(struct kmm *s)
@@ -238,21 +193,11 @@ int page_not_freed(struct kmm *s, uint32_t pfn, uint64_t w)
 
 /* ---- the world ---- */
 
-static void *world_map(size_t size)
-{
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-	               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	ck_assert_ptr_ne(p, MAP_FAILED);
-	return p;
-}
-
 static void world_setup(void)
 {
 	struct control_geometry g = {
 		.frames = FRAMES, .section_order = 11, .sessions = 8, .magazines = 8
 	};
-	struct control_layout l;
 	unsigned int i;
 
 	memset(&k, 0, sizeof(k));
@@ -260,38 +205,21 @@ static void world_setup(void)
 	last_text[0] = '\0';
 	on_section_map = NULL;
 	section_map_answer = 0;
-	ck_assert_int_eq(control_layout_compute(&l, &g), 0);
-	k.words = world_map(k.words_size = l.words_size);
-	k.views = world_map(k.views_size = l.views_size);
-	control_attach(&k.control, &g, k.words, k.views);
+	fake_session_map(&k, &g);
 	k.id = ME;
-	k.frames = k.pages = FRAMES;
-	k.section_shift = 11 + FRAME_SHIFT;
-	k.nr_sections = 2;
-	k.granule_bits = FRAME_SHIFT - control_granule_shift(FRAMES);
-	k.window = world_map(k.window_size = (size_t)FRAMES << FRAME_SHIFT);
-	k.shared = world_map(k.shared_size = FRAMES / 8);
-	k.shared_objects = world_map(k.shared_objects_size = l.object_words);
 	for (i = 0; i < 2; i++) {
 		k.control.section[i] = CONTROL_SECTION_DIRECT;
 		k.mapped[i] = 1;
 	}
 	pthread_mutex_init(&k.hold_lock, NULL);
 	pthread_cond_init(&k.hold_done, NULL);
-	tc = aligned_alloc(_Alignof(struct thread_cache), sizeof(*tc));
-	ck_assert_ptr_nonnull(tc);
-	memset(tc, 0, sizeof(*tc));
-	tc->id = ME;
+	tc = fake_thread_new(ME);
 	kmm_thread_1 = (struct kmm_thread_1 *)(void *)tc;
 }
 
 static void world_teardown(void)
 {
-	munmap(k.words, k.words_size);
-	munmap(k.views, k.views_size);
-	munmap(k.window, k.window_size);
-	munmap((void *)k.shared, k.shared_size);
-	munmap((void *)k.shared_objects, k.shared_objects_size);
+	fake_session_unmap(&k);
 	free(tc);
 }
 

@@ -55,7 +55,7 @@ int connect_socket(struct process_fd *p, const char *address, uint64_t deadline)
 }
 
 int connect_hello(struct kmm *s, int fd, bool control, uint32_t cpu, uint64_t deadline,
-                  kmm_v1_HelloReply *reply, int fds[2])
+                  kmm_v1_HelloReply *reply, int fds[3])
 {
 	(void)s, (void)fd, (void)control, (void)cpu, (void)deadline, (void)reply, (void)fds;
 	return 0;

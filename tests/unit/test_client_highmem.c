@@ -3,6 +3,8 @@
  * High memory in the library (client/highmem.c, kmap.c, and what other files do with its pages),
  * against a daemon in the test that moves pages when the test says so (fake_pages.h).
  */
+#include <sys/resource.h>
+
 #include "tests/suite.h"
 #include "tests/unit/fake_pages.h"
 #include "tests/unit/test_child.h"
@@ -525,23 +527,96 @@ START_TEST(a_child_has_nothing_of_it)
 }
 END_TEST
 
+static int fd_of(uint32_t section)
+{
+	int fd;
+
+	ck_assert_int_eq(section_fd_get(K, section, &fd), 0);
+	section_fd_put(K, section);
+	return fd;
+}
+
 START_TEST(descriptors_of_sections)
 {
-	int a, b;
+	int a = fd_of(3), b;
 
-	ck_assert_int_eq(section_fd(K, 3, &a), 0);
-	ck_assert_int_eq(section_fd(K, 3, &b), 0);
-	ck_assert_int_eq(a, b);
+	ck_assert_int_eq(fd_of(3), a);
 	ck_assert_int_eq(fcntl(a, F_GETFD), FD_CLOEXEC);
 	ck_assert_uint_eq(fake.sections, 1);
-	ck_assert(section_backing_small(K, 3));
-	ck_assert(!section_backing_small(K, 0)); /* not known */
-	ck_assert_int_eq(section_fd(K, 0, &a), 0);
-	ck_assert(!section_backing_small(K, 0));
-	ck_assert_int_eq(section_fd(K, SECTIONS, &a), -EPERM);
-	ck_assert_int_eq(section_fd(K, UINT32_MAX, &a), -EPERM);
+	ck_assert_int_ne(a, fd_of(0));
+	ck_assert_uint_eq(fake.sections, 2);
+	ck_assert_int_eq(section_fd_get(K, SECTIONS, &b), -EPERM);
+	ck_assert_int_eq(section_fd_get(K, UINT32_MAX, &b), -EPERM);
 	K->control.section[1] = CONTROL_SECTION_NONE;
-	ck_assert_int_eq(section_fd(K, 1, &a), -EPERM);
+	ck_assert_int_eq(section_fd_get(K, 1, &b), -EPERM);
+}
+END_TEST
+
+static void files_allowed(rlim_t n)
+{
+	struct rlimit l;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &l), 0);
+	l.rlim_cur = n;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &l), 0);
+}
+
+/* A quarter of what the process may open, and who was used last is there. */
+START_TEST(descriptors_are_few)
+{
+	size_t before = fds_open();
+	uint32_t s;
+	int a, b;
+
+	files_allowed(12 * 4);
+	for (s = 0; s < SECTIONS; s++)
+		fd_of(s);
+	ck_assert_uint_eq(fds_open(), before + SECTIONS);
+	files_allowed(3 * 4);
+	ck_assert(section_file_room());
+	section_file_no_room();
+	files_allowed(12 * 4);
+	ck_assert_uint_eq(fds_open(), before + 2);
+	ck_assert_uint_eq(fake.sections, SECTIONS);
+	fd_of(SECTIONS - 1);
+	fd_of(SECTIONS - 2);
+	ck_assert_uint_eq(fake.sections, SECTIONS);
+
+	/* what is in use stays */
+	ck_assert_int_eq(section_fd_get(K, SECTIONS - 1, &a), 0);
+	ck_assert_int_eq(section_fd_get(K, SECTIONS - 2, &b), 0);
+	files_allowed(2 * 4);
+	ck_assert(!section_file_room());
+	section_fd_put(K, SECTIONS - 1);
+	ck_assert(section_file_room());
+	section_file_no_room();
+	files_allowed(12 * 4);
+	ck_assert_uint_eq(fds_open(), before + 1);
+	ck_assert_int_eq(fd_of(SECTIONS - 2), b);
+	section_fd_put(K, SECTIONS - 2);
+	ck_assert_uint_eq(fake.sections, SECTIONS);
+	fd_of(SECTIONS - 1);
+	ck_assert_uint_eq(fake.sections, SECTIONS + 1);
+}
+END_TEST
+
+/* A page is where it was shown before: nothing is asked for that. */
+START_TEST(mapping_again_takes_no_descriptor)
+{
+	struct kmm_page *p = page_new(), *q = page_new();
+
+	map(p)[0] = 7;
+	unmap(p);
+	files_allowed(4);
+	ck_assert(section_file_room());
+	section_file_no_room();
+	files_allowed(12 * 4);
+	ck_assert_uint_eq(map(p)[0], 7);
+	ck_assert_uint_eq(fake.sections, 1);
+	map(q);
+	ck_assert_uint_eq(fake.sections, 2);
+	unmap(p);
+	unmap(q);
 }
 END_TEST
 
@@ -560,7 +635,9 @@ int main(void)
 		{ "blocks", { a_block_is_mapped_page_by_page, zeroed_blocks, answers_that_make_no_sense } },
 		{ "slots", { as_many_mappings_as_there_are, failures_are_undone } },
 		{ "threads", { threads_map_what_is_moved } },
-		{ "fork", { a_child_has_nothing_of_it, descriptors_of_sections } },
+		{ "descriptors",
+		  { a_child_has_nothing_of_it, descriptors_of_sections, descriptors_are_few,
+		    mapping_again_takes_no_descriptor } },
 	};
 	Suite *s = suite_create("client_highmem");
 	size_t i, j;

@@ -102,6 +102,29 @@ START_TEST(goes_from_member_to_member)
 }
 END_TEST
 
+START_TEST(counted)
+{
+	const struct control_rack_use *use = &control.session[1].rack_use;
+	uint32_t m, n, i;
+
+	for (i = 0; i <= CONTROL_RACK_SLOTS; i++) {
+		load(i, 0);
+		/* the last one finds no room: it is not counted */
+		ck_assert(give(0, i, 10 + i) == (i < CONTROL_RACK_SLOTS));
+	}
+	ck_assert_uint_eq(atomic_load(&use->given), CONTROL_RACK_SLOTS);
+	ck_assert_uint_eq(atomic_load(&use->given_rounds),
+	                  10 * CONTROL_RACK_SLOTS + CONTROL_RACK_SLOTS * (CONTROL_RACK_SLOTS - 1) / 2);
+	ck_assert(!take(1, 9, &m, &n));
+	ck_assert(take(1, 10, &m, &n));
+	ck_assert(take(1, 512, &m, &n));
+	use = &control.session[2].rack_use;
+	ck_assert_uint_eq(atomic_load(&use->taken), 2);
+	ck_assert_uint_eq(atomic_load(&use->taken_rounds), 10 + n);
+	ck_assert_uint_eq(atomic_load(&use->given), 0);
+}
+END_TEST
+
 START_TEST(not_for_all)
 {
 	struct exchange told = { .cache = &cache[0], .told = true }, blocks = { .order = 0 };
@@ -115,6 +138,11 @@ START_TEST(not_for_all)
 	k[0].racks = false; /* a quota */
 	ck_assert(!give(0, 3, 5));
 	k[0].racks = true;
+	/* one that it was given while it ran: the daemon says so */
+	atomic_store(&control.session[1].racks, CONTROL_RACKS_OFF);
+	ck_assert(!give(0, 3, 5));
+	ck_assert(!take(0, 512, &m, &n));
+	atomic_fetch_and(&control.session[1].racks, ~CONTROL_RACKS_OFF);
 	k[0].nodes = 2;
 	ck_assert(!give(0, 3, 5));
 	control.cache[CACHE].flags = KMM_SLAB_MEM_SPREAD;
@@ -265,6 +293,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, goes_from_member_to_member);
+	tcase_add_test(t, counted);
 	tcase_add_test(t, not_for_all);
 	tcase_add_test(t, a_full_rack_takes_no_more);
 	tcase_add_test(t, stale_slots_are_cleared);

@@ -114,7 +114,7 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	control_attach(&c, &sane, words, views);
 	atomic_store(&c.word[sane.frames - 1], 1);
 	atomic_store(&c.session[0].section[0], 2);
-	c.session[sane.sessions - 1].reserved[4] = 3;
+	c.session[sane.sessions - 1].reserved[0] = 3;
 	atomic_store(&c.magazine[0].header, 4);
 	c.magazine[sane.magazines - 1].pad[47] = 5;
 	c.status->version = 6;
@@ -156,7 +156,7 @@ START_TEST(attached_parts_lie_inside_and_apart)
 	                  l.views_size);
 	ck_assert_uint_eq(atomic_load(&c.word[sane.frames - 1]), 1);
 	ck_assert_uint_eq(atomic_load(&c.session[0].section[0]), 2);
-	ck_assert_uint_eq(c.session[sane.sessions - 1].reserved[4], 3);
+	ck_assert_uint_eq(c.session[sane.sessions - 1].reserved[0], 3);
 	ck_assert_uint_eq(atomic_load(&c.magazine[0].header), 4);
 	ck_assert_uint_eq(c.status->version, 6);
 	ck_assert_uint_eq(atomic_load(&c.section[15]), 7);

@@ -131,6 +131,7 @@ static inline int td_start(struct test_domain *t, bool recovered)
 	if (r < 0)
 		return r;
 	t->kmmd.domain = t->d;
+	ck_assert_int_eq(user_table_new(&t->kmmd.users, &t->kmmd), 0);
 	ck_assert_int_eq(session_table_new(&t->kmmd.sessions, &t->kmmd), 0);
 	ck_assert_int_eq(session_table_recover(t->kmmd.sessions), 0);
 	return 0;
@@ -139,6 +140,7 @@ static inline int td_start(struct test_domain *t, bool recovered)
 static inline void td_stop(struct test_domain *t)
 {
 	t->kmmd.sessions = session_table_free(t->kmmd.sessions);
+	t->kmmd.users = user_table_free(t->kmmd.users);
 	t->d = domain_free(t->d);
 	t->pool.mm = mm_free(t->pool.mm);
 }
@@ -226,13 +228,21 @@ static inline uint64_t td_free_frames(struct test_domain *t)
 	return mm_nr_free(t->d->zones);
 }
 
-static inline struct session *td_session(struct test_domain *t, const char *name)
+static inline struct session *td_session_of(struct test_domain *t, const char *name, uid_t uid)
 {
-	struct session_peer peer = { .pid = 0, .uid = 0, .gid = 0, .pidfd = -1 };
+	struct session_peer peer = { .uid = uid, .pidfd = -1 };
 	struct session *s = NULL;
 
+	peer.user = user_get(t->kmmd.users, uid);
+	ck_assert_ptr_nonnull(peer.user);
+	user_charge_always(peer.user, USER_SESSIONS, 1);
 	ck_assert_int_eq(session_create(t->kmmd.sessions, &peer, name, &s), 0);
 	return s;
+}
+
+static inline struct session *td_session(struct test_domain *t, const char *name)
+{
+	return td_session_of(t, name, 0);
 }
 
 /* ---- the client's half of the protocol ---- */

@@ -6,40 +6,19 @@
 #ifndef TESTS_UNIT_TEST_EXCHANGE_H
 #define TESTS_UNIT_TEST_EXCHANGE_H
 
-#include "tests/unit/test_domain.h"
+#include "tests/unit/test_scene.h"
 
-#include <errno.h>
-
-static struct test_domain t;
-static uint64_t all_free;
 static struct session *a, *b;
 static struct cache *c;
 static uint32_t out[MAGAZINE_ROUNDS_MAX];
 
 static inline void setup(void)
 {
-	td_init(&t);
-	all_free = td_free_frames(&t);
+	scene_setup();
 	a = td_session(&t, "a");
 	b = td_session(&t, "b");
 	c = td_cache(&t, a, "things", 64, false);
 	td_check(&t);
-}
-
-static inline void teardown(void)
-{
-	td_check(&t);
-	td_fini(&t);
-}
-
-static inline void teardown_unchecked(void)
-{
-	td_fini(&t);
-}
-
-static inline int64_t bytes(const struct session *s)
-{
-	return atomic_load(&s->object_bytes);
 }
 
 static inline uint64_t objects_out(void)

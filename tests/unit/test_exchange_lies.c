@@ -233,7 +233,7 @@ int main(void)
 	Suite *suite = suite_create("exchange with liars");
 	TCase *k = tcase_create("exchange");
 
-	tcase_add_checked_fixture(k, setup, teardown);
+	tcase_add_checked_fixture(k, setup, scene_teardown);
 	tcase_set_timeout(k, 120);
 	tcase_add_test(k, given_twice);
 	tcase_add_test(k, listed_twice);
@@ -242,7 +242,7 @@ int main(void)
 	suite_add_tcase(suite, k);
 	/* these leave findings behind: no validation at their end */
 	k = tcase_create("damage");
-	tcase_add_checked_fixture(k, setup, teardown_unchecked);
+	tcase_add_checked_fixture(k, setup, scene_teardown_unchecked);
 	tcase_set_timeout(k, 120);
 	tcase_add_test(k, scribbled_in_the_depot);
 	tcase_add_test(k, random_magazines);

@@ -427,7 +427,7 @@ int main(void)
 	Suite *suite = suite_create("exchange of objects");
 	TCase *k = tcase_create("exchange");
 
-	tcase_add_checked_fixture(k, setup, teardown);
+	tcase_add_checked_fixture(k, setup, scene_teardown);
 	tcase_set_timeout(k, 120);
 	tcase_add_test(k, there_and_back);
 	tcase_add_test(k, whole_magazines);

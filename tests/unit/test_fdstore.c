@@ -255,6 +255,81 @@ START_TEST(the_store_is_bounded_and_checks_names)
 }
 END_TEST
 
+/* ---- what the store takes ---- */
+
+#define FREE_PLACES 70u
+
+static int room_is(void *arg)
+{
+	size_t room = 0, expected = *(size_t *)arg, fds;
+	struct fdstore *s;
+
+	CHILD_CHECK(fdstore_new(&s) == 0);
+	fds = fds_open();
+	CHILD_CHECK(fdstore_room(s, FREE_PLACES + 5, &room) == 0);
+	fprintf(stderr, "room: %zu\n", room);
+	CHILD_CHECK(room == expected);
+	CHILD_CHECK(fds_open() == fds);
+	CHILD_CHECK(fdstore_push(s, "after", numbered_memfd(1)) == 0 && fdstore_barrier(s) == 0);
+	return 0;
+}
+
+START_TEST(a_store_with_room_says_so_and_keeps_nothing_of_the_trial)
+{
+	size_t expected = FREE_PLACES + 5;
+
+	ck_assert_msg(manager_start(&manager, room_is, &expected) == 0, "%s", manager.log);
+	ck_assert_uint_eq(manager.store.nr, 1);
+}
+END_TEST
+
+START_TEST(a_store_that_is_nearly_full_says_how_much_it_takes)
+{
+	size_t expected = FREE_PLACES;
+	struct rlimit l;
+	char name[16];
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &l), 0);
+	l.rlim_cur = l.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &l), 0);
+	for (unsigned int i = 0; i < 4096 - FREE_PLACES; i++) {
+		snprintf(name, sizeof(name), "n%u", i);
+		ck_assert_int_eq(supervise_store_keep(&manager.store, name, dup(0)), 0);
+	}
+	ck_assert_msg(manager_start(&manager, room_is, &expected) == 0, "%s", manager.log);
+	ck_assert_uint_eq(manager.store.nr, 4096 - FREE_PLACES + 1);
+}
+END_TEST
+
+static int die_in_the_trial(void *arg)
+{
+	struct fdstore *s;
+	int ends[2];
+
+	(void)arg;
+	CHILD_CHECK(fdstore_new(&s) == 0 && pipe2(ends, O_CLOEXEC) == 0);
+	CHILD_CHECK(fdstore_push(s, "probe", ends[1]) == 0 && fdstore_barrier(s) == 0);
+	return 0;
+}
+
+static int nothing_is_left(void *arg)
+{
+	struct fdstore *s;
+
+	(void)arg;
+	CHILD_CHECK(fdstore_new(&s) == 0 && fdstore_left(s) == 0 && fdstore_barrier(s) == 0);
+	return 0;
+}
+
+START_TEST(what_a_dead_daemon_tried_with_goes)
+{
+	ck_assert_msg(manager_start(&manager, die_in_the_trial, NULL) == 0, "%s", manager.log);
+	ck_assert_uint_eq(manager.store.nr, 1);
+	ck_assert_msg(manager_start(&manager, nothing_is_left, NULL) == 0, "%s", manager.log);
+	ck_assert_uint_eq(manager.store.nr, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fdstore");
@@ -269,6 +344,9 @@ int main(void)
 	tcase_add_test(t, without_a_manager_nothing_is_kept_and_nothing_fails);
 	tcase_add_test(t, a_manager_that_is_gone_is_an_error);
 	tcase_add_test(t, the_store_is_bounded_and_checks_names);
+	tcase_add_test(t, a_store_with_room_says_so_and_keeps_nothing_of_the_trial);
+	tcase_add_test(t, a_store_that_is_nearly_full_says_how_much_it_takes);
+	tcase_add_test(t, what_a_dead_daemon_tried_with_goes);
 	suite_add_tcase(s, t);
 	return suite_status(s);
 }

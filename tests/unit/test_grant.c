@@ -5,30 +5,7 @@
  * validators run after each step. Sessions that end and daemons that start again: test_sweep.c.
  */
 #include "tests/suite.h"
-#include "tests/unit/test_domain.h"
-
-#include <errno.h>
-
-static struct test_domain t;
-static uint64_t all_free;
-
-static void setup(void)
-{
-	td_init(&t);
-	all_free = td_free_frames(&t);
-	td_check(&t);
-}
-
-static void teardown(void)
-{
-	td_check(&t);
-	td_fini(&t);
-}
-
-static int64_t charge(const struct session *s)
-{
-	return atomic_load(&s->charge);
-}
+#include "tests/unit/test_scene.h"
 
 /* ---- one block ---- */
 
@@ -466,7 +443,7 @@ int main(void)
 	Suite *suite = suite_create("grant");
 	TCase *c = tcase_create("grant");
 
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, scene_setup, scene_teardown);
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, alloc_and_free);
 	tcase_add_test(c, free_is_refused);

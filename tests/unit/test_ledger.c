@@ -5,21 +5,11 @@
  *
  *     a pool of 16 MiB in memfds, without sections; for restarts one of 64 MiB under a manager
  */
+#include "tests/unit/test_pool.h"
+
 #include "daemon/ledger.h"
-
-#include <check.h>
-#include <errno.h>
-#include <sys/stat.h>
-
-#include "daemon/fdstore.h"
-#include "daemon/options.h"
-#include "daemon/pool_private.h"
 #include "tests/suite.h"
-#include "tests/unit/test_child.h"
 #include "tests/unit/test_fallocate.h"
-#include "tests/unit/test_manager.h"
-
-#define MIB ((uint64_t)1 << 20)
 
 /* ---- a pool's memfds ---- */
 
@@ -270,56 +260,13 @@ END_TEST
 
 /* ---- restarts ---- */
 
-static struct manager manager;
-static struct options options;
-
-static void manager_setup(void)
+static void restarts_setup(void)
 {
-	manager_init(&manager);
-	options = (struct options){
-		.pool_size = 64 * MIB,
-		.backing = SHM_4K,
-		.huge_page_size = 2 * MIB,
-		.dma_size = 16 * MIB,
-		.dma32_size = 4096 * MIB,
-		.nodes = 1,
-		.reactors = 1,
-		.sessions_max = 256,
-		.holders_max = 1024,
-	};
+	manager_setup();
+	options.reactors = 1;
+	options.sessions_max = 256;
+	options.holders_max = 1024;
 }
-
-static void manager_teardown(void)
-{
-	manager_fini(&manager);
-}
-
-static int pool_start(void *arg)
-{
-	void (*look)(struct pool *p) = (void (*)(struct pool *))arg;
-	struct fdstore *store;
-	struct pool *p = NULL;
-	int r;
-
-	CHILD_CHECK(fdstore_new(&store) == 0);
-	r = pool_open(&p, &options, store);
-	if (r == 0 && look)
-		look(p);
-	CHILD_CHECK(r == 0 || p == NULL);
-	pool_close(p);
-	fdstore_free(store);
-	return -r;
-}
-
-#define START_OK(look) \
-	ck_assert_msg(manager_start(&manager, pool_start, (void *)(look)) == 0, "%s", manager.log)
-#define START_REFUSED(text)                                                               \
-	do {                                                                              \
-		int got = manager_start(&manager, pool_start, NULL);                      \
-		ck_assert_msg(got == EUCLEAN, "status %d\n%s", got, manager.log);         \
-		ck_assert_msg(strstr(manager.log, text) != NULL, "no \"%s\" in\n%s", text, \
-		              manager.log);                                               \
-	} while (0)
 
 static void look_new(struct pool *p)
 {
@@ -373,16 +320,16 @@ START_TEST(a_spoiled_ledger_is_refused)
 	h = kept_head();
 	good = *h;
 	h->magic = 0;
-	START_REFUSED("\"ledger0\": it is no ledger");
+	START_REFUSED(EUCLEAN, "\"ledger0\": it is no ledger");
 	*h = good;
 	h->uuid[0] ^= 1;
-	START_REFUSED("\"ledger0\": it is of another pool");
+	START_REFUSED(EUCLEAN, "\"ledger0\": it is of another pool");
 	*h = good;
 	h->version = 1;
-	START_REFUSED("\"ledger0\": it is of another version");
+	START_REFUSED(EUCLEAN, "\"ledger0\": it is of another version");
 	*h = good;
 	h->object_words--;
-	START_REFUSED("\"ledger0\": it was made for a pool of another size");
+	START_REFUSED(EUCLEAN, "\"ledger0\": it was made for a pool of another size");
 	*h = good;
 	START_OK(look_again);
 	munmap(h, 4096);
@@ -397,19 +344,19 @@ START_TEST(a_wrong_descriptor_is_refused)
 	START_OK(look_new);
 	ck_assert_int_eq(fstat(manager.store.kept[manager_find(&manager, "ledger0")].fd, &st), 0);
 	manager_lose(&manager, "ledger0");
-	START_REFUSED("\"ledger0\" is missing");
+	START_REFUSED(EUCLEAN, "\"ledger0\" is missing");
 	ck_assert_int_eq(shm_memfd_new(&fd, "other", 4096, SHM_4K), 0);
 	ck_assert_int_eq(supervise_store_keep(&manager.store, "ledger0", fd), 0);
-	START_REFUSED("\"ledger0\": its size is wrong");
+	START_REFUSED(EUCLEAN, "\"ledger0\": its size is wrong");
 	manager_lose(&manager, "ledger0");
 	ck_assert_int_eq(shm_memfd_new(&fd, "other", (size_t)st.st_size, SHM_4K), 0);
 	ck_assert_int_eq(supervise_store_keep(&manager.store, "ledger0", fd), 0);
-	START_REFUSED("\"ledger0\": it is no ledger");
+	START_REFUSED(EUCLEAN, "\"ledger0\": it is no ledger");
 }
 END_TEST
 
-/* A pool as the version before made it: no ledger, and its number in the superblock. */
-START_TEST(a_pool_of_the_version_before_is_refused)
+/* A pool of a version that this program does not read: no ledger, and its number in the superblock. */
+START_TEST(a_pool_of_an_old_version_is_refused)
 {
 	struct superblock *sb;
 	void *p;
@@ -422,7 +369,7 @@ START_TEST(a_pool_of_the_version_before_is_refused)
 	sb = p;
 	sb->version = 1;
 	sb->checksum = pool_superblock_checksum(sb);
-	START_REFUSED("of version 1, from before there were pages that move");
+	START_REFUSED(EUCLEAN, "of version 1; this program reads versions 3 and 4");
 	ck_assert_ptr_nonnull(strstr(manager.log, "stop the service and start it again"));
 	munmap(p, 4096);
 }
@@ -445,12 +392,12 @@ int main(void)
 	tcase_add_test(t, a_ledger_of_ordinary_memory_has_all_there);
 	tcase_add_test(t, heads_are_checked);
 	suite_add_tcase(s, t);
-	tcase_add_checked_fixture(m, manager_setup, manager_teardown);
+	tcase_add_checked_fixture(m, restarts_setup, manager_teardown);
 	tcase_set_timeout(m, 120);
 	tcase_add_test(m, what_was_written_survives_restarts);
 	tcase_add_test(m, a_spoiled_ledger_is_refused);
 	tcase_add_test(m, a_wrong_descriptor_is_refused);
-	tcase_add_test(m, a_pool_of_the_version_before_is_refused);
+	tcase_add_test(m, a_pool_of_an_old_version_is_refused);
 	suite_add_tcase(s, m);
 	return suite_status(s);
 }

@@ -42,13 +42,23 @@ static inline void manager_fini(struct manager *m)
 	supervise_store_fini(&m->store);
 }
 
+/* What it holds to keep: not what was pushed to see whether there is room (fdstore_room). */
+static inline size_t manager_held(const struct manager *m)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < m->store.nr; i++)
+		n += strcmp(m->store.kept[i].name, "probe") != 0;
+	return n;
+}
+
 static inline void manager_serve(struct manager *m, pid_t pid)
 {
 	struct pollfd p = { .fd = m->store.socket, .events = POLLIN };
 	struct supervise_news news;
 
 	poll(&p, 1, 5);
-	if ((m->kill_at && m->store.nr >= m->kill_at) || m->store.nr < m->kill_below) {
+	if ((m->kill_at && manager_held(m) >= m->kill_at) || manager_held(m) < m->kill_below) {
 		kill(pid, SIGKILL); /* it waits for the barrier, which nobody answers any more */
 		return;
 	}

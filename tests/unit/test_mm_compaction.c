@@ -400,6 +400,33 @@ START_TEST(death_at_each_point)
 }
 END_TEST
 
+/* Neither scanner outlasts the step by more than one look under the lock, and each step gets on. */
+START_TEST(a_step_is_bounded)
+{
+	struct compact_control cc;
+	enum compact_result r;
+	uint64_t was = 0;
+
+	open_pool();
+	fill(__GFP_HIGHMEM);
+	drop(1); /* every frame but one is a source that finds nothing above it */
+	cc = control(COMPACT_ORDER_ALL);
+	ck_assert_int_eq(compaction_begin(&cc), COMPACT_CONTINUE);
+	do {
+		pfn_t free_pfn = cc.free_pfn, migrate_pfn = cc.migrate_pfn;
+
+		r = compaction_step(&cc, 8);
+		ck_assert(r != COMPACT_CONTINUE || cc.free_pfn < free_pfn ||
+		          cc.migrate_pfn > migrate_pfn);
+		ck_assert_uint_le(cc.migrate_scanned + cc.free_scanned, was + 8 + 32);
+		was = cc.migrate_scanned + cc.free_scanned;
+	} while (r == COMPACT_CONTINUE);
+	ck_assert_int_eq(r, COMPACT_COMPLETE);
+	check_things();
+	test_pool_close(&m.pool);
+}
+END_TEST
+
 /* A run that is given up leaves nothing behind, and the next one goes on where it was. */
 START_TEST(given_up)
 {
@@ -571,6 +598,7 @@ int main(void)
 	tcase_add_test(t, the_whole_zone);
 	tcase_add_test(t, random_refusals);
 	tcase_add_test(t, death_at_each_point);
+	tcase_add_test(t, a_step_is_bounded);
 	tcase_add_test(t, given_up);
 	tcase_add_test(t, what_did_not_move_is_passed_by);
 	tcase_add_test(t, suitability_and_index);

@@ -332,10 +332,53 @@ START_TEST(a_scribbled_moving_word_is_held)
 	                            &why), -EPERM);
 	ck_assert_int_eq(grant_hold(t.d, b, domain_granule(t.d, page), td_generation(&t, page), &why),
 	                 -ESTALE);
+	ck_assert_uint_eq(atomic_load(&t.d->damaged), 2);
 	session_end(a);
+	ck_assert_uint_eq(atomic_load(&t.d->damaged), 3);
 	ck_assert_uint_eq(owner_kind(owner_load(td_word(&t, page))), OWNER_FREE);
 	td_restart(&t);
 	ck_assert(owner_is(owner_load(td_word(&t, other)), OWNER_HELD, b_id));
+	ck_assert_uint_eq(atomic_load(&t.d->damaged), 0); /* as after a death in a move */
+}
+END_TEST
+
+/* A page that cannot move says that it is moved; one that is another session's says so. */
+START_TEST(a_scribbled_moving_word_is_not_believed)
+{
+	uint32_t low = td_alloc(&t, a, GFP_KERNEL, 0), other = high_page(b);
+	uint64_t word = owner_load(td_word(&t, other));
+	const char *why;
+
+	ck_assert(td_change(&t, low, OWNER_HELD, a->id, OWNER_MOVING, a->id));
+	owner_store(td_word(&t, other), owner_moved(word, OWNER_MOVING, a->id));
+	ck_assert_int_eq(grant_send(t.d, a, domain_granule(t.d, low), td_generation(&t, low), b,
+	                            &why), -EPERM);
+	ck_assert_uint_eq(atomic_load(&t.d->damaged), 1);
+	/* the sweep visits b's page by its word, and leaves it alone by its charge */
+	grant_note_section(t.d, a, other);
+	session_end(a);
+	ck_assert_uint_eq(atomic_load(&t.d->damaged), 3);
+	ck_assert_uint_eq(owner_kind(owner_load(td_word(&t, low))), OWNER_FREE);
+	ck_assert_uint_eq(owner_kind(owner_load(td_word(&t, other))), OWNER_MOVING);
+	owner_store(td_word(&t, other), word);
+	td_check(&t);
+}
+END_TEST
+
+START_TEST(one_page_moved_when_the_daemon_died)
+{
+	uint32_t page[3] = { high_page(a), high_page(a), high_page(a) }, a_id = a->id, i;
+	uint32_t low = td_alloc(&t, a, GFP_KERNEL, 0);
+
+	for (i = 0; i < 3; i++)
+		ck_assert(td_change(&t, page[i], OWNER_HELD, a->id, OWNER_MOVING, a->id));
+	ck_assert(td_change(&t, low, OWNER_HELD, a->id, OWNER_MOVING, a->id));
+	td_restart(&t);
+	ck_assert_uint_eq(atomic_load(&t.d->damaged), 3);
+	for (i = 0; i < 3; i++)
+		ck_assert(owner_is(owner_load(td_word(&t, page[i])), OWNER_HELD, a_id));
+	/* out of use until somebody looks */
+	ck_assert(td_change(&t, low, OWNER_MOVING, a_id, OWNER_HELD, a_id));
 }
 END_TEST
 
@@ -344,7 +387,7 @@ int main(void)
 	Suite *s = suite_create("move");
 	TCase *c = tcase_create("move");
 
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, setup, scene_teardown);
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, a_page_has_a_frame_and_the_frame_leads_back);
 	tcase_add_test(c, larger_blocks_are_named_by_their_frame);
@@ -358,6 +401,8 @@ int main(void)
 	tcase_add_test(c, sent_held_and_named_pages);
 	tcase_add_test(c, words_under_the_wrong_name);
 	tcase_add_test(c, a_scribbled_moving_word_is_held);
+	tcase_add_test(c, a_scribbled_moving_word_is_not_believed);
+	tcase_add_test(c, one_page_moved_when_the_daemon_died);
 	suite_add_tcase(s, c);
 	return suite_status(s);
 }

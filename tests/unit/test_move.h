@@ -10,9 +10,7 @@
 #define TD_HIGH 2u
 #define TD_MAPPING MAP_SHARED
 #include "tests/suite.h"
-#include "tests/unit/test_domain.h"
-
-#include <errno.h>
+#include "tests/unit/test_scene.h"
 
 #include "daemon/high.h"
 #include "daemon/move.h"
@@ -22,23 +20,14 @@
 #define HIGH_FRAMES (2u << TD_SECTION_ORDER)
 #define SECTIONS (TD_FRAMES >> TD_SECTION_ORDER)
 
-static struct test_domain t;
-static uint64_t all_free;
 static struct session *a, *b;
 
 static inline void setup(void)
 {
-	td_init(&t);
-	all_free = td_free_frames(&t);
+	scene_setup();
 	a = td_session(&t, "a");
 	b = td_session(&t, "b");
 	td_check(&t);
-}
-
-static inline void teardown(void)
-{
-	td_check(&t);
-	td_fini(&t);
 }
 
 static inline uint64_t desc_of(uint32_t page)

@@ -386,7 +386,7 @@ int main(void)
 	Suite *s = suite_create("move-recover");
 	TCase *c = tcase_create("move-recover");
 
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, setup, scene_teardown);
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, moved_pages_survive_a_restart);
 	tcase_add_test(c, a_map_that_is_no_permutation);

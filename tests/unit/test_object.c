@@ -6,39 +6,18 @@
  * test_object_recover.c.
  */
 #include "tests/suite.h"
-#include "tests/unit/test_domain.h"
+#include "tests/unit/test_scene.h"
 
-#include <errno.h>
-
-static struct test_domain t;
-static uint64_t all_free;
 static struct session *a, *b;
 static struct cache *c;
 
 static void setup(void)
 {
-	td_init(&t);
-	all_free = td_free_frames(&t);
+	scene_setup();
 	a = td_session(&t, "a");
 	b = td_session(&t, "b");
 	c = td_cache(&t, a, "things", 200, false);
 	td_check(&t);
-}
-
-static void teardown(void)
-{
-	td_check(&t);
-	td_fini(&t);
-}
-
-static void teardown_unchecked(void)
-{
-	td_fini(&t);
-}
-
-static int64_t bytes(const struct session *s)
-{
-	return atomic_load(&s->object_bytes);
 }
 
 static uint64_t word(uint32_t granule)
@@ -281,7 +260,7 @@ START_TEST(send_moves_it)
 	const char *why;
 
 	b->pages_max = 1;
-	atomic_store(&b->object_bytes, 4096);
+	charge_set_objects(b, 1, 4096);
 	ck_assert_int_eq(grant_send(t.d, third, granule, g, b, &why), -EPERM);
 	ck_assert_int_eq(grant_send(t.d, a, granule, g, b, &why), -EDQUOT);
 	ck_assert_int_eq(grant_send(t.d, a, granule, g + 1, b, &why), -ESTALE);
@@ -418,7 +397,7 @@ START_TEST(adopters_are_counted_too)
 	}
 	/* and no further: nothing left b */
 	ck_assert_uint_eq(charge_reserve_objects(a, stride, 1), 1);
-	charge_return_objects(a, stride);
+	charge_return_objects(a, stride, 1);
 }
 END_TEST
 
@@ -660,7 +639,7 @@ int main(void)
 	Suite *suite = suite_create("object");
 	TCase *k = tcase_create("object");
 
-	tcase_add_checked_fixture(k, setup, teardown);
+	tcase_add_checked_fixture(k, setup, scene_teardown);
 	tcase_set_timeout(k, 120);
 	tcase_add_test(k, alloc_and_free);
 	tcase_add_test(k, free_is_refused);
@@ -683,7 +662,7 @@ int main(void)
 	suite_add_tcase(suite, k);
 	/* these leave findings behind: no validation at their end */
 	k = tcase_create("damage");
-	tcase_add_checked_fixture(k, setup, teardown_unchecked);
+	tcase_add_checked_fixture(k, setup, scene_teardown_unchecked);
 	tcase_set_timeout(k, 120);
 	tcase_add_test(k, words_of_free_objects);
 	tcase_add_test(k, freed_twice_by_scribbling);

@@ -12,7 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/cpu_list.h"
 #include "daemon/options.h"
+#include "daemon/quota_rules.h"
 #include "daemon/setting.h"
 #include "tests/suite.h"
 
@@ -92,7 +94,7 @@ START_TEST(defaults_are_the_documented_ones)
 	ck_assert_int_eq(o->backing, SHM_AUTO);
 	ck_assert(o->highmem == OPTIONS_HIGHMEM_DEFAULT && o->movable == 0);
 	ck_assert_uint_eq(o->nodes, 1);
-	ck_assert_uint_eq(o->reactors, 0);
+	ck_assert_uint_ge(o->reactors, 1);
 	ck_assert_uint_eq(o->grace_ms, 5000);
 	ck_assert_uint_eq(o->socket_mode, 0660);
 	ck_assert_uint_eq(o->channels_max, 8);
@@ -110,13 +112,21 @@ START_TEST(the_file_sets_everything)
 	                                  "[pool]\nsize = 256M\nsection_size = 8m\nbacking = thp\n"
 	                                  "huge_page_size = 2M\nnodes = 4\ndma_size = 32M\n"
 	                                  "dma32_size = 64M\nhighmem = 12M\nmovable = 8M\n"
+	                                  "dma_backing = 4k\ndma32_backing = thp\n"
+	                                  "normal_backing = hugetlb\nhighmem_backing = thp\n"
+	                                  "movable_backing = 4k\n"
 	                                  "[daemon]\nsocket_mode = 0600\nreactors = 3\npin = no\n"
 	                                  "grace = 250ms\nlog_level = debug\n"
 	                                  "slab_debug = FZ,pars*,dentry;P\n"
 	                                  "[limits]\nsessions = 10\nchannels = 2\ncalls = 20\n"
 	                                  "pages = 1000\nholders = 300\nholders_per_session = 30\n"
 	                                  "names_per_user = 40\nthread_cache = 1M\n"
-	                                  "[access]\nadmins = root, 12345\n"),
+	                                  "objects = 2000\ncaches = 50\n"
+	                                  "[access]\nadmins = root, 12345\n"
+	                                  "users = 1,@0\n  2 ; and so on\ninspectors =\n"
+	                                  "[user]\npages = 1\nobjects = 2\ncaches = 3\n"
+	                                  "channels = 4\ncalls = 5\nsessions = 6\n"
+	                                  "[group 0]\ncalls = 7\n[user root]\npages = 8\n"),
 	                 0);
 	ck_assert_str_eq(said, "");
 	ck_assert_uint_eq(o->pool_size, 256 << 20);
@@ -141,9 +151,24 @@ START_TEST(the_file_sets_everything)
 	ck_assert_uint_eq(o->holders_session_max, 30);
 	ck_assert_uint_eq(o->names_user_max, 40);
 	ck_assert_uint_eq(o->thread_cache, 1 << 20);
-	ck_assert_str_eq(o->admin_users[0], "root");
-	ck_assert_str_eq(o->admin_users[1], "12345");
-	ck_assert_ptr_null(o->admin_users[2]);
+	ck_assert_str_eq(o->access_admins[0], "root");
+	ck_assert_str_eq(o->access_admins[1], "12345");
+	ck_assert_ptr_null(o->access_admins[2]);
+	ck_assert(o->dma_backing == SHM_4K && o->dma32_backing == SHM_THP &&
+	          o->normal_backing == SHM_HUGETLB_2M && o->highmem_backing == SHM_THP &&
+	          o->movable_backing == SHM_4K);
+	ck_assert(o->objects_max == 2000 && o->caches_max == 50);
+	ck_assert_str_eq(o->access_users[0], "1");
+	ck_assert_str_eq(o->access_users[1], "@0");
+	ck_assert_str_eq(o->access_users[2], "2");
+	ck_assert_ptr_null(o->access_users[3]);
+	ck_assert(!o->access_inspectors || !o->access_inspectors[0]);
+	ck_assert(o->user_default.pages == 1 && o->user_default.objects == 2 &&
+	          o->user_default.caches == 3 && o->user_default.channels == 4 &&
+	          o->user_default.calls == 5 && o->user_default.sessions == 6);
+	ck_assert_uint_eq(o->user_rules->n, 2);
+	ck_assert_str_eq(o->user_rules->rule[1].name, "root");
+	ck_assert_uint_eq(o->user_rules->rule[1].quota.pages, 8);
 	options_free(o);
 }
 END_TEST
@@ -263,6 +288,22 @@ START_TEST(values_that_do_not_fit_together_name_their_line)
 	        {"[access]\nadmins = root,nobody-of-that-name\n",
 	         ":2: [access] admins = nobody-of-that-name: there is no such user"},
 	        {"[daemon]\nsocket_group = no-such-group\n", ":2: [daemon] socket_group = no-such-group"},
+	        {"[access]\nusers = root,\n  @no-such-group\n",
+	         ":2: [access] users = @no-such-group: there is no such group"},
+	        {"[access]\ninspectors = nobody-of-that-name\n",
+	         ":2: [access] inspectors = nobody-of-that-name: there is no such user"},
+	        {"[daemon]\ncpus = 1000-1023\n", ":2: [daemon] cpus = 1000-1023: it may run on none"},
+	        {"[daemon]\ncpus = 3-1\n", ":2: [daemon] cpus = 3-1: not allowed; it takes numbers"},
+	        {"[pool]\nhighmem_backing = hugetlb\n",
+	         ":2: [pool] highmem_backing = hugetlb: not allowed; it takes thp or 4k"},
+	        {"[pool]\ndma_backing = auto\n", ":2: [pool] dma_backing = auto: not allowed; it takes"},
+	        {"[pool]\nhuge_page_size = 1G\nnormal_backing = hugetlb\nbacking = 4k\n",
+	         ":2: [pool] huge_page_size = 1G: larger than a section, 4M"},
+	        {"[pool]\nsize = 64M\nhighmem = 64M\n", ":3: [pool] highmem = 64M: as much as the pool"},
+	        {"[pool]\nsize = 64M\nmovable = 1G\n", ":3: [pool] movable = 1G: as much as the pool"},
+	        {"[user no-such-user]\npages = 1\n",
+	         ":2: [user no-such-user] pages = 1: there is no such user"},
+	        {"[user root]\npages = 1\n[user 0]\npages = 1\n", "[user 0]: is the same user as"},
 	};
 	struct options *o;
 
@@ -313,6 +354,134 @@ START_TEST(wrong_command_lines_name_the_word)
 		ck_assert_int_eq(parse(&o, row[i].word), -EINVAL);
 		ck_assert_ptr_null(o);
 		assert_said(row[i].expected);
+	}
+}
+END_TEST
+
+/* All that is wrong, in one go: of the lines, or of the settings together. */
+START_TEST(everything_that_is_wrong_is_said)
+{
+	struct options *o;
+
+	ck_assert_int_eq(parse_config(&o, "[pool]\nsize = 66M\ndma32_size = 1M\n[daemon]\n"
+	                                  "socket_group = no-such-group\n[access]\n"
+	                                  "admins = no-such-user\n"),
+	                 -EINVAL);
+	assert_said(":2: [pool] size");
+	assert_said("[pool] dma_size (default)");
+	assert_said(":5: [daemon] socket_group");
+	assert_said(":7: [access] admins");
+}
+END_TEST
+
+START_TEST(what_a_setting_was_called_before)
+{
+	struct options *o;
+
+	ck_assert_int_eq(parse_config(&o, "[log]\nlevel = warning\n"), 0);
+	ck_assert_int_eq(o->log_level, LOG_LEVEL_WARNING);
+	options_free(o);
+	ck_assert_int_eq(parse_config(&o, "[daemon]\nlog_level = error\n"), 0);
+	ck_assert_int_eq(o->log_level, LOG_LEVEL_ERROR);
+	options_free(o);
+	ck_assert_int_eq(parse_config(&o, "[daemon]\nlog_level = error\n[log]\nlevel = info\n"),
+	                 -EINVAL);
+	assert_said(":4: [log] level = info: already set in line 2");
+	/* a refusal has the name that was written */
+	ck_assert_int_eq(parse_config(&o, "[daemon]\nlog_level = loud\n"), -EINVAL);
+	assert_said(":2: [daemon] log_level = loud: not allowed; it takes error, warning");
+}
+END_TEST
+
+/* What --check-config prints is a configuration that says the same. */
+START_TEST(what_is_printed_reads_again)
+{
+	struct options *o, *again;
+	char value[SETTING_VALUE_MAX], other[SETTING_VALUE_MAX];
+	FILE *f;
+
+	ck_assert_int_eq(parse_config(&o, "[pool]\nsize = 256M\nnodes = 2\nnormal_backing = thp\n"
+	                                  "[daemon]\ngrace = 1500ms\nslab_debug = FZ,a*;P,b\n"
+	                                  "[access]\nusers = root, @root\n[user]\npages = 9\n"
+	                                  "[user root]\ncalls = 5\npages = 6\n"
+	                                  "[group root]\nsessions = 7\n"),
+	                 0);
+	f = fopen(config_path, "w");
+	ck_assert_ptr_nonnull(f);
+	options_print(o, f);
+	fclose(f);
+	ck_assert_int_eq(PARSE(&again, CONFIG), 0);
+	ck_assert_str_eq(said, "");
+	for (const struct setting *s = setting_table; s->key; s++) {
+		options_effective(o, s, value, sizeof(value));
+		options_effective(again, s, other, sizeof(other));
+		ck_assert_str_eq(value, other);
+	}
+	ck_assert(quota_rules_equal(o->user_rules, again->user_rules));
+	options_free(o);
+	options_free(again);
+}
+END_TEST
+
+START_TEST(a_copy_is_the_same_and_its_own)
+{
+	struct options *o, *copy;
+
+	ck_assert_int_eq(parse_config(&o, "[daemon]\nslab_debug = F\ncpus = 0\n[access]\nusers = 1, 2\n"
+	                                  "[user root]\ncalls = 5\n"),
+	                 0);
+	ck_assert_int_eq(options_copy(&copy, o), 0);
+	for (const struct setting *s = setting_table; s->key; s++)
+		ck_assert(setting_equal(s, o, copy));
+	ck_assert(quota_rules_equal(o->user_rules, copy->user_rules));
+	ck_assert_ptr_ne(o->slab_debug, copy->slab_debug);
+	options_free(o);
+	ck_assert_str_eq(copy->slab_debug, "F");
+	ck_assert_str_eq(copy->access_users[1], "2");
+	options_free(copy);
+}
+END_TEST
+
+START_TEST(settings_change_places)
+{
+	struct options *a, *b;
+
+	ck_assert_int_eq(parse_config(&a, "[limits]\npages = 1\ncalls = 2\n[daemon]\npin = no\n"
+	                                  "[access]\nusers = 1\n"),
+	                 0);
+	ck_assert_int_eq(parse_config(&b, "[limits]\npages = 3\ncalls = 4\n[daemon]\nslab_debug = F\n"),
+	                 0);
+	for (const struct setting *s = setting_table; s->key; s++)
+		setting_exchange(s, a, b);
+	ck_assert(a->pages_max == 3 && a->calls_max == 4 && a->pin && !a->access_users);
+	ck_assert(b->pages_max == 1 && b->calls_max == 2 && !b->pin && !b->slab_debug);
+	ck_assert_str_eq(a->slab_debug, "F");
+	ck_assert_str_eq(b->access_users[0], "1");
+	options_free(a);
+	options_free(b);
+}
+END_TEST
+
+START_TEST(lists_of_cpus)
+{
+	static const char *const wrong[] = { "", "-", "1-", "-1", "1,,2", "1,", ",1", "2-1", "a", "1024",
+		                             "0-1024", "1 2", "99999999999999999999" };
+	static const struct {
+		const char *text, *written;
+	} row[] = {
+		{ "0", "0" },         { "3,1,2", "1-3" },    { "0-3,8", "0-3,8" },
+		{ "5,5-5,6", "5-6" }, { "0-1,3", "0-1,3" }, { "1023", "1023" },
+	};
+	char text[200];
+	cpu_set_t set;
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		ck_assert_msg(!cpu_list_valid(wrong[i]), "%s", wrong[i]);
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		ck_assert_msg(cpu_list_valid(row[i].text), "%s", row[i].text);
+		cpu_list_read(row[i].text, &set);
+		cpu_list_write(&set, text, sizeof(text));
+		ck_assert_str_eq(text, row[i].written);
 	}
 }
 END_TEST
@@ -370,6 +539,12 @@ int main(void)
 	tcase_add_test(tcase, values_that_do_not_fit_together_name_their_line);
 	tcase_add_test(tcase, lines_that_are_too_long_or_no_lines_at_all);
 	tcase_add_test(tcase, wrong_command_lines_name_the_word);
+	tcase_add_test(tcase, everything_that_is_wrong_is_said);
+	tcase_add_test(tcase, what_a_setting_was_called_before);
+	tcase_add_test(tcase, what_is_printed_reads_again);
+	tcase_add_test(tcase, a_copy_is_the_same_and_its_own);
+	tcase_add_test(tcase, settings_change_places);
+	tcase_add_test(tcase, lists_of_cpus);
 	tcase_add_test(tcase, flags);
 	tcase_add_test(tcase, settings_compare);
 	suite_add_tcase(suite, tcase);

@@ -6,91 +6,16 @@
  * Pools of 64 MiB in 16 sections of 4 MiB, one of them metadata ("m15"), on real huge pages (32
  * must be free: sysctl vm.nr_hugepages) and on 4 KiB pages.
  */
-#include "daemon/pool.h"
+#include "tests/unit/test_pool.h"
 
-#include <check.h>
-#include <errno.h>
 #include <inttypes.h>
-#include <sys/stat.h>
 
-#include "daemon/backing.h"
-#include "daemon/fdstore.h"
-#include "daemon/options.h"
-#include "daemon/pool_private.h"
 #include "tests/suite.h"
-#include "tests/unit/test_child.h"
-#include "tests/unit/test_manager.h"
 
-#define MIB ((uint64_t)1 << 20)
-#define GIB ((uint64_t)1 << 30)
 #define POOL (64 * MIB)
 #define SECTION (4 * MIB)
 #define SECTIONS 16u
-#define KEPT (SECTIONS + 3)
-
-static struct manager manager;
-static struct options options;
-
-static void setup(void)
-{
-	manager_init(&manager);
-	options = (struct options){
-		.pool_size = POOL,
-		.backing = SHM_4K,
-		.huge_page_size = 2 * MIB,
-		.dma_size = 16 * MIB,
-		.dma32_size = 4 * GIB,
-		.nodes = 1,
-		.reactors = 2,
-		.sessions_max = 4096,
-		.holders_max = 65536,
-	};
-}
-
-static void teardown(void)
-{
-	manager_fini(&manager);
-}
-
-/* One start: opens the pool, looks at it, ends. arg: what to do with it. */
-static int pool_start(void *arg)
-{
-	void (*look)(struct pool *p) = (void (*)(struct pool *))arg;
-	struct fdstore *store;
-	struct pool *p = NULL;
-	size_t before;
-	int r;
-
-	CHILD_CHECK(fdstore_new(&store) == 0);
-	before = fds_open() - fdstore_left(store);
-	r = pool_open(&p, &options, store);
-	if (r < 0) {
-		CHILD_CHECK(p == NULL);
-		fdstore_free(store);
-		CHILD_CHECK(fds_open() == before);
-		return -r;
-	}
-	if (look)
-		look(p);
-	CHILD_CHECK(pool_close(p) == NULL);
-	fdstore_free(store);
-	CHILD_CHECK(fds_open() == before);
-	return 0;
-}
-
-static int start(void (*look)(struct pool *p))
-{
-	return manager_start(&manager, pool_start, (void *)look);
-}
-
-#define START_OK(look) ck_assert_msg(start(look) == 0, "%s", manager.log)
-#define START_REFUSED(error, text)                                                        \
-	do {                                                                              \
-		int got = start(NULL);                                                    \
-		ck_assert_msg(got == (error), "status %d\n%s", got, manager.log);         \
-		ck_assert_msg(strstr(manager.log, text) != NULL, "no \"%s\" in\n%s", text, \
-		              manager.log);                                               \
-	} while (0)
+#define KEPT (SECTIONS + 4)
 
 static void look_new(struct pool *p)
 {
@@ -273,7 +198,7 @@ END_TEST
 START_TEST(a_lost_descriptor_is_refused)
 {
 	static const char *const names[] = { "s0",     "s7",     "s14", "words0",
-		                             "views0", "ledger0", "m15" };
+		                             "views0", "ledger0", "life0", "m15" };
 	const char *name = names[_i];
 	char text[64];
 
@@ -335,7 +260,7 @@ START_TEST(a_spoiled_superblock_is_refused)
 		*sb = good;                                    \
 	} while (0)
 	SPOIL(magic, 0, "is no superblock");
-	SPOIL(version, METADATA_VERSION + 1, "metadata are of version 4");
+	SPOIL(version, METADATA_VERSION + 1, "metadata are of version 5");
 	SPOIL(size, 8, "has 8 bytes");
 	SPOIL(frames, good.frames * 2, "checksum");
 	SPOIL(checksum, 1, "checksum");
@@ -666,7 +591,7 @@ int main(void)
 	TCase *t = tcase_create("pool");
 
 	tcase_set_timeout(t, 120);
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, manager_setup, manager_teardown);
 	tcase_add_test(t, a_hugetlb_pool_survives_restarts);
 	tcase_add_test(t, a_pool_of_small_pages_survives_restarts);
 	tcase_add_test(t, a_thp_pool_survives_restarts);
@@ -674,7 +599,7 @@ int main(void)
 	tcase_add_test(t, without_a_manager_the_pool_ends_with_the_process);
 	tcase_add_test(t, a_start_that_dies_halfway_leaves_nothing_behind);
 	tcase_add_test(t, a_dropping_that_dies_halfway_is_gone_on_with);
-	tcase_add_loop_test(t, a_lost_descriptor_is_refused, 0, 7);
+	tcase_add_loop_test(t, a_lost_descriptor_is_refused, 0, 8);
 	tcase_add_test(t, a_lost_last_section_of_several_is_refused);
 	tcase_add_test(t, a_spoiled_superblock_is_refused);
 	tcase_add_test(t, a_spoiled_section_table_is_refused);

@@ -7,22 +7,10 @@
  *
  * 24 huge pages of 2 MiB must be free.
  */
-#include "daemon/pool.h"
+#include "tests/unit/test_pool.h"
 
-#include <check.h>
-#include <errno.h>
-#include <sys/stat.h>
-
-#include "daemon/backing.h"
-#include "daemon/fdstore.h"
-#include "daemon/options.h"
-#include "daemon/pool_private.h"
 #include "tests/suite.h"
-#include "tests/unit/test_child.h"
-#include "tests/unit/test_manager.h"
 
-#define MIB ((uint64_t)1 << 20)
-#define GIB ((uint64_t)1 << 30)
 #define POOL (64 * MIB)
 #define SECTION (4 * MIB)
 #define SECTION_PAGES 1024u
@@ -30,30 +18,12 @@
 #define HIGH_START (12u * SECTION_PAGES)
 #define HIGH_PAGES (3u * SECTION_PAGES)
 
-static struct manager manager;
-static struct options options;
-
 static void setup(void)
 {
-	manager_init(&manager);
-	options = (struct options){
-		.pool_size = POOL,
-		.backing = SHM_HUGETLB_2M,
-		.huge_page_size = 2 * MIB,
-		.dma_size = 16 * MIB,
-		.dma32_size = 4 * GIB,
-		.highmem = 2 * SECTION - 1,
-		.movable = 1,
-		.nodes = 1,
-		.reactors = 2,
-		.sessions_max = 4096,
-		.holders_max = 65536,
-	};
-}
-
-static void teardown(void)
-{
-	manager_fini(&manager);
+	manager_setup();
+	options.backing = SHM_HUGETLB_2M;
+	options.highmem = 2 * SECTION - 1;
+	options.movable = 1;
 }
 
 /* ---- geometry ---- */
@@ -154,36 +124,6 @@ START_TEST(with_nodes_they_are_the_last_ones_top)
 END_TEST
 
 /* ---- pools ---- */
-
-static int pool_start(void *arg)
-{
-	void (*look)(struct pool *p) = (void (*)(struct pool *))arg;
-	struct fdstore *store;
-	struct pool *p = NULL;
-	int r;
-
-	CHILD_CHECK(fdstore_new(&store) == 0);
-	r = pool_open(&p, &options, store);
-	if (r < 0) {
-		fdstore_free(store);
-		return -r;
-	}
-	if (look)
-		look(p);
-	CHILD_CHECK(pool_close(p) == NULL);
-	fdstore_free(store);
-	return 0;
-}
-
-#define START_OK(look)                                                                            \
-	ck_assert_msg(manager_start(&manager, pool_start, (void *)(look)) == 0, "%s", manager.log)
-#define START_REFUSED(text)                                                                \
-	do {                                                                               \
-		int got = manager_start(&manager, pool_start, NULL);                       \
-		ck_assert_msg(got == EUCLEAN, "status %d\n%s", got, manager.log);          \
-		ck_assert_msg(strstr(manager.log, text) != NULL, "no \"%s\" in\n%s", text, \
-		              manager.log);                                                \
-	} while (0)
 
 static bool high(uint32_t section)
 {
@@ -292,13 +232,94 @@ START_TEST(other_sizes_do_not_change_a_pool)
 }
 END_TEST
 
+/* ---- a backing for a zone ---- */
+
+/* DMA is sections 0 to 3, DMA32 4 to 11. */
+static void look_mixed(struct pool *p)
+{
+	uint32_t s;
+
+	for (s = 0; s < 16; s++) {
+		enum shm_backing b = s < 4 || s == 15 ? SHM_HUGETLB_2M : SHM_4K;
+		struct section_info info;
+		const char *why;
+
+		mm_section_get(p->mm, (section_id_t){ s }, &info);
+		CHILD_CHECK(info.backing == b);
+		CHILD_CHECK(shm_memfd_check(p->section_fd[s], SECTION, b, &why) == 0);
+		CHILD_CHECK(p->window[s * SECTION + SECTION / 2] == 0);
+	}
+	CHILD_CHECK(p->bytes_4k == 11 * SECTION && p->bytes_2m == 5 * SECTION);
+	CHILD_CHECK(strcmp(p->backing_text, "20 MiB of hugetlb 2 MiB pages, 44 MiB of shared memory "
+	                                    "on 4 KiB pages") == 0);
+	/* what all below the high zones can be mapped in */
+	CHILD_CHECK(p->map_shift == 21);
+}
+
+static void look_small(struct pool *p)
+{
+	struct section_info info;
+
+	mm_section_get(p->mm, (section_id_t){ 4 }, &info);
+	CHILD_CHECK(info.backing == SHM_HUGETLB_2M);
+	mm_section_get(p->mm, (section_id_t){ 0 }, &info);
+	CHILD_CHECK(info.backing == SHM_4K);
+	CHILD_CHECK(p->map_shift == 21 && p->bytes_4k == 7 * SECTION);
+}
+
+START_TEST(a_zone_has_its_own)
+{
+	options.dma32_backing = SHM_4K;
+	START_OK(look_mixed);
+	START_OK(look_mixed);
+	ck_assert_ptr_null(strstr(manager.log, "other backings of zones"));
+	options.dma32_backing = SHM_AUTO;
+	START_OK(look_mixed);
+	ck_assert_ptr_nonnull(strstr(manager.log, "other backings of zones"));
+}
+END_TEST
+
+START_TEST(of_small_pages_in_a_pool_of_huge_ones)
+{
+	options.dma_backing = SHM_4K;
+	options.highmem_backing = options.movable_backing = SHM_4K; /* which they have anyway */
+	START_OK(look_small);
+	START_OK(look_small);
+}
+END_TEST
+
+START_TEST(every_word_for_a_backing)
+{
+	enum shm_backing zone[MAX_NR_ZONES];
+	struct pool_geometry g = { .size = 0 };
+	uint32_t b, z, word;
+
+	for (b = 1; b < SHM_NR_BACKINGS; b++)
+		for (z = 0; z < MAX_NR_ZONES; z++) {
+			memset(g.zone_backing, 0, sizeof(g.zone_backing));
+			g.zone_backing[z] = (enum shm_backing)b;
+			word = pool_backing_pack(&g, SHM_THP);
+			ck_assert_int_eq(SUPERBLOCK_BACKING(word), SHM_THP);
+			ck_assert(pool_backing_unpack(word, zone));
+			ck_assert_mem_eq(zone, g.zone_backing, sizeof(zone));
+		}
+	memset(g.zone_backing, 0, sizeof(g.zone_backing));
+	/* as pools had it before zones could have their own */
+	ck_assert_uint_eq(pool_backing_pack(&g, SHM_4K), SHM_4K);
+	ck_assert(!pool_backing_unpack(SHM_AUTO, zone));
+	ck_assert(!pool_backing_unpack(SHM_NR_BACKINGS, zone));
+	ck_assert(!pool_backing_unpack(SHM_4K | UINT32_C(7) << 8, zone));
+	ck_assert(!pool_backing_unpack(SHM_4K | UINT32_C(1) << 31, zone));
+}
+END_TEST
+
 /* ---- what is refused ---- */
 
 #define SPOIL(field, value, text)                            \
 	do {                                                 \
 		sb->field = (value);                         \
 		sb->checksum = pool_superblock_checksum(sb); \
-		START_REFUSED(text);                         \
+		START_REFUSED(EUCLEAN, text);                \
 		memcpy(sb, good, sizeof(good));              \
 	} while (0)
 
@@ -392,12 +413,56 @@ START_TEST(huge_pages_are_counted_for_the_rest_alone)
 }
 END_TEST
 
+START_TEST(what_zones_are_fixed_to_is_counted)
+{
+	struct backing_need need = { .pool = GIB, .small = 64 * MIB, .huge = 16 * MIB, .section = SECTION,
+		                     .control = MIB, .wanted = SHM_4K, .huge_page = 2 * MIB };
+	struct shm_machine m = { .memory_available = 2 * GIB, .memory_limit = UINT64_MAX,
+		                 .huge_2m_total = 8, .huge_2m_free = 7 };
+	enum shm_backing list[BACKING_CANDIDATES];
+	char why[600], text[300];
+	size_t n = 0;
+
+	/* huge pages of a zone, whatever the rest is on */
+	ck_assert_int_eq(backing_candidates(&need, &m, list, &n, why, sizeof(why)), -ENOMEM);
+	ck_assert_msg(strstr(why, "16 MiB of huge pages need 8 pages of 2 MiB, 7 are free, 1 are missing") !=
+	              NULL, "%s", why);
+	m.huge_2m_free = 8;
+	ck_assert_int_eq(backing_candidates(&need, &m, list, &n, why, sizeof(why)), 0);
+	ck_assert(n == 1 && list[0] == SHM_4K);
+	/* auto wants them for the rest, too, and takes something else when there are too few */
+	need.wanted = SHM_AUTO;
+	ck_assert_int_eq(backing_candidates(&need, &m, list, &n, why, sizeof(why)), 0);
+	ck_assert(n == 1 && list[0] == SHM_4K);
+	m.huge_2m_total = m.huge_2m_free = (GIB - 64 * MIB) / (2 * MIB);
+	ck_assert_int_eq(backing_candidates(&need, &m, list, &n, why, sizeof(why)), 0);
+	ck_assert(n == 2 && list[0] == SHM_HUGETLB_2M);
+	/* transparent ones of a zone */
+	need.thp = 32 * MIB;
+	ck_assert_int_eq(backing_candidates(&need, &m, list, &n, why, sizeof(why)), -ENOMEM);
+	ck_assert_ptr_nonnull(strstr(why, "shmem_enabled"));
+	m.shmem_huge = true;
+	ck_assert_int_eq(backing_candidates(&need, &m, list, &n, why, sizeof(why)), 0);
+	/* and what is fixed to ordinary memory has to fit */
+	need.wanted = SHM_HUGETLB_2M;
+	m.memory_available = 96 * MIB;
+	ck_assert_int_eq(backing_candidates(&need, &m, list, &n, why, sizeof(why)), -ENOMEM);
+	ck_assert_msg(strstr(why, "97 MiB of memory are needed") != NULL, "%s", why);
+	need.huge_page = 8 * MIB;
+	ck_assert_int_eq(backing_candidates(&need, &m, list, &n, why, sizeof(why)), -EINVAL);
+	backing_describe_mixed(text, sizeof(text), 12 * MIB, 100 * MIB, 16 * MIB, GIB);
+	ck_assert_str_eq(text, "1 GiB of hugetlb 1 GiB pages, 16 MiB of hugetlb 2 MiB pages, 100 MiB of "
+	                       "shared memory on transparent 2 MiB pages, 12 MiB of shared memory on 4 KiB "
+	                       "pages");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool-high");
 	TCase *c = tcase_create("pool-high");
 
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, setup, manager_teardown);
 	tcase_set_timeout(c, 60);
 	tcase_add_test(c, the_zones_lie_below_the_tables);
 	tcase_add_test(c, the_default_follows_the_pool);
@@ -408,6 +473,10 @@ int main(void)
 	tcase_add_test(c, zones_that_cannot_be);
 	tcase_add_test(c, a_ledger_of_other_zones);
 	tcase_add_test(c, huge_pages_are_counted_for_the_rest_alone);
+	tcase_add_test(c, a_zone_has_its_own);
+	tcase_add_test(c, of_small_pages_in_a_pool_of_huge_ones);
+	tcase_add_test(c, every_word_for_a_backing);
+	tcase_add_test(c, what_zones_are_fixed_to_is_counted);
 	suite_add_tcase(s, c);
 	return suite_status(s);
 }

@@ -418,7 +418,7 @@ int main(void)
 	Suite *suite = suite_create("rack");
 	TCase *k = tcase_create("rack"), *lies = tcase_create("lies");
 
-	tcase_add_checked_fixture(k, setup, teardown);
+	tcase_add_checked_fixture(k, setup, scene_teardown);
 	tcase_add_test(k, collected_into_the_depot_or_the_slabs);
 	tcase_add_test(k, drains_include_it);
 	tcase_add_test(k, given_by_another);
@@ -433,7 +433,7 @@ int main(void)
 	tcase_add_test(k, restarts);
 	tcase_add_test(k, findings);
 	suite_add_tcase(suite, k);
-	tcase_add_checked_fixture(lies, setup, teardown_unchecked);
+	tcase_add_checked_fixture(lies, setup, scene_teardown_unchecked);
 	tcase_set_timeout(lies, 120);
 	tcase_add_loop_test(lies, scribbled_over, 0, 8);
 	suite_add_tcase(suite, lies);

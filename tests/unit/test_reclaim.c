@@ -21,12 +21,19 @@ static uint64_t count(enum vm_event e)
 /* Scanned and stolen in the background, directly, proactively; objects. */
 static void check_counts(uint64_t background, uint64_t direct, uint64_t proactive, uint64_t objects)
 {
-	ck_assert_uint_eq(count(VM_PGSTEAL_KSWAPD), background);
-	ck_assert_uint_eq(count(VM_PGSCAN_KSWAPD), background);
-	ck_assert_uint_eq(count(VM_PGSTEAL_DIRECT), direct);
-	ck_assert_uint_eq(count(VM_PGSCAN_DIRECT), direct);
-	ck_assert_uint_eq(count(VM_PGSTEAL_PROACTIVE), proactive);
-	ck_assert_uint_eq(count(VM_PGSCAN_PROACTIVE), proactive);
+	const struct {
+		enum vm_event scanned, stolen;
+		uint64_t frames;
+	} want[] = {
+		{ VM_PGSCAN_KSWAPD, VM_PGSTEAL_KSWAPD, background },
+		{ VM_PGSCAN_DIRECT, VM_PGSTEAL_DIRECT, direct },
+		{ VM_PGSCAN_PROACTIVE, VM_PGSTEAL_PROACTIVE, proactive },
+	};
+
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+		ck_assert_uint_eq(count(want[i].scanned), want[i].frames);
+		ck_assert_uint_eq(count(want[i].stolen), want[i].frames);
+	}
 	ck_assert_uint_eq(count(VM_SLABS_SCANNED), objects);
 }
 
@@ -146,7 +153,7 @@ int main(void)
 	Suite *suite = suite_create("reclaim");
 	TCase *tcase = tcase_create("reclaim");
 
-	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_checked_fixture(tcase, setup, scene_teardown);
 	tcase_add_test(tcase, frees_are_no_reclaim);
 	tcase_add_test(tcase, draining_counts_by_reason);
 	tcase_add_test(tcase, collecting_counts_what_threads_cache);

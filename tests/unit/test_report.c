@@ -318,27 +318,27 @@ START_TEST(commands_check_their_argument)
 	/* What they say goes to stderr; only the verdict matters here. */
 	ck_assert_ptr_null(command_find("slabinfo "));
 	ck_assert_ptr_null(command_find(""));
-	ck_assert(command_check(command_find("zoneinfo"), NULL));
-	ck_assert(!command_check(command_find("zoneinfo"), "0"));
-	ck_assert(!command_check(command_find("session"), NULL));
-	ck_assert(command_check(command_find("session"), "1048575"));
-	ck_assert(!command_check(command_find("session"), "1048576"));
-	ck_assert(!command_check(command_find("session"), "0"));
-	ck_assert(!command_check(command_find("session"), "-1"));
-	ck_assert(!command_check(command_find("session"), " 1"));
-	ck_assert(!command_check(command_find("session"), "1x"));
-	ck_assert(!command_check(command_find("kill"), "99999999999999999999"));
-	ck_assert(command_check(command_find("slabinfo"), NULL));
-	ck_assert(!command_check(command_find("leaks"), "message"));
-	ck_assert(!command_check(command_find("shrink"), NULL));
-	ck_assert(!command_check(command_find("shrink"), ""));
-	ck_assert(command_check(command_find("shrink"), "message"));
+	ck_assert(command_check(command_find("zoneinfo"), NULL, NULL));
+	ck_assert(!command_check(command_find("zoneinfo"), "0", NULL));
+	ck_assert(!command_check(command_find("session"), NULL, NULL));
+	ck_assert(command_check(command_find("session"), "1048575", NULL));
+	ck_assert(!command_check(command_find("session"), "1048576", NULL));
+	ck_assert(!command_check(command_find("session"), "0", NULL));
+	ck_assert(!command_check(command_find("session"), "-1", NULL));
+	ck_assert(!command_check(command_find("session"), " 1", NULL));
+	ck_assert(!command_check(command_find("session"), "1x", NULL));
+	ck_assert(!command_check(command_find("kill"), "99999999999999999999", NULL));
+	ck_assert(command_check(command_find("slabinfo"), NULL, NULL));
+	ck_assert(!command_check(command_find("leaks"), "message", NULL));
+	ck_assert(!command_check(command_find("shrink"), NULL, NULL));
+	ck_assert(!command_check(command_find("shrink"), "", NULL));
+	ck_assert(command_check(command_find("shrink"), "message", NULL));
 	ck_assert(command_check(command_find("shrink"), "123456789012345678901234567890123456789"
-	                                                "012345678901234567890123"));
+	                                                "012345678901234567890123", NULL));
 	ck_assert(!command_check(command_find("shrink"), "123456789012345678901234567890123456789"
-	                                                 "0123456789012345678901234"));
-	ck_assert(command_check(command_find("methods"), NULL));
-	ck_assert(command_check(command_find("methods"), "kmm.v1.Health/Check"));
+	                                                 "0123456789012345678901234", NULL));
+	ck_assert(command_check(command_find("methods"), NULL, NULL));
+	ck_assert(command_check(command_find("methods"), "kmm.v1.Health/Check", NULL));
 }
 END_TEST
 

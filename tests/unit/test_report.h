@@ -4,10 +4,26 @@
 #define TESTS_UNIT_TEST_REPORT_H
 
 #include <check.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "client/kmmctl/json.h"
+
+/* A saved file of a Linux machine. */
+static inline FILE *open_data(const char *name)
+{
+	const char *srcdir = getenv("KMM_SRCDIR");
+	char path[4096];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/tests/data/%s", srcdir ? srcdir : ".", name);
+	f = fopen(path, "re");
+	if (!f)
+		ck_abort_msg("%s: %s", path, strerror(errno));
+	return f;
+}
 
 struct capture {
 	FILE *out;
@@ -37,12 +53,25 @@ static inline void assert_printed(struct capture *c, const char *expected)
 	free(printed);
 }
 
-static inline int64_t json_int(struct json_object *o, const char *key)
+/* name(0) to name(n - 1) are there, and no more. */
+static inline void assert_names(const char *(*name)(size_t i), size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		ck_assert_ptr_nonnull(name(i));
+	ck_assert_ptr_null(name(n));
+}
+
+static inline struct json_object *json_member(struct json_object *o, const char *key)
 {
 	struct json_object *v = NULL;
 
 	ck_assert_msg(json_object_object_get_ex(o, key, &v), "no key %s", key);
-	return json_object_get_int64(v);
+	return v;
+}
+
+static inline int64_t json_int(struct json_object *o, const char *key)
+{
+	return json_object_get_int64(json_member(o, key));
 }
 
 #endif

@@ -463,6 +463,31 @@ START_TEST(pages_that_move_name_their_other_number)
 }
 END_TEST
 
+START_TEST(top_scrolls)
+{
+	static const struct {
+		size_t first, n, room;
+		enum top_move move;
+		size_t then;
+	} row[] = {
+		{ 0, 5, 10, TOP_DOWN, 0 },       { 0, 5, 10, TOP_PAGE_DOWN, 0 }, /* all are there */
+		{ 0, 5, 5, TOP_DOWN, 0 },        { 0, 5, 4, TOP_DOWN, 1 },
+		{ 1, 5, 4, TOP_DOWN, 1 },        { 1, 5, 4, TOP_UP, 0 },
+		{ 0, 5, 4, TOP_UP, 0 },          { 0, 30, 10, TOP_PAGE_DOWN, 10 },
+		{ 10, 30, 10, TOP_PAGE_DOWN, 20 }, { 15, 30, 10, TOP_PAGE_DOWN, 20 },
+		{ 20, 30, 10, TOP_PAGE_UP, 10 }, { 3, 30, 10, TOP_PAGE_UP, 0 },
+		{ 3, 30, 10, TOP_END, 20 },      { 3, 30, 10, TOP_HOME, 0 },
+		{ 12, 30, 10, TOP_STAY, 12 },    { 20, 15, 10, TOP_STAY, 5 }, /* sessions ended */
+		{ 20, 30, 25, TOP_STAY, 5 },     { 20, 0, 10, TOP_STAY, 0 }, /* the window grew */
+		{ 0, 3, 0, TOP_PAGE_DOWN, 1 },   { 2, 3, 0, TOP_PAGE_UP, 1 }, /* no room at all */
+	};
+
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+		ck_assert_uint_eq(top_scroll(row[i].first, row[i].move, row[i].n, row[i].room),
+		                  row[i].then);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("report_inspect");
@@ -486,6 +511,7 @@ int main(void)
 	tcase_add_test(tcase, rates_are_differences_by_time);
 	tcase_add_test(tcase, every_key_sorts_and_reverses);
 	tcase_add_test(tcase, pressure_is_told);
+	tcase_add_test(tcase, top_scrolls);
 	suite_add_tcase(suite, tcase);
 	tcase = tcase_create("page");
 	tcase_add_test(tcase, every_flag_has_a_name);

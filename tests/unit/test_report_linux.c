@@ -29,14 +29,10 @@ static struct report_node nodes[1];
 
 static char *file_text(const char *name)
 {
-	const char *srcdir = getenv("KMM_SRCDIR");
-	char path[4096], *text = calloc(1, 65536);
-	FILE *f;
+	char *text = calloc(1, 65536);
+	FILE *f = open_data(name);
 
-	snprintf(path, sizeof(path), "%s/tests/data/%s", srcdir ? srcdir : ".", name);
-	f = fopen(path, "re");
-	if (!f || !text)
-		ck_abort_msg("%s: %s", path, strerror(errno));
+	ck_assert_ptr_nonnull(text);
 	ck_assert_uint_gt(fread(text, 1, 65535, f), 0);
 	fclose(f);
 	return text;
@@ -483,9 +479,7 @@ END_TEST
 
 START_TEST(meminfo_labels_are_complete)
 {
-	for (size_t i = 0; i < REPORT_MEMINFO_LINES; i++)
-		ck_assert_ptr_nonnull(report_meminfo_label(i));
-	ck_assert_ptr_null(report_meminfo_label(REPORT_MEMINFO_LINES));
+	assert_names(report_meminfo_label, REPORT_MEMINFO_LINES);
 }
 END_TEST
 
@@ -503,13 +497,13 @@ START_TEST(json_has_the_values_of_the_text)
 	ck_assert_int_eq(json_int(zone, "managed"), 772915);
 	ck_assert_int_eq(json_int(zone, "promo"), 24293);
 	ck_assert_int_eq(json_int(zone, "start_pfn"), 4096);
-	ck_assert(json_object_object_get_ex(zone, "protection", &v));
-	ck_assert_int_eq(json_object_get_int64(json_object_array_get_idx(v, 2)), 640);
-	ck_assert(json_object_object_get_ex(zone, "pagesets", &v));
-	ck_assert_int_eq(json_int(json_object_array_get_idx(v, 1), "high_max"), 48307);
+	v = json_object_array_get_idx(json_member(zone, "protection"), 2);
+	ck_assert_int_eq(json_object_get_int64(v), 640);
+	v = json_object_array_get_idx(json_member(zone, "pagesets"), 1);
+	ck_assert_int_eq(json_int(v, "high_max"), 48307);
 	/* The node's statistics come with its first populated zone. */
 	ck_assert(!json_object_object_get_ex(zone, "per_node_stats", &v));
-	ck_assert(json_object_object_get_ex(json_object_array_get_idx(a, 0), "per_node_stats", &v));
+	v = json_member(json_object_array_get_idx(a, 0), "per_node_stats");
 	ck_assert_int_eq(json_object_object_length(v), REPORT_NODE_STATS);
 	ck_assert_int_eq(json_int(v, "nr_slab_reclaimable"), 3379);
 	/* An empty zone ends where its text does. */

@@ -4,7 +4,6 @@
  * does with the others, and what these do not show.
  */
 #include <check.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,19 +13,6 @@
 #include "shm/control.h"
 #include "tests/suite.h"
 #include "tests/unit/test_report.h"
-
-static FILE *open_data(const char *name)
-{
-	const char *srcdir = getenv("KMM_SRCDIR");
-	char path[4096];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/tests/data/%s", srcdir ? srcdir : ".", name);
-	f = fopen(path, "re");
-	if (!f)
-		ck_abort_msg("%s: %s", path, strerror(errno));
-	return f;
-}
 
 static char *print_vmstat(const struct report_vmstat *v)
 {
@@ -89,9 +75,7 @@ END_TEST
 
 START_TEST(vmstat_names_end)
 {
-	for (size_t i = 0; i < REPORT_VMSTAT_LINES; i++)
-		ck_assert_ptr_nonnull(report_vmstat_name(i));
-	ck_assert_ptr_null(report_vmstat_name(REPORT_VMSTAT_LINES));
+	assert_names(report_vmstat_name, REPORT_VMSTAT_LINES);
 }
 END_TEST
 
@@ -228,7 +212,7 @@ END_TEST
 START_TEST(json_has_what_the_text_has_no_room_for)
 {
 	kmm_v1_Area a = sample;
-	struct json_object *all, *o, *v = NULL;
+	struct json_object *all, *o;
 
 	a.session = 7;
 	a.used = 4711;
@@ -239,10 +223,8 @@ START_TEST(json_has_what_the_text_has_no_room_for)
 	ck_assert_int_eq(json_int(o, "session"), 7);
 	ck_assert_int_eq(json_int(o, "used"), 4711);
 	ck_assert_int_eq(json_int(o, "end"), 0x7f0012348000);
-	ck_assert(json_object_object_get_ex(o, "kind", &v));
-	ck_assert_str_eq(json_object_get_string(v), "percpu");
-	ck_assert(json_object_object_get_ex(o, "node_pages", &v));
-	ck_assert_uint_eq(json_object_array_length(v), 3);
+	ck_assert_str_eq(json_object_get_string(json_member(o, "kind")), "percpu");
+	ck_assert_uint_eq(json_object_array_length(json_member(o, "node_pages")), 3);
 	json_object_put(all);
 	ck_assert_str_eq(report_area_kind(&(kmm_v1_Area){ .kind = 99 }), "unknown");
 }

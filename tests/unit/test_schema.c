@@ -91,16 +91,25 @@ END_TEST
 
 START_TEST(statuses_of_errno_values)
 {
-	ck_assert_int_eq(rpc_status_of(0), STATUS_OK);
-	ck_assert_int_eq(rpc_status_of(EINVAL), STATUS_INVALID_ARGUMENT);
-	ck_assert_int_eq(rpc_status_of(EPERM), STATUS_PERMISSION_DENIED);
-	ck_assert_int_eq(rpc_status_of(ENOENT), STATUS_NOT_FOUND);
-	ck_assert_int_eq(rpc_status_of(EDQUOT), STATUS_RESOURCE_EXHAUSTED);
-	ck_assert_int_eq(rpc_status_of(ETIMEDOUT), STATUS_DEADLINE_EXCEEDED);
-	ck_assert_int_eq(rpc_status_of(ECANCELED), STATUS_CANCELLED);
-	ck_assert_int_eq(rpc_status_of(ESTALE), STATUS_ABORTED);
-	ck_assert_int_eq(rpc_status_of(ENOTRECOVERABLE), STATUS_DATA_LOSS);
-	ck_assert_int_eq(rpc_status_of(EIO), STATUS_INTERNAL);
+	static const struct {
+		int error, status;
+	} want[] = {
+		{ 0, STATUS_OK },
+		{ EINVAL, STATUS_INVALID_ARGUMENT },
+		{ EPERM, STATUS_PERMISSION_DENIED },
+		{ ENOENT, STATUS_NOT_FOUND },
+		{ EDQUOT, STATUS_RESOURCE_EXHAUSTED },
+		{ ETIMEDOUT, STATUS_DEADLINE_EXCEEDED },
+		{ ECANCELED, STATUS_CANCELLED },
+		{ ESTALE, STATUS_ABORTED },
+		{ ENOTRECOVERABLE, STATUS_DATA_LOSS },
+		{ EIO, STATUS_INTERNAL },
+	};
+
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)
+		ck_assert_msg((int)rpc_status_of(want[i].error) == want[i].status,
+		              "errno %d: status %d, not %d", want[i].error,
+		              (int)rpc_status_of(want[i].error), want[i].status);
 }
 END_TEST
 

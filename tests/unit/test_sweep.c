@@ -6,36 +6,9 @@
  * each step.
  */
 #include "tests/suite.h"
-#include "tests/unit/test_domain.h"
+#include "tests/unit/test_scene.h"
 
-#include <errno.h>
 #include <unistd.h>
-
-static struct test_domain t;
-static uint64_t all_free;
-
-static void setup(void)
-{
-	td_init(&t);
-	all_free = td_free_frames(&t);
-	td_check(&t);
-}
-
-static void teardown(void)
-{
-	td_check(&t);
-	td_fini(&t);
-}
-
-static void teardown_unchecked(void)
-{
-	td_fini(&t);
-}
-
-static int64_t charge(const struct session *s)
-{
-	return atomic_load(&s->charge);
-}
 
 static int ends;
 
@@ -507,7 +480,7 @@ int main(void)
 	Suite *suite = suite_create("sweep");
 	TCase *c = tcase_create("sweep");
 
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, scene_setup, scene_teardown);
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, send_moves_the_charge);
 	tcase_add_test(c, holders_keep_a_block);
@@ -526,7 +499,7 @@ int main(void)
 	suite_add_tcase(suite, c);
 	/* these leave findings behind: no validation at their end */
 	c = tcase_create("damage");
-	tcase_add_checked_fixture(c, setup, teardown_unchecked);
+	tcase_add_checked_fixture(c, scene_setup, scene_teardown_unchecked);
 	tcase_add_test(c, scribbled_words_do_no_harm);
 	tcase_add_test(c, scribbled_magazines_do_no_harm);
 	tcase_add_test(c, restart_reports_words_of_nobody);

@@ -14,7 +14,6 @@
 #define TESTS_UNIT_TEST_VMALLOC_H
 
 #include <check.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,8 @@
 #include <unistd.h>
 
 #include "client/vmalloc.h"
+#include "tests/unit/fake_error.h"
+#include "tests/unit/fake_session.h"
 
 #define ME 3u
 #define OTHER 5u
@@ -37,7 +38,6 @@
 #define NOBODY 255u
 
 static struct kmm k;
-static char last_text[ERROR_TEXT_MAX];
 static int fds[LOW_SECTIONS + HIGH_SECTIONS];
 static uint8_t order_at[FRAMES];   /* by frame: of the block that begins there, NOBODY: none */
 static bool in_use[FRAMES];        /* by frame */
@@ -217,24 +217,6 @@ int call_notify(struct kmm *s, const struct call_how *how, uint16_t method,
 	return 0;
 }
 
-struct call_how call_begin(struct kmm *s, unsigned int flags)
-{
-	(void)s;
-	return (struct call_how){ .flags = flags };
-}
-
-struct call_how call_begin_gfp(struct kmm *s, kmm_gfp_t gfp)
-{
-	(void)gfp;
-	return call_begin(s, 0);
-}
-
-bool call_again(struct kmm *s, const struct call_how *how, kmm_gfp_t gfp, int *r)
-{
-	(void)s, (void)how, (void)gfp, (void)r;
-	return false;
-}
-
 __thread uint32_t thread_shrinking;
 
 int page_free_tell(struct kmm *s, uint32_t page, unsigned int order, uint64_t word)
@@ -265,12 +247,21 @@ uint32_t exchange_give(struct kmm *s, struct exchange x, uint64_t r[], uint32_t 
 	return left;
 }
 
-int section_fd(struct kmm *s, uint32_t section, int *fd)
+static unsigned int fds_in_use;
+
+int section_fd_get(struct kmm *s, uint32_t section, int *fd)
 {
 	(void)s;
 	ck_assert_uint_lt(section, LOW_SECTIONS + HIGH_SECTIONS);
 	*fd = fds[section];
+	fds_in_use++;
 	return 0;
+}
+
+void section_fd_put(struct kmm *s, uint32_t section)
+{
+	(void)s, (void)section;
+	ck_assert_uint_eq(fds_in_use--, 1);
 }
 
 int section_map_slow(struct kmm *s, uint32_t section)
@@ -298,51 +289,7 @@ void session_untold(struct kmm *s)
 	untold++;
 }
 
-int session_check(struct kmm *s)
-{
-	return s ? 0 : error_set(EINVAL, "the session is NULL");
-}
-
-int session_enter(struct kmm *s)
-{
-	return session_check(s);
-}
-
-void session_leave(struct kmm *s)
-{
-	(void)s;
-}
-
-int error_set(int err, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(last_text, sizeof(last_text), fmt, ap);
-	va_end(ap);
-	return -err;
-}
-
-void error_text_copy(char out[ERROR_TEXT_MAX])
-{
-	memcpy(out, last_text, ERROR_TEXT_MAX);
-}
-
-void error_text_put(const char *text)
-{
-	snprintf(last_text, sizeof(last_text), "%s", text);
-}
-
 /* ---- the scene ---- */
-
-static void *map_zeroes(size_t size)
-{
-	void *p = (void *)syscall(SYS_mmap, NULL, size, PROT_READ | PROT_WRITE,
-	                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	ck_assert_ptr_ne(p, MAP_FAILED);
-	return p;
-}
 
 static inline void begin(unsigned int map_shift)
 {
@@ -352,23 +299,13 @@ static inline void begin(unsigned int map_shift)
 		                      .section_order = SECTION_ORDER,
 		                      .sessions = 8,
 		                      .magazines = 8 };
-	struct control_layout l;
 	uint32_t i;
 
 	memset(&k, 0, sizeof(k));
-	ck_assert_int_eq(control_layout_compute(&l, &g), 0);
-	k.words = map_zeroes(k.words_size = l.words_size);
-	k.views = map_zeroes(k.views_size = l.views_size);
-	control_attach(&k.control, &g, k.words, k.views);
+	fake_session_map(&k, &g);
 	k.id = ME;
-	k.frames = FRAMES;
-	k.pages = FRAMES + HIGH;
 	k.nodes = 1;
 	k.map_shift = map_shift;
-	k.section_shift = SECTION_ORDER + FRAME_SHIFT;
-	k.nr_sections = LOW_SECTIONS + HIGH_SECTIONS;
-	k.window = map_zeroes(k.window_size = (size_t)FRAMES << FRAME_SHIFT);
-	k.shared = map_zeroes(k.shared_size = k.pages / 8);
 	for (i = 0; i < k.nr_sections; i++) {
 		fds[i] = memfd_create("section", MFD_CLOEXEC);
 		ck_assert_int_eq(ftruncate(fds[i], (off_t)1 << k.section_shift), 0);
@@ -413,10 +350,7 @@ static inline void end(void)
 	ck_assert_uint_eq(used(), 0);
 	ck_assert_uint_eq(entries(), 0);
 	vmalloc_end(&k);
-	munmap(k.words, k.words_size);
-	munmap(k.views, k.views_size);
-	munmap(k.window, k.window_size);
-	munmap((void *)k.shared, k.shared_size);
+	fake_session_unmap(&k);
 	for (unsigned i = 0; i < k.nr_sections; i++)
 		close(fds[i]);
 }

@@ -529,6 +529,13 @@ static inline KMM_ANY vzalloc(unsigned long size)
 	return KMM_ANY_OF(k ? kmm_vzalloc(k, size) : NULL);
 }
 
+static inline KMM_ANY __vmalloc(unsigned long size, gfp_t gfp)
+{
+	struct kmm *k = kmm_kernel_session();
+
+	return KMM_ANY_OF(k ? kmm_kernel_vmalloc(k, size, gfp) : NULL);
+}
+
 /* For memory that is shown to others: zeroed. */
 static inline KMM_ANY vmalloc_user(unsigned long size)
 {

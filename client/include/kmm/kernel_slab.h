@@ -143,6 +143,16 @@ static inline mempool_t *mempool_create_slab_pool(int min_nr, struct kmem_cache 
 	                                               min_nr < 0 ? SIZE_MAX : (size_t)min_nr);
 }
 
+static inline mempool_t *mempool_create_kmalloc_pool(int min_nr, size_t size)
+{
+	struct kmm *k = kmm_kernel_session();
+
+	if (!k)
+		return NULL;
+	return (mempool_t *)(void *)kmm_kernel_kmalloc_pool(k, size,
+	                                                    min_nr < 0 ? SIZE_MAX : (size_t)min_nr);
+}
+
 static inline KMM_ANY mempool_alloc(mempool_t *pool, gfp_t gfp)
 {
 	return KMM_ANY_OF(kmm_mempool_alloc(kmm_mempool_of(pool), gfp));
