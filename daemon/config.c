@@ -90,7 +90,7 @@ static int config_twice(const struct options *o, const char *where, const char *
  * over what was there. */
 static bool is_line(uint32_t origin)
 {
-	return origin != OPTIONS_ORIGIN_DEFAULT && origin < OPTIONS_ORIGIN_SET;
+	return origin != OPTIONS_ORIGIN_DEFAULT && origin < OPTIONS_ORIGIN_POOL;
 }
 
 static int config_setting(struct options *o, const char *where, uint32_t origin,

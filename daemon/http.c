@@ -177,8 +177,9 @@ static int http_listen(struct http *h)
 
 	if (r < 0)
 		return r;
-	/* Signals are the main loop's: its thread inherits that. */
+	/* Signals are the main loop's: its thread inherits that. SIGBUS is the guard's (shm/guard.h). */
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	h->daemon = MHD_start_daemon(
 		MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, on_request, h,

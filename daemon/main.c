@@ -278,8 +278,10 @@ static void main_settle(struct kmmd *k)
 static void main_stop(struct daemon_main *m)
 {
 	struct kmmd *k = &m->kmmd;
+	struct http *http = k->http;
 
-	http_stop(k->http);
+	http_stop(http);
+	k->http = NULL; /* a reload that is still on its way listens at nothing anew */
 	if (k->acceptor)
 		acceptor_stop(k->acceptor);
 	for (uint32_t i = 0; i < k->nr_reactors; i++)
@@ -305,7 +307,7 @@ static void main_stop(struct daemon_main *m)
 	k->main = reactor_free(k->main);
 	m->status = status_free(m->status);
 	m->watchdog = watchdog_free(m->watchdog);
-	k->http = http_free(k->http);
+	http_free(http);
 	k->sessions = session_table_free(k->sessions);
 	k->failures = failure_table_free(k->failures);
 	k->peak = peak_free(k->peak);
@@ -376,6 +378,7 @@ int main(int argc, char *argv[])
 	m.kmmd.options = o;
 	m.kmmd.started_ns = uv_hrtime();
 	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_NAME, "kmmd"); /* the supervisor starts it as /proc/self/exe */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		log_warning("the daemon's memory can be dumped: %s", strerror(errno));
 	main_raise_limits();

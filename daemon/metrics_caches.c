@@ -2,8 +2,9 @@
 /*
  * Metrics of slabs, caches and magazines.
  *
- * Caches: the CACHES_MAX with most memory in slabs, of those that ever had any, by name; of two with one name, which there can be
- * while one ends and the next begins, the newer. How many there are in all is a metric of its own.
+ * Caches: the CACHES_MAX with most memory in slabs, of those that ever had any, by name; of two with one
+ * name, which there can be while one ends and the next begins, the newer. How many there are in all is a
+ * metric of its own.
  *
  * Magazines: what threads were given and gave back, by layer (traffic.h), and how many lie where.
  */

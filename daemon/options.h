@@ -71,6 +71,7 @@ struct options {
 #define OPTIONS_ORIGIN_DEFAULT 0u
 #define OPTIONS_ORIGIN_COMMAND_LINE UINT32_MAX
 #define OPTIONS_ORIGIN_SET (UINT32_MAX - 1) /* in the running daemon */
+#define OPTIONS_ORIGIN_POOL (UINT32_MAX - 2) /* as the pool that was taken over was made */
 
 /* A live setting, on any thread of the daemon that runs in its mailboxes. relaxed: a number by itself.
  * acquire: pairs with the exchange of setting_exchange(). */

@@ -20,6 +20,8 @@ void options_origin_text(const struct options *o, uint32_t origin, const struct 
 {
 	if (origin == OPTIONS_ORIGIN_DEFAULT)
 		snprintf(text, size, "default");
+	else if (origin == OPTIONS_ORIGIN_POOL)
+		snprintf(text, size, "the pool");
 	else if (origin == OPTIONS_ORIGIN_SET)
 		snprintf(text, size, "set");
 	else if (origin == OPTIONS_ORIGIN_COMMAND_LINE)

@@ -63,7 +63,7 @@ bool quota_name_known(enum quota_kind kind, const char *name, uint32_t *id)
 static size_t groups_of(uid_t uid, gid_t group[], size_t max)
 {
 	struct passwd buf, *pw = NULL;
-	char text[4096];
+	char text[16384];
 	int n = (int)max;
 
 	if (getpwuid_r(uid, &buf, text, sizeof(text), &pw) != 0 || !pw)
@@ -114,10 +114,8 @@ static const struct quota_rule *rule_of(const struct options *o, uid_t uid)
 	return rule ? rule : rule_of_groups(rules, uid);
 }
 
-void quota_of(const struct options *o, uid_t uid, struct quota *ret)
+static void quota_fill(const struct options *o, const struct quota_rule *rule, struct quota *ret)
 {
-	const struct quota_rule *rule = rule_of(o, uid);
-
 	for (uint32_t i = 0; i < QUOTA_KEYS; i++)
 		*quota_field(ret, i) =
 			rule && (rule->given >> i & 1) ?
@@ -126,15 +124,33 @@ void quota_of(const struct options *o, uid_t uid, struct quota *ret)
 				__atomic_load_n(quota_field(&o->user_default, i), __ATOMIC_RELAXED);
 }
 
-void quota_section_of(const struct options *o, uid_t uid, uint32_t key, char *text, size_t size)
+static void section_fill(const struct quota_rule *rule, uint32_t key, char *text, size_t size)
 {
-	const struct quota_rule *rule = rule_of(o, uid);
-
 	if (rule && (rule->given >> key & 1))
 		snprintf(text, size, "[%s %s]", rule->kind == QUOTA_USER ? "user" : "group",
 		         rule->name);
 	else
 		snprintf(text, size, "[user]");
+}
+
+void quota_of(const struct options *o, uid_t uid, struct quota *ret)
+{
+	quota_fill(o, rule_of(o, uid), ret);
+}
+
+void quota_and_sections_of(const struct options *o, uid_t uid, struct quota *ret,
+                           char section[QUOTA_KEYS][QUOTA_SECTION_MAX])
+{
+	const struct quota_rule *rule = rule_of(o, uid);
+
+	quota_fill(o, rule, ret);
+	for (uint32_t i = 0; i < QUOTA_KEYS; i++)
+		section_fill(rule, i, section[i], QUOTA_SECTION_MAX);
+}
+
+void quota_section_of(const struct options *o, uid_t uid, uint32_t key, char *text, size_t size)
+{
+	section_fill(rule_of(o, uid), key, text, size);
 }
 
 /* ---- the list ---- */

@@ -49,6 +49,11 @@ struct quota_rules {
 
 /* What the options say for that uid. May look users and groups up. */
 void quota_of(const struct options *o, uid_t uid, struct quota *q);
+/* The same with the section that says each: both by one look at the user's groups, which may take long
+ * where they are kept by a service of the network. */
+#define QUOTA_SECTION_MAX 72u
+void quota_and_sections_of(const struct options *o, uid_t uid, struct quota *q,
+                           char section[QUOTA_KEYS][QUOTA_SECTION_MAX]);
 /* The section that says it, "[user alice]": for texts. */
 void quota_section_of(const struct options *o, uid_t uid, uint32_t key, char *text, size_t size);
 

@@ -172,8 +172,9 @@ int reactor_start(struct reactor *r, int pin_cpu)
 	cpu_set_t set;
 	int e;
 
-	/* Signals are the main loop's. */
+	/* Signals are the main loop's. But a fault that is blocked ends the process, guarded or not. */
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	e = uv_thread_create(&r->thread, reactor_main, r);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -31,6 +31,7 @@
 #include "daemon/kmmd.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
+#include "daemon/pool.h"
 #include "daemon/quota_rules.h"
 #include "daemon/user.h"
 
@@ -130,8 +131,11 @@ static void say_later(const struct setting *s, const struct options *is, const s
 	setting_format(s, is, a, sizeof(a));
 	setting_format(s, o, b, sizeof(b));
 	log_event(LOG_LEVEL_WARNING, &about,
-	          "[%s] %s = %s: takes effect at the next start, until then it is %s", s->section,
-	          s->key, *b ? b : "(the default)", *a ? a : "(the default)");
+	          "[%s] %s = %s: takes effect %s, until then it is %s", s->section, s->key,
+	          *b ? b : "(the default)",
+	          setting_of_pool(s) ? "when the pool is made anew (stop and start; not by a restart)" :
+	                               "at the next start",
+	          *a ? a : "(the default)");
 }
 
 /* Afterwards `o` has what was in force, and of what is not live what was wanted. */
@@ -251,9 +255,11 @@ static int set_refused(struct reload *r, const struct setting *s, char text[RELO
 {
 	const char *config = r->kmmd->options->config;
 
-	snprintf(text, RELOAD_TEXT,
-	         "[%s] %s cannot change in a running daemon: set it in %s and restart the daemon",
-	         s->section, s->key, config ? config : "a configuration file");
+	snprintf(text, RELOAD_TEXT, "[%s] %s cannot change in a running daemon: set it in %s and %s",
+	         s->section, s->key, config ? config : "a configuration file",
+	         setting_of_pool(s) ? "stop and start the daemon, which ends the pool; a restart keeps "
+	                              "the pool as it was made" :
+	                              "restart the daemon");
 	return -EBUSY;
 }
 
@@ -359,6 +365,33 @@ int reload_list(const struct reload *r, struct reload_item **ret, size_t *count)
 
 /* ---- life ---- */
 
+/* The pool is as it was made, whatever the file says by now: that is what is in force, and the file's is
+ * for the next pool. */
+static int options_of_pool(struct reload *r)
+{
+	struct options *o = r->kmmd->options;
+	const struct pool *pool = r->kmmd->pool;
+	uint64_t section = UINT64_C(1) << (pool->section_order + PAGE_SHIFT);
+
+	if (!pool->recovered)
+		return 0;
+	if (options_copy(&r->read, o) < 0)
+		return -ENOMEM;
+	if (options_section(o) != section) {
+		o->section_size = section;
+		o->origin[setting_find("pool", "section_size") - setting_table] = OPTIONS_ORIGIN_POOL;
+	}
+	if (o->pool_size != pool->frames << PAGE_SHIFT) {
+		o->pool_size = pool->frames << PAGE_SHIFT;
+		o->origin[setting_find("pool", "size") - setting_table] = OPTIONS_ORIGIN_POOL;
+	}
+	if (o->nodes != pool->superblock->nodes) {
+		o->nodes = pool->superblock->nodes;
+		o->origin[setting_find("pool", "nodes") - setting_table] = OPTIONS_ORIGIN_POOL;
+	}
+	return 0;
+}
+
 int reload_new(struct reload **ret, struct kmmd *kmmd, const struct listener *listener, int argc,
                char *argv[])
 {
@@ -370,6 +403,10 @@ int reload_new(struct reload **ret, struct kmmd *kmmd, const struct listener *li
 	r->listener = listener;
 	r->argc = argc;
 	r->argv = argv;
+	if (options_of_pool(r) < 0) {
+		free(r);
+		return -ENOMEM;
+	}
 	*ret = r;
 	return 0;
 }

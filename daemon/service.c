@@ -57,6 +57,7 @@ static bool census_among(const struct rpc_pending *p)
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_AREAS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_USERS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_METRICS ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_SETTINGS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_EXPLAIN ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_ADVISE ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_STATISTICS ||
@@ -73,8 +74,9 @@ static bool census_admit(struct rpc_call *call)
 		return true;
 	service_refuse(call, -EDQUOT,
 	               "a GetPool, GetStatistics, GetPage, GetMap, ListSessions, GetSession, "
-	               "ListCaches, ListLeaks, ListNames, ListAreas, ListUsers, GetMetrics, Explain or Advise of this "
-	               "connection is under way already, one at a time is allowed");
+	               "ListCaches, ListLeaks, ListNames, ListAreas, ListUsers, GetMetrics, "
+	               "GetSettings, Explain or Advise of this connection is under way already, "
+	               "one at a time is allowed");
 	return false;
 }
 

@@ -3,8 +3,9 @@
  * Inspector.GetSettings and Admin.Set: the configuration of the running daemon.
  *
  * Options belong to the main thread (reload.h). Both calls go to its mailbox, do their work there, and
- * are answered on their reactor. A cancel or a deadline changes nothing: the work is short, and what it
- * did is told.
+ * are answered on their reactor. A cancel or a deadline of Set changes nothing: the work is short, and
+ * what it did is told. The list leaves in slices, when its client has read what came before; one is under
+ * way a connection (service_census_start), since each is some hundred kilobytes.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,15 +20,17 @@
 #include "proto/kmm.pb-c.h"
 
 #define SET_KEY_MAX 95u
+#define LIST_SLICE 32u
 
 struct settings_call {
 	struct rpc_pending pending; /* first */
 	struct reactor_work work;   /* on the main thread */
 	struct reload *reload;
 	int rc;
+	int cancelled; /* positive errno */
 	/* of GetSettings */
 	struct reload_item *item;
-	size_t n;
+	size_t n, next;
 	/* of Set */
 	struct log_about about;
 	char key[SET_KEY_MAX + 1], value[SETTING_VALUE_MAX + 1], text[RELOAD_TEXT];
@@ -40,8 +43,7 @@ static struct settings_call *call_of(struct reactor_work *w)
 
 static void settings_cancel(struct rpc_pending *p, int reason)
 {
-	(void)p;
-	(void)reason; /* resume is on its way */
+	((struct settings_call *)p)->cancelled = reason; /* resume is on its way */
 }
 
 static void settings_start(struct rpc_call *call, struct settings_call *c,
@@ -81,6 +83,7 @@ static void list_send(struct rpc_pending *p, struct reload_item *i)
 	m.value = i->value;
 	m.origin = i->from;
 	m.live = s->live;
+	m.of_pool = setting_of_pool(s);
 	m.standard = standard;
 	m.unit = unit;
 	m.allowed = allowed;
@@ -93,9 +96,15 @@ static void list_resume(struct rpc_pending *p)
 	struct settings_call *c = (struct settings_call *)p;
 	Kmm__V1__GetSettingsRequest end = KMM__V1__GET_SETTINGS_REQUEST__INIT;
 
-	for (size_t i = 0; i < c->n; i++)
-		list_send(p, &c->item[i]);
-	if (c->rc < 0)
+	for (size_t i = 0; !c->cancelled && i < LIST_SLICE && c->next < c->n; i++)
+		list_send(p, &c->item[c->next++]);
+	if (!c->cancelled && c->next < c->n) {
+		rpc_pending_post_room(p);
+		return;
+	}
+	if (c->cancelled)
+		service_pending_refuse(p, -c->cancelled, "the call was cancelled");
+	else if (c->rc < 0)
 		service_pending_refuse(p, c->rc, "the daemon is out of memory");
 	else
 		rpc_pending_reply(p, &end.base);
@@ -105,13 +114,11 @@ static void list_resume(struct rpc_pending *p)
 
 void service_get_settings(struct rpc_call *call, const ProtobufCMessage *request)
 {
-	struct settings_call *c = calloc(1, sizeof(*c));
+	struct settings_call *c = service_census_start(call, sizeof(*c));
 
 	(void)request;
 	if (c)
 		settings_start(call, c, list_run, list_resume);
-	else
-		service_refuse(call, -ENOMEM, "the daemon is out of memory");
 }
 
 /* ---- Set ---- */

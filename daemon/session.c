@@ -32,7 +32,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "daemon/grant.h"
 #include "daemon/log_about.h"
@@ -279,20 +278,14 @@ int session_create(struct session_table *t, const struct session_peer *peer, con
 	struct session *s;
 	bool allowed;
 
-	if (getrandom(token, sizeof(token), 0) != sizeof(token)) {
-		if (peer->pidfd >= 0)
-			close(peer->pidfd);
+	if (getrandom(token, sizeof(token), 0) != sizeof(token))
 		return -EIO;
-	}
 	lock_acquire(&t->lock);
 	allowed = share_allows(t, peer->user);
 	s = allowed ? pop_free(t) : NULL;
 	lock_release(&t->lock);
-	if (!s) {
-		if (peer->pidfd >= 0)
-			close(peer->pidfd);
+	if (!s)
 		return allowed ? -EDQUOT : -EUSERS;
-	}
 	session_init(s, peer, name);
 	record_commit(s, token);
 	/* seq_cst: pairs with session_enter() */
@@ -365,14 +358,17 @@ static int open_for(struct session_table *t, struct channel *c, struct user *u, 
                     bool control, struct session **ret, const char **why)
 {
 	const struct peer *p = channel_peer(c);
-	struct session_peer peer = { .pid = p->pid, .uid = p->uid, .gid = p->gid, .user = u };
+	struct session_peer peer = {
+		.pid = p->pid, .uid = p->uid, .gid = p->gid, .pidfd = p->pidfd, .user = u
+	};
 	int r;
 
 	if (!user_admit(u, control, why))
 		return -EDQUOT;
-	peer.pidfd = channel_take_pidfd(c);
 	r = session_create(t, &peer, name, ret);
 	if (r == 0) {
+		/* Not before: who is refused may ask again, and must be seen to die then, too. */
+		channel_take_pidfd(c);
 		say_open(*ret);
 		return 0;
 	}

@@ -151,7 +151,7 @@ static bool end_from(struct session *s, bool live_too, enum end_why why);
 void session_channel_closed(struct session *s, bool control)
 {
 	struct session_table *t = s->table;
-	bool last, unused = false;
+	bool last, detached, unused = false;
 	uint32_t live = SESSION_LIVE;
 
 	/* The control channel carries no grants, unless it is all that there is. */
@@ -166,19 +166,21 @@ void session_channel_closed(struct session *s, bool control)
 		user_uncharge(s->user, USER_CHANNELS, 1);
 	}
 	last = atomic_fetch_sub_explicit(&s->channels, 1, memory_order_acq_rel) == 1;
-	if (last &&
-	    atomic_compare_exchange_strong_explicit(&s->state, &live, SESSION_DETACHED,
-	                                            memory_order_seq_cst, memory_order_seq_cst))
+	detached = last && atomic_compare_exchange_strong_explicit(
+				   &s->state, &live, SESSION_DETACHED, memory_order_seq_cst,
+				   memory_order_seq_cst);
+	if (detached)
 		unused = !atomic_load_explicit(&s->calls, memory_order_relaxed) &&
 		         !atomic_load_explicit(&s->charge, memory_order_relaxed) &&
 		         !atomic_load_explicit(&s->object_bytes, memory_order_relaxed);
-	lock_release(&t->lock);
-	if (unused) {
-		end_from(s, false, END_UNUSED);
-	} else if (last) {
+	/* Under the lock: without it, it may be back by now, or the id another session's. */
+	if (detached && !unused)
 		session_away(s);
+	lock_release(&t->lock);
+	if (unused)
+		end_from(s, false, END_UNUSED);
+	else if (last)
 		session_release(s);
-	}
 }
 
 /* ---- the end ---- */

@@ -54,7 +54,8 @@ struct session_peer {
 	int pidfd;
 	struct user *user;
 };
-/* A session without a channel: -EDQUOT, there is no id free; -EUSERS, none for that user. */
+/* A session without a channel, which has the pidfd from now on: -EDQUOT, there is no id free; -EUSERS, none
+ * for that user; -EIO. */
 int session_create(struct session_table *t, const struct session_peer *peer, const char *name,
                    struct session **ret);
 /* What the options allow a session. */

@@ -28,6 +28,13 @@ static const struct {
 };
 #define SYNONYMS (sizeof(setting_synonym) / sizeof(setting_synonym[0]))
 
+bool setting_of_pool(const struct setting *s)
+{
+	return strcmp(s->section, "pool") == 0 ||
+	       (strcmp(s->section, "limits") == 0 &&
+	        (strcmp(s->key, "sessions") == 0 || strcmp(s->key, "holders") == 0));
+}
+
 const struct setting *setting_find(const char *section, const char *key)
 {
 	for (size_t i = 0; i < SYNONYMS; i++) {
@@ -443,7 +450,13 @@ int setting_own(const struct setting *s, struct options *o)
 }
 
 /* relaxed: each is a number by itself, nothing is published by it */
-#define EXCHANGE_NUMBER(TYPE, NOW, OTHER)                                                 	do {                                                                              		TYPE *a = (NOW), *b = (OTHER), had = *a;                                                                                                                            		__atomic_store_n(a, *b, __ATOMIC_RELAXED);                                		*b = had;                                                                 	} while (0)
+#define EXCHANGE_NUMBER(TYPE, NOW, OTHER)                                                          \
+	do {                                                                                       \
+		TYPE *a = (NOW), *b = (OTHER), had = *a;                                           \
+                                                                                                   \
+		__atomic_store_n(a, *b, __ATOMIC_RELAXED);                                         \
+		*b = had;                                                                          \
+	} while (0)
 
 void setting_exchange(const struct setting *s, struct options *now, struct options *other)
 {

@@ -46,6 +46,8 @@ struct setting {
 /* setting_table.c. Ended by a row without key. */
 extern const struct setting setting_table[];
 
+/* It shapes the pool, so a daemon that takes one over has it from there. */
+bool setting_of_pool(const struct setting *s);
 /* Also by a name that it had in an earlier version. */
 const struct setting *setting_find(const char *section, const char *key);
 const struct setting *setting_find_option(const char *option);

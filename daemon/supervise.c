@@ -36,6 +36,7 @@
 #include "daemon/log.h"
 #include "daemon/supervise_store.h"
 
+#define STATUS_USAGE 2
 #define STATUS_REFUSED 3
 #define STARTS_A_SECOND 20u
 #define FAILURES_MAX 10u
@@ -178,6 +179,9 @@ static void child_ended(struct supervisor *s, const siginfo_t *info)
 		log_warning("supervisor: the daemon ended (%s %d); starting it again with %zu "
 		            "descriptors", exited ? "status" : "signal", info->si_status,
 		            s->store.nr);
+		if (exited && status == STATUS_USAGE)
+			log_error("supervisor: its configuration is wrong, as it said above: the pool is "
+			          "kept, correct the file; it is tried again meanwhile");
 		s->start_at = start_time(s);
 	}
 }
@@ -299,6 +303,8 @@ int supervise_run(int argc, char *argv[])
 	int r;
 
 	limits_raise();
+	/* Who kills kmmd by name means the daemon, not what keeps its memory. */
+	prctl(PR_SET_NAME, "kmm-supervisor");
 	s.argv = child_argv(argc, argv);
 	if (!s.argv)
 		return EXIT_FAILURE;

@@ -51,7 +51,7 @@
  * long as the user, since somebody may be reading it. */
 struct user_origin {
 	struct user_origin *before;
-	char section[NR_USER_COUNTS][72];
+	char section[NR_USER_COUNTS][QUOTA_SECTION_MAX];
 };
 
 struct user {
@@ -131,34 +131,28 @@ static void set_quota(struct user *u, const struct quota *q)
 	}
 }
 
-static void set_origin(struct user *u, const struct options *o)
+/* What the options say of the user. May look up groups. */
+static void read_quota(struct user *u, const struct options *o)
 {
 	/* relaxed: only the main thread, or who makes the user, replaces it */
 	struct user_origin *old = atomic_load_explicit(&u->origin, memory_order_relaxed),
 			   *new = calloc(1, sizeof(*new));
-	unsigned int i;
+	struct quota q;
 
-	if (!new)
-		return; /* texts say [user] */
-	for (i = 0; i < NR_USER_COUNTS; i++)
-		quota_section_of(o, u->uid, i, new->section[i], sizeof(new->section[i]));
+	if (!new) {
+		quota_of(o, u->uid, &q);
+		set_quota(u, &q);
+		return; /* texts say what they said */
+	}
+	quota_and_sections_of(o, u->uid, &q, new->section);
+	set_quota(u, &q);
 	if (old && memcmp(old->section, new->section, sizeof(new->section)) == 0) {
 		free(new);
 		return;
 	}
 	new->before = old;
-	/* release: pairs with the acquire load of user_text() */
+	/* release: pairs with the acquire load of user_section() */
 	atomic_store_explicit(&u->origin, new, memory_order_release);
-}
-
-/* What the options say of the user. May look up groups. */
-static void read_quota(struct user *u, const struct options *o)
-{
-	struct quota q;
-
-	quota_of(o, u->uid, &q);
-	set_quota(u, &q);
-	set_origin(u, o);
 }
 
 static struct user *user_free(struct user *u)
@@ -479,7 +473,7 @@ void user_usage(const struct user *u, struct user_usage *usage)
 
 const char *user_section(const struct user *u, enum user_count what)
 {
-	/* acquire: pairs with set_origin() */
+	/* acquire: pairs with read_quota() */
 	const struct user_origin *o = atomic_load_explicit(&u->origin, memory_order_acquire);
 
 	return o ? o->section[what] : "[user]";

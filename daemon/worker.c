@@ -93,8 +93,9 @@ int worker_new(struct worker **ret)
 	pthread_cond_init(&w->idle, NULL);
 	for (int i = 0; i < 2; i++)
 		w->queue[i].last = &w->queue[i].first;
-	/* Signals are the main loop's. */
+	/* Signals are the main loop's. But a fault that is blocked ends the process, guarded or not. */
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = pthread_create(&w->thread, NULL, worker_main, w);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

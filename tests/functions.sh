@@ -54,6 +54,15 @@ daemon_stop() {
 	return $status
 }
 
+# daemon_kill PID: SIGKILL; where the installed service stands in for it (tests/system), by its stand-in.
+daemon_kill() {
+	if [ -n "${KMM_SERVICE:-}" ]; then
+		kill -s USR2 "$daemon_pid"
+	else
+		kill -s KILL "$1"
+	fi
+}
+
 ctl() {
 	"$KMMCTL" --socket "$daemon_socket" "$@"
 }

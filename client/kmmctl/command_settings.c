@@ -53,9 +53,9 @@ static void print_settings(FILE *out, const kmm_v1_Setting setting[], size_t n)
 			table_cell(t, "(%s)", s->standard);
 		table_cell(t, "%s", s->origin);
 		if (s->next[0])
-			table_cell(t, "restart: %s", s->next);
+			table_cell(t, "%s: %s", s->of_pool ? "new pool" : "restart", s->next);
 		else
-			table_cell(t, "%s", s->live ? "live" : "restart");
+			table_cell(t, "%s", s->live ? "live" : s->of_pool ? "new pool" : "restart");
 	}
 	table_print(out, t);
 	table_free(t);
@@ -70,6 +70,7 @@ static void add_setting(struct json_object *o, const void *item)
 	add_text(o, "value", s->value);
 	add_text(o, "from", s->origin);
 	add_bool(o, "live", s->live);
+	add_bool(o, "pool", s->of_pool);
 	add_text(o, "default", s->standard);
 	add_text(o, "unit", s->unit);
 	add_text(o, "allowed", s->allowed);

@@ -221,8 +221,8 @@ int daemon_wait_exit(struct daemon *d)
 
 	while (waitpid(d->pid, &status, 0) < 0)
 		must(errno == EINTR);
-	/* a stand-in that was killed is gone before the service that it stands for */
-	wait_until(!service_group() || service_pid(service_group()) == 0);
+	/* a stand-in that was killed is gone before the service that it stands for (steward.py) */
+	wait_until(!service_group() || access("/run/kmmd-steward.busy", F_OK) != 0);
 	d->pid = 0;
 	unlink(d->socket);
 	unlink(d->config);

@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 
+import kmmtest
+
 KMMD = os.environ.get('KMMD', './kmmd')
 KMMCTL = os.environ.get('KMMCTL', './kmmctl')
 PATIENCE = 300  # seconds after which a daemon that does not serve is given up
@@ -51,6 +53,11 @@ class Daemon:
         shutil.rmtree(self.directory, ignore_errors=True)
         self.status = status
         return False
+
+    def pid(self):
+        """Of the daemon, or of its supervisor."""
+        group = os.environ.get('KMM_SERVICE')  # the installed service stands in for it
+        return kmmtest.service_pid(group) if group else self.process.pid
 
     def run(self, *args):
         """kmmctl ARGS, whatever becomes of it."""

@@ -212,9 +212,14 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
+def service_group():
+    """The installed service's control group, where that stands in for a daemon of one's own
+    (tests/system/installed.py) and the test has not chosen otherwise."""
+    return KMMD == os.environ.get("KMMD") and os.environ.get("KMM_SERVICE")
+
+
 def service_pid(group):
-    """The kmmd of a control group: the installed service's, where that stands in for a daemon of one's
-    own (tests/system/installed.py)."""
+    """The group's kmmd."""
     try:
         with open(os.path.join(group, "cgroup.procs"), encoding="ascii") as f:
             for pid in map(int, f.read().split()):
@@ -251,7 +256,7 @@ class Daemon:
         wait_until(serving, "the daemon serves")
 
     def said(self):
-        if os.environ.get("KMM_SERVICE"):
+        if service_group():
             return self.said_by_service()
         with open(self.log, encoding="utf-8", errors="replace") as f:
             return f.read()
@@ -264,7 +269,7 @@ class Daemon:
             with open(self.log, encoding="utf-8", errors="replace") as f:
                 return f.read()
         before = text().count(self.SYNCED)
-        self.process.send_signal(signal.SIGURG)
+        os.kill(self.process.pid, signal.SIGURG)  # also from a child of the test
         wait_until(lambda: text().count(self.SYNCED) > before, "the journal is read")
         return text().replace(self.SYNCED, "")
 
@@ -276,14 +281,38 @@ class Daemon:
 
     def pid(self):
         """Of the process that serves; None while there is none."""
-        if os.environ.get("KMM_SERVICE"):
-            return service_pid(os.environ["KMM_SERVICE"])
+        if service_group():
+            return service_pid(service_group())
         with open(f"/proc/{self.process.pid}/cmdline", "rb") as f:
             if b"--supervise" not in f.read():
                 return self.process.pid
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
             children = f.read().split()
         return int(children[0]) if children else None
+
+    def hold(self):
+        """Nobody starts the next one until resume(), but for what a stand-in is told."""
+        os.kill(self.process.pid, signal.SIGUSR1 if service_group() else signal.SIGSTOP)
+
+    def resume(self):
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def kill(self):
+        """The process that serves; gone on return. Its pid."""
+        pid = self.pid()
+        if service_group():
+            os.kill(self.process.pid, signal.SIGUSR2)
+        else:
+            os.kill(pid, signal.SIGKILL)
+
+        def dead():
+            try:
+                with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+                    return f.read().rpartition(")")[2].split()[0] in "ZX"
+            except FileNotFoundError:
+                return True
+        wait_until(dead, "the daemon is dead")
+        return pid
 
     def fds(self):
         return len(os.listdir(f"/proc/{self.pid()}/fd"))

@@ -497,7 +497,7 @@ START_TEST(unmapped_while_the_daemon_is_away)
 	map(p);
 	ck_assert_int_eq(kmm_page_count(k, p), 2);
 	daemon_hold(&d);
-	ck_assert_int_eq(kill(serving, SIGKILL), 0);
+	ck_assert_int_eq(daemon_kill(&d), serving);
 	unmap(p);
 	daemon_resume(&d);
 	wait_until(daemon_serving_pid(&d) > 0 && daemon_serving_pid(&d) != serving);

@@ -232,7 +232,7 @@ def check_json(c, d):
                           for z in got],
            [(z['node'], z['name'], z['managed'], z['min'], z['protection']) for z in zones])
     c.same('JSON meminfo', list(d.json('meminfo')), list(linux_formats.meminfo(d.ctl('meminfo'))))
-    c.same('JSON health: pid', d.json('health')['pid'], d.process.pid)
+    c.same('JSON health: pid', d.json('health')['pid'], d.pid())
     c.same('JSON fsck', d.json('fsck'), {'findings': []})
 
 
@@ -320,7 +320,7 @@ def check_watch(c, d):
     watch = subprocess.Popen([KMMCTL, '--socket', d.socket, '--watch', '0.1', '--json', 'health'],
                              stdout=subprocess.PIPE, text=True)
     c.same('a line of JSON each time', [json.loads(watch.stdout.readline())['pid']
-                                        for _ in range(2)], [d.process.pid] * 2)
+                                        for _ in range(2)], [d.pid()] * 2)
     watch.kill()
     watch.wait()
     watch.stdout.close()

@@ -154,7 +154,7 @@ through_kills() {
 		cat "$test_dir/part" >>"$test_dir/ours"
 		[ "$killed" -lt "$1" ] || continue
 		pid=$(ctl --json health 2>/dev/null | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
-		[ -n "$pid" ] && [ "$pid" != "$before" ] && kill -9 "$pid" && before=$pid &&
+		[ -n "$pid" ] && [ "$pid" != "$before" ] && daemon_kill "$pid" && before=$pid &&
 			killed=$((killed + 1))
 	done
 	exec 9<&-

@@ -105,7 +105,7 @@ class Scribble(unittest.TestCase):
     def setUp(self):
         self.daemon = Daemon("--supervise", "--reactors", "2")
         self.addCleanup(self.end)
-        self.memory = Shared(self.daemon.process.pid)
+        self.memory = Shared(self.daemon.pid())
         self.client = Connection(self.daemon)
         self.session = self.client.hello().fields[3][0]
         self.cache, self.life = self.create(self.client, "scribbled", 128)
@@ -312,14 +312,13 @@ class Scribble(unittest.TestCase):
         peer = Peer(self.daemon)
         self.assertEqual(peer.do(Peer.CREATE, 64, 0, 0, "left"), 0)
         self.assertEqual(peer.do(Peer.HOARD, 0, GFP_KERNEL, 2000), 2000)
-        os.kill(self.daemon.process.pid, 19)  # the supervisor waits
-        old = self.daemon.pid()
-        os.kill(old, 9)
+        self.daemon.hold()
+        old = self.daemon.kill()
         draw = random.Random(2)
         for index in range(4096):
             struct.pack_into("<Q", self.memory.words, self.memory.object_at + 8 * index,
                              draw.getrandbits(38) << 26 | draw.getrandbits(26))
-        os.kill(self.daemon.process.pid, 18)
+        self.daemon.resume()
         wait_until(lambda: self.daemon.pid() not in (None, old), "the next daemon")
         self.daemon.wait_serving()
         self.serves()

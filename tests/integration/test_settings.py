@@ -93,10 +93,11 @@ class Effects(Case):
         self.end(c)
 
     def parked(self, c, n):
-        """n calls that wait, one more that is refused, though nothing is free."""
+        """n calls that wait, one more that is refused, though no such block is free. (A single page may become
+        free at any time: empty slabs go back.)"""
         for _ in range(n):
-            c.ask("ALLOCATOR_ALLOC_PAGES", field(1, GFP_KERNEL) + field(2, 0))
-        self.refused(self.pages(c, 0, GFP_KERNEL))
+            c.ask("ALLOCATOR_ALLOC_PAGES", field(1, GFP_KERNEL) + field(2, 10))
+        self.refused(self.pages(c, 10, GFP_KERNEL))
 
     def hoard(self, d):
         c = self.client(d)
@@ -208,9 +209,9 @@ class Effects(Case):
     def user_calls(self, d, value):
         hoard, a, b = self.hoard(d), self.client(d, ALICE), self.client(d, ALICE)
         for _ in range(int(value)):
-            a.ask("ALLOCATOR_ALLOC_PAGES", field(1, GFP_KERNEL) + field(2, 0))
+            a.ask("ALLOCATOR_ALLOC_PAGES", field(1, GFP_KERNEL) + field(2, 10))
         a.do("HEALTH_CHECK")  # they are all there
-        self.refused(self.pages(b, 0, GFP_KERNEL))
+        self.refused(self.pages(b, 10, GFP_KERNEL))
         self.end(a, b, hoard)
 
     def user_sessions(self, d, value):
@@ -326,9 +327,12 @@ class Refused(Case):
         for name, s in before.items():
             if not s["live"]:
                 section, key = name.split(".")
+                of_pool = section == "pool" or name in ("limits.sessions", "limits.holders")
+                self.assertEqual(s["pool"], of_pool)
                 self.not_set(d, name, s["value"] or "4k",
-                             f"[{section}] {key} cannot change in a running daemon: set it in {d.config} "
-                             "and restart the daemon")
+                             f"[{section}] {key} cannot change in a running daemon: set it in {d.config} and "
+                             + ("stop and start the daemon, which ends the pool; a restart keeps the pool as it "
+                                "was made" if of_pool else "restart the daemon"))
                 n += 1
         self.assertGreater(n, 10)
         self.assertEqual(self.settings(d), before)
@@ -432,7 +436,8 @@ class Shown(Case):
         self.assertEqual((s["pool.size"]["value"], s["pool.size"]["from"]), ("64M", "--pool-size"))
         self.assertEqual(s["limits.pages"], {
             "section": "limits", "key": "pages", "value": "100", "from": f"{d.config}:5", "live": True,
-            "default": "0", "unit": "pages", "allowed": "a number up to 4294967295; 0 for no limit"})
+            "pool": False, "default": "0", "unit": "pages",
+            "allowed": "a number up to 4294967295; 0 for no limit"})
         self.assertEqual((s["access.admins"]["value"], s["access.admins"]["from"]),
                          ("root, daemon", f"{d.config}:7"))
         self.assertEqual((s["pool.section_size"]["value"], s["pool.section_size"]["from"]), ("4M", "default"))
@@ -442,7 +447,7 @@ class Shown(Case):
         self.assertEqual(status, 0)
         self.assertEqual(lines[0], ["SETTING", "VALUE", "FROM", "CHANGE"])
         self.assertIn(["limits.pages", "100", f"{d.config}:5", "live"], lines)
-        self.assertIn(["pool.size", "64M", "--pool-size", "restart"], lines)
+        self.assertIn(["pool.size", "64M", "--pool-size", "new", "pool"], lines)
         self.assertIn(["limits.objects", "0", "default", "live"], lines)
         self.assertIn("(all who may connect)", text)
         self.assertEqual(len(lines), len(s) + 1)
@@ -452,7 +457,8 @@ class Shown(Case):
         said = self.reload(d, BASE + "grace = 7s\nreactors = 1\n[pool]\nsize = 128M\nmovable = 8M\n")
         # the command line has the pool's size and the reactors
         self.assertIn("[daemon] grace = 7s: takes effect at the next start, until then it is 5s", said)
-        self.assertIn("[pool] movable = 8M: takes effect at the next start, until then it is 0", said)
+        self.assertIn("[pool] movable = 8M: takes effect when the pool is made anew (stop and start; not by a "
+                      "restart), until then it is 0", said)
         self.assertIn("0 settings changed, 2 take effect at the next start", said)
         s = self.settings(d)
         self.assertEqual((s["daemon.grace"]["value"], s["daemon.grace"]["next"]), ("5s", "7s"))

@@ -336,7 +336,7 @@ class Users(unittest.TestCase):
     def reload(self, d, text):
         with open(d.config, "w", encoding="utf-8") as f:
             f.write("[daemon]\nsocket_mode = 0666\n" + text)
-        os.kill(d.pid(), signal.SIGHUP)
+        os.kill(d.process.pid, signal.SIGHUP)
 
     def test_reload(self):
         with self.daemon() as d:

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -IS
 # SPDX-License-Identifier: MIT
 """Stands in for the program kmmd in tests: the daemon that it "starts" is the installed service.
 

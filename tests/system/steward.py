@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Runs the installed service for tests that think they start a daemon of their own. As root, inside the
-booted system; one daemon at a time.
+booted system.
 
       test ── starts "kmmd" ──> kmmd_service.py ── this socket ──> steward ── systemctl ──> kmmd.service
 
@@ -13,25 +13,28 @@ A connection is a daemon's life. Lines of JSON:
                                           restarted by its manager instead
               {"signal": "SYNC"}          all that it has said is passed on, and then a line that says so
               {"signal": "HOLD"}          no other is started until RESUME
-    from us   {"log": TEXT}               a line that it said: after SYNC, and at the end
+    from us   {"log": TEXT}               a line that it said: after SYNC, and before an exit that is not 0
               {"exit": STATUS}            the last line; -N: by signal N
 
-The end of the connection stops it.
+The end of the connection stops it, and so does the next one: one daemon at a time.
 """
 import json
 import os
 import pwd
 import re
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 
 ADDRESS = "/run/kmmd-steward.sock"
 UNITS = ("kmmd.socket", "kmmd.service")
 RESTART_EVERY = 4
 HOLD = "/run/kmmd-hold"  # while it is there each start waits
+BUSY = "/run/kmmd-steward.busy"  # while the service, or a descriptor that it kept, is there
 HOLD_DROP_IN = "/run/systemd/system/kmmd.service.d/test.conf"
 SOCKET_DROP_IN = "/run/systemd/system/kmmd.socket.d/test.conf"
 
@@ -101,7 +104,7 @@ class Life:
         self.connection, self.conf = connection, conf
         _, self.uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET,
                                                                    socket.SO_PEERCRED, 12))
-        self.input, self.kills, self.started = b"", 0, False
+        self.input, self.kills, self.started, self.told = b"", 0, False, False
 
     def say(self, **message):
         try:
@@ -138,24 +141,36 @@ class Life:
         self.write(config)
         socket_as_configured(config)
         self.started = True
-        return systemctl("start", *UNITS).returncode == 0
+        with open(BUSY, "w", encoding="ascii"):
+            pass
+        self.told = systemctl("start", *UNITS).returncode != 0
+        return not self.told
 
     def stop(self):
-        resume()
+        if not self.told:  # its stand-in was killed, and so is it; no other comes
+            hold()
+            self.kill(False)
         systemctl("stop", *UNITS)
-        how = show("ExecMainCode", "ExecMainStatus", "ActiveState")
+        resume()
+        while True:
+            how = show("ExecMainCode", "ExecMainStatus", "ActiveState", "NFileDescriptorStore")
+            if how["NFileDescriptorStore"] == "0":
+                break
+            time.sleep(0.01)
         if how["ActiveState"] == "failed":
             systemctl("reset-failed", *UNITS)
         if os.path.exists(HOLD_DROP_IN):
             os.unlink(HOLD_DROP_IN)
             systemctl("daemon-reload")
-        self.relay()
         status = int(how["ExecMainStatus"])
+        if status:
+            self.relay()
+        os.unlink(BUSY)
         self.say(exit=status if how["ExecMainCode"] == "1" else -status)
 
-    def kill(self):
+    def kill(self, sometimes_restart=True):
         self.kills += 1
-        if self.kills % RESTART_EVERY == 0:
+        if sometimes_restart and self.kills % RESTART_EVERY == 0:
             systemctl("restart", "--no-block", "kmmd.service")
             return
         pid = int(show("MainPID")["MainPID"])
@@ -174,6 +189,7 @@ class Life:
             systemctl("reload", "kmmd.service")
             return True
         if message["signal"] == "TERM":
+            self.told = True
             return False
         if message["signal"] == "HOLD":
             hold()
@@ -190,9 +206,12 @@ class Life:
         *lines, self.input = (self.input + data).split(b"\n")
         return bool(data) and all(self.obey(json.loads(line)) for line in lines)
 
-    def run(self):
-        while self.read():
-            pass
+    def run(self, server):
+        """Until it is over, or somebody else wants a daemon: a test that failed may have left this one."""
+        while True:
+            ready, _, _ = select.select([self.connection, server], [], [])
+            if self.connection not in ready or not self.read():
+                break
         if self.started:
             self.stop()
         self.connection.close()
@@ -209,7 +228,7 @@ def main():
     while True:
         connection, _ = server.accept()
         try:
-            Life(connection, sys.argv[1]).run()
+            Life(connection, sys.argv[1]).run(server)
         except (OSError, ValueError) as e:
             print("steward:", e, file=sys.stderr, flush=True)
             systemctl("stop", *UNITS)

@@ -13,7 +13,6 @@ from installed import Installed, integration_tests, run_all  # noqa: E402
 STARTS_NONE = "about the program's command line; it starts no service"
 ITS_OWN_STORE = "plays the service manager itself, with a pool that it has damaged or made old"
 SUPERVISOR = "about kmmd --supervise, or the lines on standard error, which the journal has otherwise"
-TWO = "has two daemons at once"
 EXCEPT = {
     "tests/integration/test_config.sh": STARTS_NONE,
     "tests/integration/test_corrupt.py": ITS_OWN_STORE,
@@ -23,8 +22,7 @@ EXCEPT = {
     "tests/integration/test_metrics.py": "test_metrics_service.py has it: the unit has no network and no "
                                          "directory of a test",
     "tests/integration/test_metrics_prometheus.py": "as test_metrics.py",
-    "tests/integration/test_backing": "about huge pages of the machine, one pool after the other and beside "
-                                      "each other",
+    "tests/integration/test_settings.py": "about command line and files that it names itself",
     "tests/stress/kill_daemon": "test_service_kills.py has it",
     "tests/stress/kill_objects": "test_service_kills.py has it",
 }

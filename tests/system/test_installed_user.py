@@ -13,7 +13,7 @@ from installed import Installed, run_all  # noqa: E402
 TESTS = ["tests/integration/" + name for name in (
     "test_api_caches", "test_api_highmem", "test_api_object_sharing", "test_api_objects",
     "test_api_percpu", "test_api_session", "test_api_sharing", "test_api_stack", "test_api_vmalloc",
-    "test_pipeline.sh", "test_protocol.py", "test_restart", "test_restart_objects",
+    "test_kmmctl_map.py", "test_pipeline.sh", "test_restart", "test_restart_objects",
     "test_wordcount.sh")] + ["tests/kernel/kernel_c"]
 
 

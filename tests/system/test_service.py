@@ -185,7 +185,7 @@ class Start(Case):
         status = self.m.shell(f"cat /proc/{pid}/status")
         uid = self.m.shell("id -u kmm")
         self.assertRegex(status, rf"(?m)^Uid:\t{uid}\t{uid}\t{uid}\t{uid}$")
-        self.assertRegex(status, r"(?m)^CapBnd:\t0+$")
+        self.assertRegex(status, r"(?m)^CapBnd:\t0+20$")
         self.assertRegex(status, r"(?m)^NoNewPrivs:\t1$")
         self.assertRegex(status, r"(?m)^Seccomp:\t2$")
         self.assertEqual(self.m.show("OOMScoreAdjust"), "-1000")
