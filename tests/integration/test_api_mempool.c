@@ -607,6 +607,7 @@ START_TEST(the_reserve_needs_no_daemon)
 	ck_assert_uint_ge(n, RESERVE);
 	ck_assert_int_eq(kmm_close(k), -EINPROGRESS);
 	ck_assert_int_eq(kill(gone.pid, SIGCONT), 0);
+	daemon_wait_serving(&gone);
 	ck_assert_int_eq(daemon_stop(&gone), 0);
 }
 END_TEST

@@ -69,6 +69,13 @@ def integration_tests():
     return sorted(p for p in found if p.startswith(("tests/integration/", "tests/stress/", "tests/kernel/")))
 
 
+def of_a_user(path):
+    """What any program on such a machine does. The rest looks into the daemon's process, becomes several
+    users, or administers."""
+    return re.match(r"tests/integration/test_(api_|restart|compact|flush|numa|pipeline|wordcount|kmmctl_map)"
+                    r"|tests/kernel/kernel_c$", path) is not None
+
+
 def run_all(machine, paths, **how):
     """Each in turn; a line each on standard error, all that it said when it failed. Passed, failed."""
     passed = failed = 0
