@@ -590,7 +590,6 @@ START_TEST(the_reserve_needs_no_daemon)
 {
 	struct daemon gone;
 	size_t n = 0;
-	pid_t serving;
 
 	daemon_start_supervised(&gone, NULL);
 	k = session_start(&gone);
@@ -598,15 +597,14 @@ START_TEST(the_reserve_needs_no_daemon)
 	make_pool();
 	ck_assert_int_eq(kmm_flush(k), 0);
 	/* a supervisor that is stopped keeps the memory and starts nothing */
-	serving = daemon_serving_pid(&gone);
-	ck_assert_int_eq(kill(gone.pid, SIGSTOP), 0);
-	ck_assert_int_eq(kill(serving, SIGKILL), 0);
+	daemon_hold(&gone);
+	daemon_kill(&gone);
 	while (kmm_mempool_alloc(pool, KMM_GFP_NOWAIT))
 		n++;
 	ck_assert_int_eq(errno, EAGAIN);
 	ck_assert_uint_ge(n, RESERVE);
 	ck_assert_int_eq(kmm_close(k), -EINPROGRESS);
-	ck_assert_int_eq(kill(gone.pid, SIGCONT), 0);
+	daemon_resume(&gone);
 	daemon_wait_serving(&gone);
 	ck_assert_int_eq(daemon_stop(&gone), 0);
 }

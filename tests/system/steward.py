@@ -98,13 +98,12 @@ def socket_as_configured(config):
 class Life:
     """A connection, and with it the service."""
 
-    cursor = ""  # of the journal: how far it was passed on
-
     def __init__(self, connection, conf):
         self.connection, self.conf = connection, conf
         _, self.uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET,
                                                                    socket.SO_PEERCRED, 12))
         self.input, self.kills, self.started, self.told = b"", 0, False, False
+        self.cursor = ""  # of the journal: how far it was passed on
 
     def say(self, **message):
         try:
@@ -114,15 +113,26 @@ class Life:
 
     # ---- what the service says ----
 
+    def forget(self):
+        """What those before it said is not this one's."""
+        subprocess.run(["journalctl", "--sync"], check=False)
+        # A cursor that the match of relay() does not meet would cost the first line after it.
+        for match in (["_SYSTEMD_UNIT=kmmd.service"], []):
+            text = subprocess.run(["journalctl", "-n", "1", "-o", "json", "--output-fields=MESSAGE", "-q",
+                                   *match], check=True, stdout=subprocess.PIPE, text=True).stdout
+            if text.strip():
+                self.cursor = json.loads(text)["__CURSOR"]
+                return
+
     def relay(self):
         """What the journal has since the last time."""
         done = subprocess.run(
             ["journalctl", "-o", "json", "--output-fields=MESSAGE", "-q", "--no-pager",
-             "--after-cursor=" + Life.cursor, "_SYSTEMD_UNIT=kmmd.service"],
+             "--after-cursor=" + self.cursor, "_SYSTEMD_UNIT=kmmd.service"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
         for line in done.stdout.splitlines():
             entry = json.loads(line)
-            Life.cursor = entry["__CURSOR"]
+            self.cursor = entry["__CURSOR"]
             text = entry["MESSAGE"]
             self.say(log=text if isinstance(text, str) else bytes(text).decode(errors="replace"))
 
@@ -140,6 +150,7 @@ class Life:
     def start(self, config):
         self.write(config)
         socket_as_configured(config)
+        self.forget()
         self.started = True
         with open(BUSY, "w", encoding="ascii"):
             pass
@@ -218,9 +229,6 @@ class Life:
 
 
 def main():
-    text = subprocess.run(["journalctl", "-n", "0", "--show-cursor", "-q"], check=True,
-                          stdout=subprocess.PIPE, text=True).stdout
-    Life.cursor = text.strip().replace("-- cursor: ", "")
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     server.bind(ADDRESS)
     os.chmod(ADDRESS, 0o666)

@@ -25,6 +25,7 @@ EXCEPT = {
     "tests/integration/test_metrics_prometheus.py": "as test_metrics.py",
     "tests/integration/test_settings.py": "about command line and files that it names itself",
     "tests/kernel/kernel_cxx": "kernel_c, compiled as C++",
+    "tests/stress/kill_pipeline": "deaths are in test_service_kills.py, pipelines in test_pipeline.sh",
     "tests/stress/kill_daemon": "test_service_kills.py has it",
     "tests/stress/kill_objects": "test_service_kills.py has it",
 }
