@@ -334,6 +334,20 @@ class Change(Case):
         self.assertEqual(self.m.json("health")["epoch"], 1)
         self.assertIn("epoch", uuid)
 
+    def test_however_often_it_dies_the_socket_stays(self):
+        """Each death is a start by who connects: more of them in a short time than the manager's trigger limit
+        for sockets, which is 20 in 2 s."""
+        self.start()
+        peer = self.peer()
+        held = Filled(peer)
+        for _ in range(50):
+            self.m.enter("pkill", "-KILL", "-x", "kmmd", check=False)
+            peer.must("FREE", peer.must("ALLOC", GFP_KERNEL, 5), 5)
+        self.assertEqual(self.m.show("ActiveState", "kmmd.socket"), "active")
+        held.check(self)
+        held.free()
+        self.assertNotIn("limit hit", self.m.shell("journalctl -u kmmd.socket -u kmmd.service --no-pager"))
+
     def test_manager_executed_again_keeps_the_pool(self):
         pid = self.start()
         held = Filled(self.peer())
