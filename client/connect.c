@@ -145,7 +145,8 @@ int call_refused(uint16_t status, const uint8_t *body, size_t size)
 
 int connect_lifeline(struct kmm *k)
 {
-	struct pollfd p = { .fd = k->lifeline_fd.fd };
+	/* once there it stays the session's to the end, whoever polls it (control_connect) */
+	struct pollfd p = { .fd = process_fd_get(&k->lifeline_fd) };
 
 	/* poll passes over a descriptor of -1 */
 	if (poll(&p, 1, 0) <= 0 || !(p.revents & POLLHUP))

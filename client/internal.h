@@ -105,6 +105,8 @@ uint64_t process_mark(void);
 int process_fd_open(struct process_fd *p, enum process_fd_kind kind);
 /* Puts a descriptor that came from the daemon on the list. */
 void process_fd_take(struct process_fd *p, int fd);
+/* The descriptor, -1: none. Any thread. */
+int process_fd_get(struct process_fd *p);
 void process_fd_close(struct process_fd *p);
 
 /* ---- wait.c ---- */

@@ -224,10 +224,12 @@ static int control_connect(struct kmm *k, uint64_t deadline)
 		return r;
 	close(fds[0]); /* the control memory is mapped since kmm_open and stays the same */
 	close(fds[1]);
-	/* the same pipe as before, or the first one: the daemon before may not have had any */
-	process_fd_close(&k->lifeline_fd);
-	if (fds[2] >= 0)
+	/* the same pipe as before, which others may be looking at; or the first one: the daemon before may
+	 * not have had any */
+	if (fds[2] >= 0 && process_fd_get(&k->lifeline_fd) < 0)
 		process_fd_take(&k->lifeline_fd, fds[2]);
+	else if (fds[2] >= 0)
+		close(fds[2]);
 	if (reply.session != k->id || memcmp(reply.uuid, k->uuid, sizeof(k->uuid)) != 0)
 		return error_set(ENOTRECOVERABLE, "the daemon came back with another pool");
 	k->keepalive_ms = reply.keepalive_ms;

@@ -150,6 +150,16 @@ void process_fd_take(struct process_fd *p, int fd)
 	pthread_mutex_unlock(&process_lock);
 }
 
+int process_fd_get(struct process_fd *p)
+{
+	int fd;
+
+	pthread_mutex_lock(&process_lock);
+	fd = p->fd;
+	pthread_mutex_unlock(&process_lock);
+	return fd;
+}
+
 void process_fd_close(struct process_fd *p)
 {
 	pthread_mutex_lock(&process_lock);

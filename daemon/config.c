@@ -162,6 +162,13 @@ static int config_rule(struct options *o, const char *where, uint32_t origin, co
 		            value, s->allowed);
 	if (r < 0)
 		return r;
+	if (o->user_rules && o->user_rules->n >= QUOTA_RULES_MAX &&
+	    !quota_rules_find(o->user_rules, kind, name)) {
+		options_say(o, "%s[%s] %s = %s: there are %u sections [user NAME] and [group NAME], and "
+		               "there can be no more; what [user] says is for everybody",
+		            where, section, key, value, QUOTA_RULES_MAX);
+		return -EINVAL;
+	}
 	rule = quota_rules_add(&o->user_rules, kind, name);
 	if (!rule)
 		return -ENOMEM;

@@ -72,7 +72,7 @@ struct depot_class {
 struct depot {
 	struct control control;
 	uint32_t nodes;
-	uint64_t frames_max;
+	_Atomic uint64_t frames_max;
 	_Atomic uint64_t frames;
 	_Atomic uint32_t reap_next;
 	_Atomic uint32_t full;    /* magazines of all classes */
@@ -170,6 +170,12 @@ static void header_set(struct depot *d, uint32_t m, enum magazine_state state, u
 	                      memory_order_release);
 }
 
+void depot_limit(struct depot *d, uint64_t frames_max)
+{
+	/* relaxed: a limit, nothing is published by it */
+	atomic_store_explicit(&d->frames_max, frames_max, memory_order_relaxed);
+}
+
 int depot_new(struct depot **ret, const struct control *c, uint32_t nodes, uint64_t frames_max,
               const uint32_t lent[])
 {
@@ -180,7 +186,7 @@ int depot_new(struct depot **ret, const struct control *c, uint32_t nodes, uint6
 		return -ENOMEM;
 	d->control = *c;
 	d->nodes = nodes;
-	d->frames_max = frames_max;
+	depot_limit(d, frames_max);
 	d->class = calloc(PAGE_CLASSES + (size_t)CONTROL_CACHES_MAX * nodes, sizeof(d->class[0]));
 	if (!d->class) {
 		depot_free(d);
@@ -395,7 +401,7 @@ bool depot_put_full(struct depot *d, magazine_id_t m, unsigned int class, uint32
 {
 	/* relaxed: a counter that limits, it orders nothing */
 	if (atomic_fetch_add_explicit(&d->frames, frames, memory_order_relaxed) + frames >
-	    d->frames_max) {
+	    atomic_load_explicit(&d->frames_max, memory_order_relaxed)) {
 		atomic_fetch_sub_explicit(&d->frames, frames, memory_order_relaxed);
 		return false;
 	}

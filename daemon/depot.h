@@ -24,6 +24,8 @@ struct depot;
 int depot_new(struct depot **ret, const struct control *c, uint32_t nodes, uint64_t frames_max,
               const uint32_t lent[]);
 struct depot *depot_free(struct depot *d);
+/* From now on; what is there beyond stays until it is taken. Any thread. */
+void depot_limit(struct depot *d, uint64_t frames_max);
 
 /* ---- classes: what a full magazine carries ----
  *

@@ -173,10 +173,9 @@ static int domain_make(struct domain *d, const struct pool *pool)
 	} else {
 		r = bring_online(d);
 	}
-	/* What full magazines may hold in all: an eighth of the frames. */
 	if (r >= 0)
 		r = depot_new(&d->depot, &d->control, mm_nr_nodes(d->zones),
-		              d->control.geometry.frames / 8, lent);
+		              pool_present(pool) / DOMAIN_DEPOT_PART, lent);
 	free(lent);
 	if (r >= 0)
 		r = rack_new(&d->rack, d);

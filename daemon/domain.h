@@ -27,6 +27,9 @@ struct pressure;
 struct compact;
 struct session;
 
+/* What full magazines may hold in all: an eighth of the frames that there are. */
+#define DOMAIN_DEPOT_PART 8u
+
 struct domain {
 	uint32_t id;
 	const char *name; /* "default" */

@@ -9,13 +9,14 @@
  * The thread makes the text itself: reactors, the worker and the main loop are neither asked nor waited
  * for, so that it answers also when one of them is busy, and tells of one that hangs (/health). It is one
  * thread, so what scrapers can make it do is bounded by one CPU; connections, their memory and their time
- * are bounded too.
+ * are bounded too, and who keeps them open keeps nobody out (http_connections.c).
  *
  * What is served can be read by everybody who may connect: local processes by TCP, the group by a Unix
  * socket. Nothing can be changed by it.
  *
- * A listener that cannot be made (a port in use) is no reason not to serve memory: it is said once and
- * tried again every RETRY_MS. A change of the configuration ends the one and begins the other.
+ * A listener that cannot be made (a port in use) is no reason not to serve memory: it is said once, and
+ * again when it fails for another reason, and tried again every RETRY_MS; that it goes is said, too. A
+ * change of the configuration ends the one and begins the other.
  */
 #include "daemon/http.h"
 
@@ -33,6 +34,7 @@
 #include "daemon/domain.h"
 #include "daemon/http_accept.h"
 #include "daemon/http_address.h"
+#include "daemon/http_connections.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/metrics_text.h"
@@ -41,7 +43,6 @@
 #include "daemon/status.h"
 
 #define RETRY_MS 5000u
-#define CONNECTIONS_MAX 16u
 #define CONNECTION_BYTES 16384u
 #define CONNECTION_SECONDS 10u
 #define SILENT_NS (UINT64_C(10) * 1000000000) /* a reactor ticks once a second */
@@ -52,7 +53,8 @@ struct http {
 	char *listen;              /* where it is, or would be; NULL: nowhere */
 	struct http_address address;
 	uv_timer_t retry;
-	bool complained;
+	int complained; /* of what, a negative errno; 0: of nothing */
+	struct http_connections connections;
 };
 
 /* ---- answers, on the listener's thread ---- */
@@ -155,6 +157,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
 	(void)upload;
 	/* Called first when the header is there, then for each piece of a body, then to be answered. */
 	if (!*state || *upload_size) {
+		http_connections_asked(&h->connections, c);
 		*state = &begun;
 		*upload_size = 0; /* thrown away */
 		return MHD_YES;
@@ -172,8 +175,9 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
 
 static int http_listen(struct http *h)
 {
+	enum log_level level = h->complained ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR;
 	sigset_t all, old;
-	int fd, r = http_address_listen(&h->address, h->kmmd->options, &fd);
+	int fd, r = http_address_listen(&h->address, h->kmmd->options, level, &fd);
 
 	if (r < 0)
 		return r;
@@ -183,7 +187,9 @@ static int http_listen(struct http *h)
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	h->daemon = MHD_start_daemon(
 		MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, on_request, h,
-		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
+		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, HTTP_CONNECTIONS_LIMIT,
+		MHD_OPTION_NOTIFY_CONNECTION, http_connections_notify, &h->connections,
+		MHD_OPTION_NOTIFY_COMPLETED, http_connections_answered, &h->connections,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
 		MHD_OPTION_CONNECTION_TIMEOUT, CONNECTION_SECONDS, MHD_OPTION_END);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -203,14 +209,15 @@ static void http_begin(struct http *h)
 
 	if (r == 0) {
 		uv_timer_stop(&h->retry);
+		h->complained = 0;
 		log_notice("metrics are served at %s", h->listen);
 		return;
 	}
-	if (!h->complained)
+	if (r != h->complained)
 		log_error("[metrics] listen = %s: cannot be listened at: %s; it is tried again every "
 		          "%u seconds",
 		          h->listen, strerror(-r), RETRY_MS / 1000);
-	h->complained = true;
+	h->complained = r;
 	uv_timer_start(&h->retry, on_retry, RETRY_MS, 0);
 }
 
@@ -230,7 +237,7 @@ static void http_end(struct http *h)
 	}
 	free(h->listen);
 	h->listen = NULL;
-	h->complained = false;
+	h->complained = 0;
 }
 
 static void http_configure(struct http *h)
@@ -247,8 +254,12 @@ static void http_configure(struct http *h)
 	if (!want)
 		return;
 	h->listen = strdup(want);
+	if (!h->listen)
+		log_error("[metrics] listen = %s: out of memory: nothing is served there before the "
+		          "configuration is read again",
+		          want);
 	/* It was checked with the other options. */
-	if (h->listen && http_address_parse(&h->address, want, &why) == 0)
+	else if (http_address_parse(&h->address, want, &why) == 0)
 		http_begin(h);
 }
 
@@ -260,6 +271,7 @@ int http_new(struct http **ret, struct kmmd *kmmd)
 	if (!h)
 		return -ENOMEM;
 	h->kmmd = kmmd;
+	http_connections_init(&h->connections);
 	r = uv_timer_init(&kmmd->main->loop, &h->retry);
 	if (r < 0) {
 		free(h);

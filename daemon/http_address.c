@@ -94,12 +94,13 @@ bool http_address_is_path(const struct http_address *a)
 	return a->at.any.sa_family == AF_UNIX;
 }
 
-int http_address_listen(const struct http_address *a, const struct options *o, int *ret)
+int http_address_listen(const struct http_address *a, const struct options *o, enum log_level level,
+                        int *ret)
 {
 	int fd, r, on = 1;
 
 	if (http_address_is_path(a))
-		return listener_bind_path(a->at.un.sun_path, o, SOCKET_MODE, BACKLOG, ret);
+		return listener_bind_path(a->at.un.sun_path, o, SOCKET_MODE, BACKLOG, level, ret);
 	fd = socket(a->at.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;

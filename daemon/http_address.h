@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "daemon/log.h"
+
 struct options;
 
 struct http_address {
@@ -29,8 +31,9 @@ struct http_address {
 int http_address_parse(struct http_address *a, const char *text, const char **why);
 /* Whether that is a socket in the file system. */
 bool http_address_is_path(const struct http_address *a);
-/* A listening socket there; of a path with mode 0660 and the group of the daemon's. Reasons are logged.
- */
-int http_address_listen(const struct http_address *a, const struct options *o, int *ret);
+/* A listening socket there; of a path with mode 0660 and the group of the daemon's. Reasons are logged
+ * at that level. */
+int http_address_listen(const struct http_address *a, const struct options *o, enum log_level level,
+                        int *ret);
 
 #endif

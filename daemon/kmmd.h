@@ -11,6 +11,8 @@
 #ifndef DAEMON_KMMD_H
 #define DAEMON_KMMD_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct options;
@@ -44,6 +46,7 @@ struct kmmd {
 	uint32_t nr_reactors;
 	struct worker *worker;
 	struct acceptor *acceptor;
+	_Atomic bool hotplug; /* sections are coming or going (service_hotplug.c) */
 	struct http *http; /* serves metrics; NULL before the daemon serves */
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 };

@@ -57,7 +57,8 @@ static bool listener_path_exists(const char *path)
 	return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-static int listener_set_access(const char *path, const struct options *o, mode_t mode);
+static int listener_set_access(const char *path, const struct options *o, mode_t mode,
+                               enum log_level level);
 
 /* The socket that a daemon before this one bound. */
 static bool listener_take_stored(struct listener *l, const struct options *o, struct fdstore *store)
@@ -116,7 +117,7 @@ static bool listener_take_activated(struct listener *l, const struct options *o,
 	return false;
 }
 
-static int listener_make_parent(const char *path)
+static int listener_make_parent(const char *path, enum log_level level)
 {
 	char dir[108];
 	char *slash;
@@ -129,85 +130,93 @@ static int listener_make_parent(const char *path)
 	*slash = '\0';
 	if (mkdir(dir, 0755) == 0 || errno == EEXIST)
 		return 0;
-	log_error("%s cannot be made: %s", dir, strerror(errno));
+	log_write(level, "%s cannot be made: %s", dir, strerror(errno));
 	return -errno;
 }
 
-/* A socket file that is in the way: removed when nobody answers on it. */
-static int listener_clear_path(const struct sockaddr_un *a)
+/* -EADDRINUSE somebody listens there, -ECONNREFUSED nobody does, else why that cannot be told. */
+static int listener_probe(const struct sockaddr_un *a)
 {
-	struct stat st;
-	int fd, r;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r;
 
-	if (lstat(a->sun_path, &st) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode)) {
-		log_error("%s exists and is no socket", a->sun_path);
-		return -EEXIST;
-	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 	r = connect(fd, (const struct sockaddr *)a, sizeof(*a)) < 0 ? -errno : 0;
 	close(fd);
-	if (r == 0 || r == -EAGAIN) {
-		log_error("another daemon listens at %s", a->sun_path);
-		return -EADDRINUSE;
+	return r == 0 || r == -EAGAIN ? -EADDRINUSE : r;
+}
+
+/* A socket file that is in the way: removed when nobody answers on it. */
+static int listener_clear_path(const struct sockaddr_un *a, enum log_level level)
+{
+	struct stat st;
+	int r;
+
+	if (lstat(a->sun_path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode)) {
+		log_write(level, "%s exists and is no socket", a->sun_path);
+		return -EEXIST;
 	}
-	if (r != -ECONNREFUSED) {
-		log_error("%s exists and cannot be probed: %s", a->sun_path, strerror(-r));
+	r = listener_probe(a);
+	if (r == -EADDRINUSE)
+		log_write(level, "another daemon listens at %s", a->sun_path);
+	else if (r < 0 && r != -ECONNREFUSED)
+		log_write(level, "%s exists and cannot be probed: %s", a->sun_path, strerror(-r));
+	if (r != -ECONNREFUSED)
 		return r;
-	}
 	return unlink(a->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-static int listener_set_access(const char *path, const struct options *o, mode_t mode)
+static int listener_set_access(const char *path, const struct options *o, mode_t mode,
+                               enum log_level level)
 {
 	struct group *g = o->socket_group ? getgrnam(o->socket_group) : NULL;
 	struct stat st;
 
 	if (stat(path, &st) < 0) {
-		log_error("%s cannot be looked at: %s", path, strerror(errno));
+		log_write(level, "%s cannot be looked at: %s", path, strerror(errno));
 		return -errno;
 	}
 	/* The narrower of both first: nobody is let in for a moment whom neither admits. */
 	if (g && st.st_gid != g->gr_gid &&
 	    (chmod(path, st.st_mode & mode & 0707) < 0 ||
 	     chown(path, (uid_t)-1, g->gr_gid) < 0)) {
-		log_error("%s cannot be given to group %s: %s", path, o->socket_group, strerror(errno));
+		log_write(level, "%s cannot be given to group %s: %s", path, o->socket_group,
+		          strerror(errno));
 		return -errno;
 	}
 	if (chmod(path, mode) < 0) {
-		log_error("the mode of %s cannot be set: %s", path, strerror(errno));
+		log_write(level, "the mode of %s cannot be set: %s", path, strerror(errno));
 		return -errno;
 	}
 	return 0;
 }
 
-int listener_bind_path(const char *path, const struct options *o, mode_t mode, int backlog, int *ret)
+int listener_bind_path(const char *path, const struct options *o, mode_t mode, int backlog,
+                       enum log_level level, int *ret)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	mode_t old;
 	int fd, r;
 
 	strncpy(a.sun_path, path, sizeof(a.sun_path) - 1);
-	r = listener_make_parent(path);
+	r = listener_make_parent(path, level);
 	if (!r)
-		r = listener_clear_path(&a);
+		r = listener_clear_path(&a, level);
 	if (r)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	old = umask(0777);
+	/* Whatever mode the umask makes of it: nobody can connect before it listens, and the umask is the
+	 * whole process's. */
 	r = bind(fd, (const struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : 0;
-	umask(old);
 	if (r < 0) {
-		log_error("%s cannot be bound: %s", path, strerror(-r));
+		log_write(level, "%s cannot be bound: %s", path, strerror(-r));
 		close(fd);
 		return r;
 	}
-	r = listener_set_access(path, o, mode);
+	r = listener_set_access(path, o, mode, level);
 	if (!r && listen(fd, backlog) < 0)
 		r = -errno;
 	if (r < 0) {
@@ -221,7 +230,8 @@ int listener_bind_path(const char *path, const struct options *o, mode_t mode, i
 
 static int listener_bind(struct listener *l, const struct options *o)
 {
-	int r = listener_bind_path(o->socket, o, o->socket_mode, LISTEN_BACKLOG, &l->fd);
+	int r = listener_bind_path(o->socket, o, o->socket_mode, LISTEN_BACKLOG,
+	                           LOG_LEVEL_ERROR, &l->fd);
 
 	if (r < 0)
 		return r;
@@ -229,6 +239,20 @@ static int listener_bind(struct listener *l, const struct options *o)
 	strncpy(l->path, o->socket, sizeof(l->path) - 1);
 	l->path[sizeof(l->path) - 1] = '\0';
 	return 0;
+}
+
+int listener_look(const struct options *o, const struct fdstore *store)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+	for (size_t i = 0; i < fdstore_left(store); i++)
+		if (!listener_name_is_pools(fdstore_name(store, i)))
+			return 0;
+	strncpy(a.sun_path, o->socket, sizeof(a.sun_path) - 1);
+	if (listener_probe(&a) != -EADDRINUSE)
+		return 0; /* what else is wrong there is found when it is bound */
+	log_error("another daemon listens at %s", a.sun_path);
+	return -EADDRINUSE;
 }
 
 int listener_open(struct listener *l, const struct options *o, struct fdstore *store)
@@ -250,7 +274,7 @@ int listener_open(struct listener *l, const struct options *o, struct fdstore *s
 void listener_reload(const struct listener *l, const struct options *o)
 {
 	if (l->ours)
-		listener_set_access(l->path, o, o->socket_mode);
+		listener_set_access(l->path, o, o->socket_mode, LOG_LEVEL_ERROR);
 }
 
 void listener_close(struct listener *l)

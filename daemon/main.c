@@ -198,6 +198,10 @@ static int main_start(struct daemon_main *m)
 	r = fdstore_new(&k->fdstore);
 	if (r)
 		return main_failed("the descriptors kept by the service manager cannot be taken over", r);
+	/* Before the pool: what a second daemon made would be huge pages that the first one lacks. */
+	r = listener_look(k->options, k->fdstore);
+	if (r)
+		return main_failed("there is no socket to listen at", r);
 	r = pool_open(&k->pool, k->options, k->fdstore);
 	if (r)
 		return main_failed("there is no pool to serve", r);
@@ -239,12 +243,14 @@ static int main_start(struct daemon_main *m)
 static void main_ready(struct daemon_main *m)
 {
 	struct kmmd *k = &m->kmmd;
-	unsigned long long mib = k->pool->frames >> (20 - PAGE_SHIFT);
+	unsigned long long mib = pool_present(k->pool) >> (20 - PAGE_SHIFT);
+	struct pool_backing backing;
 	const struct log_about about = { .event = k->pool->recovered ? LOG_RESTART : LOG_START };
 
+	pool_backing_get(k->pool, &backing);
 	log_event(LOG_LEVEL_NOTICE, &about,
 	          "serving %llu MiB (%s) at %s with %u reactors, %.1f ms after %s", mib,
-	          k->pool->backing_text, m->listener.path, k->nr_reactors,
+	          backing.text, m->listener.path, k->nr_reactors,
 	          (double)(uv_hrtime() - k->started_ns) / 1e6,
 	          k->pool->recovered ? "the restart" : "the start");
 	if (watchdog_new(&m->watchdog, k) < 0)

@@ -151,6 +151,7 @@ static void write_pool(struct metrics_writer *w, const struct kmmd *k, const str
 {
 	const struct pool *p = k->pool;
 	uint64_t free = 0, used = 0;
+	struct pool_backing backing;
 	uint32_t i;
 
 	for (i = 0; i < z->n; i++) {
@@ -159,7 +160,7 @@ static void write_pool(struct metrics_writer *w, const struct kmmd *k, const str
 		             z->zone[i].stats.free + z->zone[i].percpu);
 	}
 	metrics_family(w, METRICS_GAUGE, "kmmd_pool_size_bytes", "bytes", "The pool.");
-	metrics_u64(w, bytes(p->frames), METRICS_NO_LABELS);
+	metrics_u64(w, bytes(pool_present(p)), METRICS_NO_LABELS);
 	metrics_family(w, METRICS_GAUGE, "kmmd_pool_metadata_bytes", "bytes",
 	               "Of the pool, its own tables.");
 	metrics_u64(w, bytes(p->metadata_frames), METRICS_NO_LABELS);
@@ -171,9 +172,10 @@ static void write_pool(struct metrics_writer *w, const struct kmmd *k, const str
 	metrics_u64(w, bytes(used), METRICS_NO_LABELS);
 	metrics_family(w, METRICS_GAUGE, "kmmd_pool_backing_bytes", "bytes",
 	               "What backs the pool, by the size of its pages.");
-	metrics_u64(w, p->bytes_4k, "page=\"4k\"");
-	metrics_u64(w, p->bytes_2m, "page=\"2m\"");
-	metrics_u64(w, p->bytes_1g, "page=\"1g\"");
+	pool_backing_get(p, &backing);
+	metrics_u64(w, backing.bytes_4k, "page=\"4k\"");
+	metrics_u64(w, backing.bytes_2m, "page=\"2m\"");
+	metrics_u64(w, backing.bytes_1g, "page=\"1g\"");
 }
 
 static void write_sections(struct metrics_writer *w, const struct kmmd *k)

@@ -3,9 +3,10 @@
  * All metrics, and those of the daemon as a process.
  *
  * The text is made whenever somebody asks, from counters and snapshots that need nobody's help: no
- * reactor is asked, nothing stands still, locks are held for moments. It costs O(caches + sessions +
- * classes of magazines), no walk over pages or objects. What a walk would find (granted and cached
- * pages, exactly) is in kmmctl's reports; here the accounts say it.
+ * reactor is asked, nothing stands still, locks are held for moments. With c caches, u users, s ids of
+ * sessions, z zones and r reactors it costs O(c log c + u log u + s + zr), besides one look at each section
+ * and at each class of magazines; no walk over pages or objects. What a walk would find (granted and
+ * cached pages, exactly) is in kmmctl's reports; here the accounts say it.
  *
  * The number of lines is bounded: users and caches beyond the largest are left out, and their number is
  * told.

@@ -30,6 +30,7 @@ struct options {
 	/* Names, numbers, @groups; NULL-terminated, NULL: none are given. See access.h. */
 	char **access_users, **access_inspectors, **access_admins;
 	uint64_t pool_size;      /* bytes; 1 GiB */
+	uint64_t pool_max;       /* bytes that it can grow to; 0: no more than pool_size */
 	uint64_t section_size;   /* bytes; 0: by the pool's size */
 	enum shm_backing backing;
 	/* of a zone's sections; SHM_AUTO: as `backing`, the high zones 4k */
@@ -89,6 +90,8 @@ int options_parse_again(struct options **ret, int argc, char *argv[],
 int options_check(const struct options *o);
 /* The size of a section, also where it goes by the pool's. */
 uint64_t options_section(const struct options *o);
+/* Bytes that the pool may have one day: max_size, or size. */
+uint64_t options_pool_most(const struct options *o);
 int options_copy(struct options **ret, const struct options *from);
 struct options *options_free(struct options *o);
 

@@ -62,9 +62,14 @@ uint64_t options_section(const struct options *o)
 		return o->section_size;
 	if (o->huge_page_size == UINT64_C(1) << 30 && o->backing != SHM_THP && o->backing != SHM_4K)
 		return UINT64_C(1) << 30;
-	while (size < o->pool_size / 512 && size < UINT64_C(1) << 30)
+	while (size < options_pool_most(o) / 512 && size < UINT64_C(1) << 30)
 		size <<= 1;
 	return size;
+}
+
+uint64_t options_pool_most(const struct options *o)
+{
+	return o->pool_max > o->pool_size ? o->pool_max : o->pool_size;
 }
 
 struct size_text {
@@ -93,6 +98,16 @@ static void check_pool(struct checker *c)
 	if (pool % section)
 		refuse(c, "pool", "size", "%s: no multiple of the section size, %s", SIZE(pool),
 		       SIZE(section));
+	if (o->pool_max && o->pool_max < pool)
+		refuse(c, "pool", "max_size", "%s: smaller than size, %s", SIZE(o->pool_max), SIZE(pool));
+	else if (o->pool_max % section)
+		refuse(c, "pool", "max_size", "%s: no multiple of the section size, %s",
+		       SIZE(o->pool_max), SIZE(section));
+	else if (o->pool_max / section > MAX_SECTIONS)
+		refuse(c, "pool", "max_size",
+		       "%s: makes %u sections of %s; up to %u are possible, set another section size",
+		       SIZE(o->pool_max), (unsigned int)(o->pool_max / section), SIZE(section),
+		       MAX_SECTIONS);
 	if (n > MAX_SECTIONS || n < 2)
 		refuse(c, "pool", "size",
 		       "%s: makes %u sections of %s; 2 to %u are possible, set another section size",

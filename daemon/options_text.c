@@ -41,6 +41,8 @@ void options_effective(const struct options *o, const struct setting *s, char *t
 
 	if (is_setting(s, "pool", "section_size")) {
 		setting_format_size(text, size, options_section(o));
+	} else if (is_setting(s, "pool", "max_size")) {
+		setting_format_size(text, size, options_pool_most(o));
 	} else if (is_setting(s, "pool", "highmem") && o->highmem == OPTIONS_HIGHMEM_DEFAULT) {
 		text[0] = '\0'; /* the pool's size and sections say how much */
 	} else if (is_setting(s, "daemon", "cpus") && !o->cpus) {

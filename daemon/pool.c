@@ -173,23 +173,28 @@ struct pool *pool_close(struct pool *p)
 
 /* Zone DMA is for devices that are told machine addresses (kmm_dma_address): its memory stays where it
  * is. Pages of hugetlb do of themselves. */
-static void dma_lock(const struct pool *p)
+bool pool_section_lock(const struct pool *p, uint32_t section)
 {
-	uint32_t order = mm_config(p->mm)->section_order, s;
-	size_t size = (size_t)1 << (order + PAGE_SHIFT);
+	size_t size = (size_t)1 << (p->section_order + PAGE_SHIFT);
 	struct section_info info;
 
-	for (s = 0; s < p->nr_sections; s++) {
+	mm_section_get(p->mm, (section_id_t){ section }, &info);
+	if (info.zone != ZONE_DMA || (info.backing != SHM_4K && info.backing != SHM_THP) ||
+	    mlock2(p->window + section * size, size, 0) == 0)
+		return true;
+	log_warning("zone DMA is not locked in memory: %s; its pages may be swapped out. The limit on "
+	            "locked memory (LimitMEMLOCK=) must allow its size", strerror(errno));
+	return false;
+}
+
+static void dma_lock(const struct pool *p)
+{
+	struct section_info info;
+
+	for (uint32_t s = 0; s < p->nr_sections; s++) {
 		mm_section_get(p->mm, (section_id_t){ s }, &info);
-		if (info.state != SECTION_ONLINE || info.zone != ZONE_DMA ||
-		    (info.backing != SHM_4K && info.backing != SHM_THP))
-			continue;
-		if (mlock2(p->window + s * size, size, 0) == 0)
-			continue;
-		log_warning("zone DMA is not locked in memory: %s; its pages may be swapped out. The "
-		            "limit on locked memory (LimitMEMLOCK=) must allow its size",
-		            strerror(errno));
-		return;
+		if (info.state == SECTION_ONLINE && !pool_section_lock(p, s))
+			return;
 	}
 }
 

@@ -15,6 +15,9 @@
  * clients map too (shm/control.h), and the ledger (record.h). Their dense parts are populated, the
  * sparse ones get pages when they are about to be used (pool_sparse.c). And a pipe, by which clients
  * see that nobody keeps the pool any more (lifeline.c).
+ *
+ * Every section has its memfd, its place in the tables and in the window for as long as the pool lives.
+ * One that is ABSENT has no memory: it was taken out of service, or is room to grow (pool_hotplug.c).
  */
 #ifndef DAEMON_POOL_H
 #define DAEMON_POOL_H
@@ -36,14 +39,13 @@ struct pool {
 	uint8_t uuid[16];
 	uint64_t epoch; /* of this start */
 	bool recovered; /* taken over, not new */
-	uint64_t frames, metadata_frames;
+	uint64_t frames;            /* that it has room for: the window, the tables */
+	uint64_t metadata_frames;
 	uint32_t section_order, nr_sections;
 	uint8_t *window;            /* the daemon's own mapping of the whole pool */
-	int *section_fd;            /* nr_sections, -1: absent */
+	int *section_fd;            /* nr_sections */
 	enum shm_backing backing;   /* what was wanted */
-	uint64_t bytes_4k, bytes_2m, bytes_1g; /* what it got */
 	uint32_t map_shift;         /* log2 of the pieces in which all below the high zones can be mapped */
-	char backing_text[200];     /* "1 GiB of hugetlb 2 MiB pages" */
 	char advice[1000];          /* how to get better; empty: nothing is better */
 	struct memblock memblock;   /* for iomem */
 	struct mm *mm;
@@ -64,6 +66,35 @@ struct pool {
 /* Refusals are logged. -ENOMEM the pool does not fit (with the numbers), -EUCLEAN refused state. */
 int pool_open(struct pool **ret, const struct options *o, struct fdstore *store);
 struct pool *pool_close(struct pool *p);
+
+/* ---- what it has at the moment; any thread, O(sections) ---- */
+
+/* Frames of the sections that have memory, metadata included. */
+uint64_t pool_present(const struct pool *p);
+/* What backs these. */
+struct pool_backing {
+	uint64_t bytes_4k, bytes_2m, bytes_1g;
+	char text[200]; /* "1 GiB of hugetlb 2 MiB pages" */
+};
+void pool_backing_get(const struct pool *p, struct pool_backing *ret);
+
+/* ---- pool_hotplug.c: memory for absent sections, and none for those that are. One thread at a time;
+ * states and zones are the caller's ---- */
+
+/* What it takes to make a section's memory present, piece by piece. */
+struct pool_section {
+	uint32_t section;
+	uint64_t done; /* bytes */
+	bool mapped;
+};
+/* Makes the next piece present: 1 there is more, 0 it is all there; -ENOMEM, and what was there is gone
+ * again. */
+int pool_section_populate(struct pool *p, struct pool_section *s);
+/* The tag for mm_section_set() of one that is populated. */
+enum shm_backing pool_section_backing_tag(const struct pool *p, uint32_t section);
+/* Gives the memory back: nothing of the daemon's is mapped there any more, and what clients have mapped is
+ * empty. */
+void pool_section_release(struct pool *p, uint32_t section);
 
 /* ---- pool_sparse.c: memory for the sparse parts. Any thread, no lock. Nothing is done for words
  * that lie in ordinary memory (words_fd -1). ---- */

@@ -60,7 +60,7 @@ void pool_backing_need(const struct pool_geometry *g, struct backing_need *need)
 
 	need->small = need->thp = need->huge = 0;
 	for (s = 0; s < g->first_metadata; s++)
-		switch (pool_section_backing(g, s, SHM_AUTO)) {
+		switch (pool_section_absent(g, s) ? SHM_AUTO : pool_section_backing(g, s, SHM_AUTO)) {
 		case SHM_HUGETLB_2M:
 		case SHM_HUGETLB_1G:
 			need->huge += g->section_size;
@@ -71,7 +71,7 @@ void pool_backing_need(const struct pool_geometry *g, struct backing_need *need)
 		case SHM_4K:
 			need->small += g->section_size;
 			break;
-		default: /* as the pool's */
+		default: /* as the pool's, or absent */
 			break;
 		}
 }
@@ -119,12 +119,14 @@ bool pool_zones_differ(const struct pool_geometry *g)
 }
 
 enum shm_backing pool_section_tag(const struct pool *p, const struct pool_geometry *g,
-                                  uint32_t section, enum shm_backing b)
+                                  uint32_t section, enum shm_backing b,
+                                  const uint64_t bytes[SHM_NR_BACKINGS])
 {
 	enum shm_backing is = pool_section_backing(g, section, b);
 	uint64_t b4k, b2m, b1g;
 
-	if (is != SHM_THP || (!pool_zones_differ(g) && p->bytes_4k == pool_high_bytes(g)))
+	if (is != SHM_THP || pool_section_absent(g, section) ||
+	    (bytes && !pool_zones_differ(g) && bytes[SHM_4K] == pool_high_bytes(g)))
 		return is;
 	if (shm_page_sizes(p->window + section * g->section_size, g->section_size, &b4k, &b2m,
 	                   &b1g) < 0)
@@ -148,35 +150,57 @@ static void account_run(const struct pool *p, const struct pool_geometry *g, uin
 	bytes[SHM_4K] += all - b2m;
 }
 
-void pool_backing_account(struct pool *p, const struct pool_geometry *g, enum shm_backing b)
+void pool_backing_account(const struct pool *p, const struct pool_geometry *g, enum shm_backing b,
+                          uint64_t bytes[SHM_NR_BACKINGS])
 {
-	uint64_t bytes[SHM_NR_BACKINGS] = { 0 };
 	uint32_t first, end;
 
+	memset(bytes, 0, SHM_NR_BACKINGS * sizeof(bytes[0]));
 	for (first = 0; first < g->nr_sections; first = end) {
 		enum shm_backing is = pool_section_backing(g, first, b);
+		bool absent = pool_section_absent(g, first);
 
 		for (end = first + 1; end < g->nr_sections; end++)
-			if (pool_section_backing(g, end, b) != is)
+			if (pool_section_backing(g, end, b) != is || pool_section_absent(g, end) != absent)
 				break;
-		account_run(p, g, first, end, is, bytes);
+		if (!absent)
+			account_run(p, g, first, end, is, bytes);
 	}
-	pool_backing_text(p, g, b, bytes);
 }
 
-void pool_backing_text(struct pool *p, const struct pool_geometry *g, enum shm_backing b,
-                       const uint64_t bytes[SHM_NR_BACKINGS])
+uint64_t pool_present(const struct pool *p)
 {
-	p->bytes_4k = bytes[SHM_4K];
-	p->bytes_2m = bytes[SHM_HUGETLB_2M] + bytes[SHM_THP];
-	p->bytes_1g = bytes[SHM_HUGETLB_1G];
-	if (pool_zones_differ(g))
-		backing_describe_mixed(p->backing_text, sizeof(p->backing_text), bytes[SHM_4K],
-		                       bytes[SHM_THP], bytes[SHM_HUGETLB_2M],
-		                       bytes[SHM_HUGETLB_1G]);
+	struct section_info info;
+	uint64_t n = 0;
+
+	for (uint32_t s = 0; s < p->nr_sections; s++) {
+		mm_section_get(p->mm, (section_id_t){ s }, &info);
+		n += info.state != SECTION_ABSENT;
+	}
+	return n << p->section_order;
+}
+
+void pool_backing_get(const struct pool *p, struct pool_backing *ret)
+{
+	uint64_t bytes[SHM_NR_BACKINGS] = { 0 }, section = UINT64_C(1) << (p->section_order + PAGE_SHIFT);
+	uint32_t word = p->superblock->backing;
+	struct section_info info;
+
+	for (uint32_t s = 0; s < p->nr_sections; s++) {
+		mm_section_get(p->mm, (section_id_t){ s }, &info);
+		if (info.state != SECTION_ABSENT)
+			bytes[info.backing > SHM_AUTO && info.backing < SHM_NR_BACKINGS ? info.backing :
+			                                                                 SHM_4K] += section;
+	}
+	ret->bytes_4k = bytes[SHM_4K];
+	ret->bytes_2m = bytes[SHM_HUGETLB_2M] + bytes[SHM_THP];
+	ret->bytes_1g = bytes[SHM_HUGETLB_1G];
+	if (word >> BACKING_ZONE_SHIFT)
+		backing_describe_mixed(ret->text, sizeof(ret->text), bytes[SHM_4K], bytes[SHM_THP],
+		                       bytes[SHM_HUGETLB_2M], bytes[SHM_HUGETLB_1G]);
 	else
-		backing_describe(p->backing_text, sizeof(p->backing_text), b, p->bytes_4k,
-		                 p->bytes_2m, p->bytes_1g);
+		backing_describe(ret->text, sizeof(ret->text), SUPERBLOCK_BACKING(word), ret->bytes_4k,
+		                 ret->bytes_2m, ret->bytes_1g);
 }
 
 uint32_t pool_map_shift_of(const struct pool_geometry *g, enum shm_backing b)

@@ -54,17 +54,10 @@ static void *populate_run(void *arg)
 	while ((i = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed)) < w->nr_chunks &&
 	       atomic_load_explicit(&w->error, memory_order_relaxed) == 0) {
 		uint64_t at = i * w->chunk;
-		uint32_t s = (uint32_t)(at / w->g->section_size);
-		enum shm_backing b;
-		int r, none = 0;
+		int r = 0, none = 0;
 
-		b = pool_section_backing(w->g, s, w->backing);
-		if (s >= w->g->first_high && s < w->g->first_metadata && b == SHM_4K)
-			r = shm_reserve(w->pool->section_fd[s], at % w->g->section_size, w->chunk);
-		else
-			r = shm_populate(w->pool->window + at, w->pool->section_fd[s],
-			                 at % w->g->section_size, w->chunk, b);
-
+		if (!pool_section_absent(w->g, (uint32_t)(at / w->g->section_size)))
+			r = pool_piece_populate(w->pool, w->g, at, w->chunk, w->backing);
 		if (r < 0)
 			atomic_compare_exchange_strong_explicit(&w->error, &none, r,
 			                                        memory_order_relaxed,
@@ -110,29 +103,6 @@ static int sections_populate(struct pool *p, const struct pool_geometry *g, enum
 	return atomic_load_explicit(&w.error, memory_order_relaxed);
 }
 
-/* Pool nodes lie on the machine's in turn. */
-static int sections_bind(struct pool *p, const struct pool_geometry *g)
-{
-	unsigned int ids[MAX_NODES], machine = shm_nodes(ids, MAX_NODES);
-	uint32_t n;
-
-	if (machine > MAX_NODES)
-		machine = MAX_NODES;
-	for (n = 0; machine > 1 && g->mm.nodes > 1 && n < g->mm.nodes; n++) {
-		uint64_t first = (uint64_t)g->nr_sections * n / g->mm.nodes;
-		uint64_t end = (uint64_t)g->nr_sections * (n + 1) / g->mm.nodes;
-		int r = shm_bind_node(p->window + first * g->section_size,
-		                      (end - first) * g->section_size, ids[n % machine]);
-
-		if (r < 0) {
-			log_error("cannot bind pool node %u to node %u of the machine: %s", n,
-			          ids[n % machine], strerror(-r));
-			return r;
-		}
-	}
-	return 0;
-}
-
 static int sections_map(struct pool *p, const struct pool_geometry *g, enum shm_backing b)
 {
 	uint32_t i;
@@ -145,13 +115,13 @@ static int sections_map(struct pool *p, const struct pool_geometry *g, enum shm_
 		snprintf(label, sizeof(label), "kmm-%s", pool_section_name(name, g, i));
 		r = shm_memfd_new(&p->section_fd[i], label, g->section_size,
 		                  pool_section_backing(g, i, b));
-		if (r == 0)
+		if (r == 0 && !pool_section_absent(g, i)) /* mapping reserves huge pages */
 			r = shm_map(&at, p->window + i * g->section_size, p->section_fd[i],
 			            g->section_size, true);
 		if (r < 0)
 			return r;
 	}
-	return sections_bind(p, g);
+	return pool_sections_bind(p, g, 0, g->nr_sections);
 }
 
 static void sections_drop(struct pool *p, const struct pool_geometry *g)
@@ -191,7 +161,8 @@ static int sections_make(struct pool *p, const struct pool_geometry *g,
 		if (r == 0) {
 			*got = list[i];
 			log_info("%s of %s memory%s made ready in %.0f ms",
-			         backing_size_text(a, g->size), shm_backing_name(list[i]),
+			         backing_size_text(a, g->size - pool_absent_bytes(g)),
+			         shm_backing_name(list[i]),
 			         pool_zones_differ(g) ?
 			                 " (but for zones with a backing of their own)" :
 			         pool_high_bytes(g) && list[i] != SHM_4K ?
@@ -203,7 +174,8 @@ static int sections_make(struct pool *p, const struct pool_geometry *g,
 		log_write(i + 1 < n ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR,
 		          "%s of %s memory cannot be had (%s): somebody else took it, or a limit of the "
 		          "control group or of a node stands in the way%s",
-		          backing_size_text(a, g->size), shm_backing_name(list[i]), strerror(-r),
+		          backing_size_text(a, g->size - pool_absent_bytes(g)),
+		          shm_backing_name(list[i]), strerror(-r),
 		          i + 1 < n ? "; trying the next backing" : "");
 	}
 	return r;
@@ -234,8 +206,9 @@ static int control_make(struct pool *p, const struct pool_geometry *g, int *view
 	atomic_store_explicit(&p->control.status->epoch, p->epoch, memory_order_release);
 	for (s = 0; s < g->first_metadata; s++)
 		atomic_store_explicit(&p->control.section[s],
-		                      s >= g->first_high ? CONTROL_SECTION_HIGH :
-		                                           CONTROL_SECTION_DIRECT,
+		                      pool_section_absent(g, s) ? CONTROL_SECTION_NONE :
+		                      s >= g->first_high        ? CONTROL_SECTION_HIGH :
+		                                                  CONTROL_SECTION_DIRECT,
 		                      memory_order_release);
 	/* of the pages that move */
 	for (s = g->first_high; s < g->first_metadata; s++)
@@ -312,14 +285,17 @@ static int store_all(struct pool *p, const struct pool_geometry *g, int views,
 	return 0;
 }
 
-static void commit(struct pool *p, const struct pool_geometry *g, enum shm_backing b)
+static void commit(struct pool *p, const struct pool_geometry *g, enum shm_backing b,
+                   const uint64_t bytes[SHM_NR_BACKINGS])
 {
 	uint32_t s;
 
 	for (s = 0; s < g->nr_sections; s++)
 		mm_section_set(p->mm, (section_id_t){ s },
-		               s < g->first_metadata ? SECTION_ONLINE : SECTION_METADATA, 0,
-		               (uint8_t)pool_section_tag(p, g, s, b), 1);
+		               pool_section_absent(g, s) ? SECTION_ABSENT :
+		               s < g->first_metadata     ? SECTION_ONLINE :
+		                                           SECTION_METADATA,
+		               0, (uint8_t)pool_section_tag(p, g, s, b, bytes), 1);
 	/* release: all that makes the pool complete is before it; pairs with the load in recovery */
 	atomic_store_explicit(&p->superblock->epoch, p->epoch, memory_order_release);
 	atomic_store_explicit(&p->superblock->committed, 1, memory_order_release);
@@ -376,13 +352,14 @@ static int pool_build(struct pool *p, const struct pool_geometry *g, const struc
                       struct fdstore *store, int *views)
 {
 	struct backing_need need = {
-		.pool = g->size,
+		.pool = g->size - pool_absent_bytes(g),
 		.section = g->section_size,
 		.control = g->layout.words_dense + pool_views_dense(g) + g->ledger.dense,
 		.wanted = o->backing,
 		.huge_page = o->huge_page_size,
 	};
 	enum shm_backing list[BACKING_CANDIDATES], got = SHM_4K;
+	uint64_t bytes[SHM_NR_BACKINGS];
 	struct shm_machine machine;
 	char why[600];
 	size_t n;
@@ -410,8 +387,8 @@ static int pool_build(struct pool *p, const struct pool_geometry *g, const struc
 		r = sections_make(p, g, list, n, &got);
 	if (r < 0)
 		return r;
-	pool_backing_account(p, g, got);
-	backing_advise(p->advice, sizeof(p->advice), &need, &machine, got, p->bytes_4k);
+	pool_backing_account(p, g, got, bytes);
+	backing_advise(p->advice, sizeof(p->advice), &need, &machine, got, bytes[SHM_4K]);
 	r = control_make(p, g, views);
 	if (r == 0)
 		r = ledger_make(p, g);
@@ -425,7 +402,7 @@ static int pool_build(struct pool *p, const struct pool_geometry *g, const struc
 	pool_superblock_fill(p->superblock, g, p->uuid, got);
 	r = store_all(p, g, *views, store);
 	if (r == 0)
-		commit(p, g, got);
+		commit(p, g, got, bytes);
 	return r;
 }
 
@@ -434,6 +411,7 @@ int pool_create(struct pool **ret, const struct options *o, struct fdstore *stor
 	struct pool_geometry g;
 	struct memblock mb;
 	struct pool *p;
+	struct pool_backing backing;
 	int r, views = -1;
 
 	r = pool_geometry_from_options(&g, o, &mb);
@@ -449,8 +427,12 @@ int pool_create(struct pool **ret, const struct options *o, struct fdstore *stor
 		pool_close(p);
 		return r;
 	}
-	log_notice("pool: %s, %u sections, %u of them metadata", p->backing_text, g.nr_sections,
-	           g.nr_sections - g.first_metadata);
+	pool_backing_get(p, &backing);
+	log_notice("pool: %s, %u sections, %u of them metadata", backing.text,
+	           (uint32_t)(pool_present(p) >> p->section_order), g.nr_sections - g.first_metadata);
+	if (pool_absent_bytes(&g))
+		log_notice("pool: it can grow to %llu MiB (kmmctl grow)",
+		           (unsigned long long)(g.size >> 20));
 	if (p->advice[0])
 		log_warning("pool: %s", p->advice);
 	*ret = p;

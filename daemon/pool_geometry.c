@@ -13,6 +13,9 @@
  * the tables out from the top down; what is left of the last metadata section is reserved too,
  * because a section is protected as a whole and clients map whole sections.
  *
+ * With room to grow (max_size) all of that is laid out for the largest pool, and the sections that are to
+ * come later are absent: the topmost ones below HighMem, of each node as many.
+ *
  * Tables shrink with the pool: beyond a tenth of it (or one section, whichever is more) the number
  * of holders, then of sessions, is halved until they fit.
  */
@@ -50,7 +53,7 @@ static uint64_t section_size_default(const struct options *o)
 
 	if (o->huge_page_size == GIB && o->backing != SHM_THP && o->backing != SHM_4K)
 		return SECTION_MAX;
-	while (size < SECTION_MAX && size < o->pool_size / 512)
+	while (size < SECTION_MAX && size < options_pool_most(o) / 512)
 		size <<= 1;
 	return size;
 }
@@ -206,17 +209,19 @@ uint64_t pool_sections_of(const struct pool_geometry *g, uint64_t bytes)
 }
 
 /* HighMem and Movable go to the top of what the tables leave. -EINVAL: too little is left. */
-static int high_place(struct pool_geometry *g, const struct options *o, const char **why)
+static int high_place(struct pool_geometry *g, const struct options *o, uint64_t absent,
+                      const char **why)
 {
 	uint64_t dma = pool_sections_of(g, o->dma_size), movable = pool_sections_of(g, o->movable);
 	uint64_t highmem;
-	uint64_t low = dma ? dma : 1, room = g->first_metadata > low ? g->first_metadata - low : 0;
+	uint64_t low = (dma ? dma : 1) + absent;
+	uint64_t room = g->first_metadata > low ? g->first_metadata - low : 0;
 
 	if (o->highmem != OPTIONS_HIGHMEM_DEFAULT) {
 		highmem = pool_sections_of(g, o->highmem);
 	} else {
-		highmem = g->size < HIGHMEM_POOL_MIN ?
-		                  0 : pool_sections_of(g, g->size / HIGHMEM_PART);
+		highmem = o->pool_size < HIGHMEM_POOL_MIN ?
+		                  0 : pool_sections_of(g, o->pool_size / HIGHMEM_PART);
 		if (highmem > g->nr_sections / 4 || highmem + movable > room)
 			highmem = 0;
 	}
@@ -231,6 +236,35 @@ static int high_place(struct pool_geometry *g, const struct options *o, const ch
 	if (movable)
 		g->mm.movable_start = (g->first_high + highmem) << g->mm.section_order;
 	return 0;
+}
+
+/* `n` sections are for later: each node in turn gives its topmost that is not in a high zone. -EINVAL:
+ * nothing but these would be left. */
+static int absent_place(struct pool_geometry *g, uint64_t n, const char **why)
+{
+	uint64_t end[MAX_NODES];
+	uint32_t node, idle = 0;
+
+	for (node = 0; node < g->mm.nodes; node++) {
+		end[node] = (uint64_t)g->nr_sections * (node + 1) / g->mm.nodes;
+		if (end[node] > g->first_high)
+			end[node] = g->first_high;
+	}
+	for (node = 0; n > 0 && idle < g->mm.nodes; node = (node + 1) % g->mm.nodes) {
+		uint64_t first = (uint64_t)g->nr_sections * node / g->mm.nodes;
+
+		/* what a pool begins with stays: section 0 at least */
+		if (end[node] <= first + (node == 0)) {
+			idle++;
+			continue;
+		}
+		idle = 0;
+		pool_section_set_absent(g, (uint32_t)--end[node]);
+		n--;
+	}
+	*why = "its size leaves no memory beside the tables for its max_size, HighMem and Movable; make it "
+	       "larger, or max_size smaller";
+	return n ? -EINVAL : 0;
 }
 
 /* The same from the superblock's numbers; false: they cannot be ours. */
@@ -274,15 +308,18 @@ int pool_geometry_from_options(struct pool_geometry *g, const struct options *o,
                                struct memblock *mb)
 {
 	const char *why = "its tables do not fit";
-	uint64_t magazines;
+	uint64_t magazines, absent;
 	int r;
 
 	memset(g, 0, sizeof(*g));
-	g->size = o->pool_size;
+	g->size = options_pool_most(o);
 	g->section_size = o->section_size ? o->section_size : section_size_default(o);
 	r = sizes_check(g->size, g->section_size);
+	if (r == 0 && o->pool_size != g->size)
+		r = sizes_check(o->pool_size, g->section_size);
 	if (r < 0)
 		return r;
+	absent = (g->size - o->pool_size) / g->section_size;
 	g->nr_sections = (uint32_t)(g->size / g->section_size);
 	mm_config_default(&g->mm, g->size >> PAGE_SHIFT);
 	g->mm.section_order = frames_order(g->section_size);
@@ -306,7 +343,9 @@ int pool_geometry_from_options(struct pool_geometry *g, const struct options *o,
 		r = layout(g, mb);
 	}
 	if (r == 0)
-		r = high_place(g, o, &why);
+		r = high_place(g, o, absent, &why);
+	if (r == 0)
+		r = absent_place(g, absent, &why);
 	if (r == 0)
 		r = control_size(g);
 	if (r < 0) {
@@ -365,5 +404,18 @@ int pool_geometry_from_superblock(struct pool_geometry *g, const struct superblo
 
 uint64_t pool_high_bytes(const struct pool_geometry *g)
 {
-	return (g->first_metadata - g->first_high) * g->section_size;
+	uint64_t n = 0;
+
+	for (uint32_t s = g->first_high; s < g->first_metadata; s++)
+		n += !pool_section_absent(g, s);
+	return n * g->section_size;
+}
+
+uint64_t pool_absent_bytes(const struct pool_geometry *g)
+{
+	uint64_t n = 0;
+
+	for (uint32_t s = 0; s < g->nr_sections; s++)
+		n += pool_section_absent(g, s);
+	return n * g->section_size;
 }

@@ -17,6 +17,7 @@ struct pool_geometry {
 	uint32_t nr_sections;
 	uint32_t first_high;         /* sections from here to first_metadata are HighMem, Movable */
 	uint32_t first_metadata;     /* sections from here on are metadata */
+	uint64_t absent[MAX_SECTIONS / 64]; /* a bit a section: it has no memory */
 	/* SHM_AUTO: as the pool's, of the high zones 4 KiB pages */
 	enum shm_backing zone_backing[MAX_NR_ZONES];
 	uint32_t sessions, holders, magazines; /* records */
@@ -49,14 +50,14 @@ void pool_zone_backings(struct pool_geometry *g, const struct options *o);
 /* What a section lies on in a pool of that backing: its zone's, if that has one of its own. */
 enum shm_backing pool_section_backing(const struct pool_geometry *g, uint32_t section,
                                       enum shm_backing b);
-/* The tag that a section keeps: what it really lies on. */
+/* The tag that a section keeps: what it really lies on. bytes: what the pool got, as far as that is
+ * known, or NULL. */
 enum shm_backing pool_section_tag(const struct pool *p, const struct pool_geometry *g,
-                                  uint32_t section, enum shm_backing b);
-/* Counts what the pool got, for reports: p->bytes_*, p->backing_text. */
-void pool_backing_account(struct pool *p, const struct pool_geometry *g, enum shm_backing b);
-/* The same of bytes that are counted. */
-void pool_backing_text(struct pool *p, const struct pool_geometry *g, enum shm_backing b,
-                       const uint64_t bytes[SHM_NR_BACKINGS]);
+                                  uint32_t section, enum shm_backing b,
+                                  const uint64_t bytes[SHM_NR_BACKINGS]);
+/* Counts what the sections of a new pool got. */
+void pool_backing_account(const struct pool *p, const struct pool_geometry *g, enum shm_backing b,
+                          uint64_t bytes[SHM_NR_BACKINGS]);
 /* A zone has a backing that is said for it. */
 bool pool_zones_differ(const struct pool_geometry *g);
 /* log2 of the pieces in which all sections below the high zones can be mapped. */
@@ -71,8 +72,18 @@ uint32_t pool_backing_pack(const struct pool_geometry *g, enum shm_backing b);
 bool pool_backing_unpack(uint32_t word, enum shm_backing zone[MAX_NR_ZONES]);
 /* Sections that so many bytes take. */
 uint64_t pool_sections_of(const struct pool_geometry *g, uint64_t bytes);
-/* Bytes of the sections of the high zones. */
+/* Bytes of the sections of the high zones that are there. */
 uint64_t pool_high_bytes(const struct pool_geometry *g);
+static inline bool pool_section_absent(const struct pool_geometry *g, uint32_t section)
+{
+	return g->absent[section / 64] >> (section % 64) & 1;
+}
+static inline void pool_section_set_absent(struct pool_geometry *g, uint32_t section)
+{
+	g->absent[section / 64] |= UINT64_C(1) << (section % 64);
+}
+/* Bytes of all that are. */
+uint64_t pool_absent_bytes(const struct pool_geometry *g);
 
 /* pool.c */
 struct pool *pool_new(const struct pool_geometry *g, const struct memblock *mb);
@@ -88,6 +99,15 @@ int pool_control_map(struct pool *p, const struct pool_geometry *g, int words_fd
 size_t pool_views_dense(const struct pool_geometry *g);
 /* "s12" or "m12" */
 const char *pool_section_name(char buf[16], const struct pool_geometry *g, uint32_t section);
+
+/* pool_hotplug.c: the piece [at, at + size) of the pool, which lies in one mapped section. */
+int pool_piece_populate(struct pool *p, const struct pool_geometry *g, uint64_t at, uint64_t size,
+                        enum shm_backing b);
+/* Binds sections [first, end) to the node of the machine that their pool node is on. */
+int pool_sections_bind(struct pool *p, const struct pool_geometry *g, uint32_t first, uint32_t end);
+
+/* pool.c: of zone DMA, keeps it in memory; false: it could not, which is said. */
+bool pool_section_lock(const struct pool *p, uint32_t section);
 
 /* pool_create.c, pool_recover.c */
 int pool_create(struct pool **ret, const struct options *o, struct fdstore *store);

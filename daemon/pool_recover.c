@@ -216,21 +216,45 @@ static void fds_take(struct report *rep, struct pool *p, const struct pool_geome
 	}
 }
 
-static int sections_map(struct pool *p, const struct pool_geometry *g)
+/* [first, end) but the absent ones: mapping these would reserve huge pages for them. */
+static int sections_map(struct pool *p, const struct pool_geometry *g, uint32_t first, uint32_t end)
 {
 	uint32_t s;
-	int r;
+	int r = 0;
 
-	r = pool_window_reserve(p, g);
-	for (s = 0; s < g->nr_sections && r == 0; s++) {
+	for (s = first; s < end && r == 0; s++) {
 		void *at;
 
+		if (pool_section_absent(g, s))
+			continue;
 		r = shm_map(&at, p->window + s * g->section_size, p->section_fd[s], g->section_size,
 		            true);
 		if (r < 0)
 			log_error("cannot map section %u: %s", s, strerror(-r));
 	}
 	return r;
+}
+
+/* The section table says which are absent. One that became so just now may have its memory still. */
+static void absent_find(struct pool *p, struct pool_geometry *g)
+{
+	struct section_info info;
+
+	for (uint32_t s = 0; s < g->first_metadata; s++) {
+		mm_section_get(p->mm, (section_id_t){ s }, &info);
+		if (info.state == SECTION_ABSENT)
+			pool_section_set_absent(g, s);
+	}
+}
+
+static void absent_release(struct pool *p, const struct pool_geometry *g)
+{
+	struct stat st;
+
+	for (uint32_t s = 0; s < g->first_metadata; s++)
+		if (pool_section_absent(g, s) &&
+		    (fstat(p->section_fd[s], &st) < 0 || st.st_blocks > 0))
+			pool_section_release(p, s);
 }
 
 /* States, and what the sections lie on. */
@@ -245,12 +269,15 @@ static void sections_check(struct report *rep, const struct pool *p, const struc
 
 		mm_section_get(p->mm, (section_id_t){ s }, &info);
 		if (metadata ? info.state != SECTION_METADATA :
-		               info.state != SECTION_ONLINE && info.state != SECTION_RETIRED)
+		               info.state != SECTION_ONLINE && info.state != SECTION_RETIRED &&
+		                       info.state != SECTION_ABSENT)
 			report(rep, "section %u is in state %d, as %s it cannot be", s, (int)info.state,
 			       metadata ? "metadata" : "part of a zone");
 		else if (info.state == SECTION_ONLINE && info.domain != 0)
 			report(rep, "section %u belongs to domain %u, which does not exist", s,
 			       info.domain);
+		if (info.state == SECTION_ABSENT)
+			continue;
 		bytes[info.backing > SHM_AUTO && info.backing < SHM_NR_BACKINGS ? info.backing : SHM_4K] +=
 			g->section_size;
 	}
@@ -311,9 +338,14 @@ static void options_compare(const struct options *o, const struct pool_geometry 
 	struct pool_geometry wanted = { .size = 0 };
 	char a[32], b[32];
 
-	if (o->pool_size != g->size)
+	if (o->pool_size != g->size - pool_absent_bytes(g))
 		log_warning("pool size %s is configured, the pool that exists has %s and stays so",
-		            backing_size_text(a, o->pool_size), backing_size_text(b, g->size));
+		            backing_size_text(a, o->pool_size),
+		            backing_size_text(b, g->size - pool_absent_bytes(g)));
+	if (options_pool_most(o) != g->size && (o->pool_max || options_pool_most(o) > g->size))
+		log_warning("a pool of at most %s is configured, the one that exists can have %s",
+		            backing_size_text(a, options_pool_most(o)),
+		            backing_size_text(b, g->size));
 	if (o->section_size && o->section_size != g->section_size)
 		log_warning("section size %s is configured, the pool that exists has %s and stays so",
 		            backing_size_text(a, o->section_size),
@@ -343,7 +375,7 @@ static void backing_texts(struct pool *p, const struct pool_geometry *g, const s
                           enum shm_backing b, const uint64_t bytes[SHM_NR_BACKINGS])
 {
 	struct backing_need need = {
-		.pool = g->size,
+		.pool = g->size - pool_absent_bytes(g),
 		.section = g->section_size,
 		.wanted = o->backing,
 		.huge_page = o->huge_page_size,
@@ -352,10 +384,10 @@ static void backing_texts(struct pool *p, const struct pool_geometry *g, const s
 
 	p->backing = o->backing;
 	p->map_shift = pool_map_shift_of(g, b);
-	pool_backing_text(p, g, b, bytes);
 	pool_backing_need(g, &need);
 	if ((b == SHM_THP || b == SHM_4K) && shm_machine_read(&machine) == 0)
-		backing_advise(p->advice, sizeof(p->advice), &need, &machine, b, p->bytes_4k);
+		backing_advise(p->advice, sizeof(p->advice), &need, &machine, b,
+		               bytes[SHM_4K]);
 }
 
 /* All was checked, and nothing was changed so far. */
@@ -377,7 +409,7 @@ static int version_step(struct pool *p, struct fdstore *store)
 	return 0;
 }
 
-static int pool_take_over(struct pool *p, const struct pool_geometry *g,
+static int pool_take_over(struct pool *p, struct pool_geometry *g,
                           const struct superblock *sb, const struct options *o,
                           struct fdstore *store, int *views)
 {
@@ -388,7 +420,9 @@ static int pool_take_over(struct pool *p, const struct pool_geometry *g,
 	fds_take(&rep, p, g, sb, store, views);
 	r = report_end(&rep);
 	if (r == 0)
-		r = sections_map(p, g);
+		r = pool_window_reserve(p, g);
+	if (r == 0)
+		r = sections_map(p, g, g->first_metadata, g->nr_sections);
 	if (r == 0)
 		r = pool_control_map(p, g, p->words_fd, *views, false);
 	if (r == 0) {
@@ -405,6 +439,10 @@ static int pool_take_over(struct pool *p, const struct pool_geometry *g,
 		r = pool_tables_attach(p, g);
 	if (r < 0)
 		return r;
+	absent_find(p, g);
+	r = sections_map(p, g, 0, g->first_metadata);
+	if (r < 0)
+		return r;
 	sections_check(&rep, p, g, bytes);
 	records_check(&rep, p);
 	r = report_end(&rep);
@@ -412,6 +450,7 @@ static int pool_take_over(struct pool *p, const struct pool_geometry *g,
 		r = version_step(p, store);
 	if (r < 0)
 		return r;
+	absent_release(p, g);
 	options_compare(o, g, sb);
 	backing_texts(p, g, o, SUPERBLOCK_BACKING(sb->backing), bytes);
 	memcpy(p->uuid, sb->uuid, sizeof(p->uuid));
@@ -444,6 +483,7 @@ static int pool_recover_from(struct pool **ret, int top_fd, uint32_t top,
 	struct memblock mb;
 	struct report rep = { 0 };
 	const char *why;
+	struct pool_backing backing;
 	struct pool *p;
 	char away[64];
 	int r, views = -1;
@@ -473,8 +513,10 @@ static int pool_recover_from(struct pool **ret, int top_fd, uint32_t top,
 		pool_close(p);
 		return r;
 	}
+	pool_backing_get(p, &backing);
 	log_notice("pool: taken over, start %llu: %s, %u sections, %u of them metadata%s",
-	           (unsigned long long)p->epoch, p->backing_text, g.nr_sections,
+	           (unsigned long long)p->epoch, backing.text,
+	           (uint32_t)(pool_present(p) >> p->section_order),
 	           g.nr_sections - g.first_metadata, unserved_text(away, sizeof(away), p));
 	if (p->advice[0])
 		log_warning("pool: %s", p->advice);

@@ -2,8 +2,8 @@
 /*
  * Quotas by user: the rules, and which of them is a user's.
  *
- * There are few rules, and a user is looked for once, when it comes; so all is one list in the file's
- * order. What a rule does not say is [user]'s, which is looked up when somebody asks.
+ * At most QUOTA_RULES_MAX of them are one list in the file's order; a user is looked for when it comes, in
+ * O(rules). What a rule does not say is [user]'s, which is looked up when somebody asks.
  */
 #include "daemon/quota.h"
 
@@ -16,6 +16,7 @@
 
 #include "daemon/options.h"
 #include "daemon/quota_rules.h"
+#include "daemon/user_groups.h"
 
 const char *const quota_key[QUOTA_KEYS] = { "pages", "objects", "caches", "channels", "calls",
 	                                    "sessions" };
@@ -59,20 +60,6 @@ bool quota_name_known(enum quota_kind kind, const char *name, uint32_t *id)
 	return true;
 }
 
-/* The groups of a user by the database: how many, at most `max`. */
-static size_t groups_of(uid_t uid, gid_t group[], size_t max)
-{
-	struct passwd buf, *pw = NULL;
-	char text[16384];
-	int n = (int)max;
-
-	if (getpwuid_r(uid, &buf, text, sizeof(text), &pw) != 0 || !pw)
-		return 0;
-	if (getgrouplist(pw->pw_name, pw->pw_gid, group, &n) < 0)
-		n = (int)max; /* the first ones */
-	return (size_t)n;
-}
-
 /* ---- which is whose ---- */
 
 static const struct quota_rule *rule_of_user(const struct quota_rules *rules, uid_t uid)
@@ -83,27 +70,18 @@ static const struct quota_rule *rule_of_user(const struct quota_rules *rules, ui
 	return NULL;
 }
 
-static const struct quota_rule *rule_of_groups(const struct quota_rules *rules, uid_t uid)
+static const struct quota_rule *rule_of_groups(const struct quota_rules *rules,
+                                               const struct user_groups *groups)
 {
-	gid_t group[QUOTA_GROUPS_MAX];
-	size_t n = 0;
-	bool asked = false;
-
-	for (size_t i = 0; i < rules->n; i++) {
-		if (rules->rule[i].kind != QUOTA_GROUP)
-			continue;
-		if (!asked)
-			n = groups_of(uid, group, QUOTA_GROUPS_MAX);
-		asked = true;
-		for (size_t g = 0; g < n; g++)
-			if (group[g] == rules->rule[i].id)
-				return &rules->rule[i];
-	}
+	for (size_t i = 0; groups && i < rules->n; i++)
+		if (rules->rule[i].kind == QUOTA_GROUP && user_groups_have(groups, rules->rule[i].id))
+			return &rules->rule[i];
 	return NULL;
 }
 
 /* NULL: [user] alone. */
-static const struct quota_rule *rule_of(const struct options *o, uid_t uid)
+static const struct quota_rule *rule_of(const struct options *o, uid_t uid,
+                                        const struct user_groups *groups)
 {
 	const struct quota_rules *rules = OPTION_POINTER(o, user_rules);
 	const struct quota_rule *rule;
@@ -111,7 +89,17 @@ static const struct quota_rule *rule_of(const struct options *o, uid_t uid)
 	if (!rules)
 		return NULL;
 	rule = rule_of_user(rules, uid);
-	return rule ? rule : rule_of_groups(rules, uid);
+	return rule ? rule : rule_of_groups(rules, groups);
+}
+
+bool quota_has_groups(const struct options *o)
+{
+	const struct quota_rules *rules = OPTION_POINTER(o, user_rules);
+
+	for (size_t i = 0; rules && i < rules->n; i++)
+		if (rules->rule[i].kind == QUOTA_GROUP)
+			return true;
+	return false;
 }
 
 static void quota_fill(const struct options *o, const struct quota_rule *rule, struct quota *ret)
@@ -133,24 +121,14 @@ static void section_fill(const struct quota_rule *rule, uint32_t key, char *text
 		snprintf(text, size, "[user]");
 }
 
-void quota_of(const struct options *o, uid_t uid, struct quota *ret)
+void quota_of(const struct options *o, uid_t uid, const struct user_groups *groups,
+              struct quota *ret, char section[QUOTA_KEYS][QUOTA_SECTION_MAX])
 {
-	quota_fill(o, rule_of(o, uid), ret);
-}
-
-void quota_and_sections_of(const struct options *o, uid_t uid, struct quota *ret,
-                           char section[QUOTA_KEYS][QUOTA_SECTION_MAX])
-{
-	const struct quota_rule *rule = rule_of(o, uid);
+	const struct quota_rule *rule = rule_of(o, uid, groups);
 
 	quota_fill(o, rule, ret);
 	for (uint32_t i = 0; i < QUOTA_KEYS; i++)
 		section_fill(rule, i, section[i], QUOTA_SECTION_MAX);
-}
-
-void quota_section_of(const struct options *o, uid_t uid, uint32_t key, char *text, size_t size)
-{
-	section_fill(rule_of(o, uid), key, text, size);
 }
 
 /* ---- the list ---- */
@@ -203,16 +181,25 @@ bool quota_rules_equal(const struct quota_rules *a, const struct quota_rules *b)
 	return true;
 }
 
+struct quota_rule *quota_rules_find(const struct quota_rules *rules, enum quota_kind kind,
+                                    const char *name)
+{
+	/* From the end: a section's lines come one after the other. */
+	for (size_t i = rules ? rules->n : 0; i-- > 0;)
+		if (rules->rule[i].kind == kind && strcmp(rules->rule[i].name, name) == 0)
+			return (struct quota_rule *)(uintptr_t)&rules->rule[i];
+	return NULL;
+}
+
 struct quota_rule *quota_rules_add(struct quota_rules **rules, enum quota_kind kind,
                                    const char *name)
 {
+	struct quota_rule *rule = quota_rules_find(*rules, kind, name);
 	size_t n = *rules ? (*rules)->n : 0;
 	struct quota_rules *more;
-	struct quota_rule *rule;
 
-	for (size_t i = 0; i < n; i++)
-		if ((*rules)->rule[i].kind == kind && strcmp((*rules)->rule[i].name, name) == 0)
-			return &(*rules)->rule[i];
+	if (rule)
+		return rule;
 	more = realloc(*rules, sizeof(*more) + (n + 1) * sizeof(more->rule[0]));
 	if (!more)
 		return NULL;

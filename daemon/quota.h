@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 struct options;
+struct user_groups;
 
 /* 0: no limit. */
 struct quota {
@@ -47,14 +48,12 @@ struct quota_rules {
 	struct quota_rule rule[];
 };
 
-/* What the options say for that uid. May look users and groups up. */
-void quota_of(const struct options *o, uid_t uid, struct quota *q);
-/* The same with the section that says each: both by one look at the user's groups, which may take long
- * where they are kept by a service of the network. */
+/* What the options say for that uid and its groups, NULL when they are not known; and the section that
+ * says each. */
 #define QUOTA_SECTION_MAX 72u
-void quota_and_sections_of(const struct options *o, uid_t uid, struct quota *q,
-                           char section[QUOTA_KEYS][QUOTA_SECTION_MAX]);
-/* The section that says it, "[user alice]": for texts. */
-void quota_section_of(const struct options *o, uid_t uid, uint32_t key, char *text, size_t size);
+void quota_of(const struct options *o, uid_t uid, const struct user_groups *groups, struct quota *q,
+              char section[QUOTA_KEYS][QUOTA_SECTION_MAX]);
+/* There is a [group NAME]: groups matter. */
+bool quota_has_groups(const struct options *o);
 
 #endif

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "daemon/access.h"
 #include "daemon/config.h"
@@ -33,6 +34,7 @@
 #include "daemon/log.h"
 #include "daemon/pool.h"
 #include "daemon/quota_rules.h"
+#include "daemon/reload_said.h"
 #include "daemon/user.h"
 
 static const struct log_about about = { .event = LOG_RELOAD };
@@ -113,31 +115,6 @@ static struct access_rules *reload_tell(struct reload *r)
 	return old;
 }
 
-static void say_changed(const struct setting *s, const struct options *was,
-                        const struct options *is)
-{
-	char a[SETTING_VALUE_MAX], b[SETTING_VALUE_MAX];
-
-	setting_format(s, was, a, sizeof(a));
-	setting_format(s, is, b, sizeof(b));
-	log_event(LOG_LEVEL_NOTICE, &about, "[%s] %s = %s, was %s", s->section, s->key, b,
-	          *a ? a : "not set");
-}
-
-static void say_later(const struct setting *s, const struct options *is, const struct options *o)
-{
-	char a[SETTING_VALUE_MAX], b[SETTING_VALUE_MAX];
-
-	setting_format(s, is, a, sizeof(a));
-	setting_format(s, o, b, sizeof(b));
-	log_event(LOG_LEVEL_WARNING, &about,
-	          "[%s] %s = %s: takes effect %s, until then it is %s", s->section, s->key,
-	          *b ? b : "(the default)",
-	          setting_of_pool(s) ? "when the pool is made anew (stop and start; not by a restart)" :
-	                               "at the next start",
-	          *a ? a : "(the default)");
-}
-
 /* Afterwards `o` has what was in force, and of what is not live what was wanted. */
 static struct reload_count reload_exchange(struct options *now, struct options *o, bool say)
 {
@@ -150,7 +127,7 @@ static struct reload_count reload_exchange(struct options *now, struct options *
 
 		if (!equal && !s->live) {
 			if (say)
-				say_later(s, now, o);
+				reload_say_later(s, now, o);
 			n.later++;
 			continue;
 		}
@@ -159,13 +136,12 @@ static struct reload_count reload_exchange(struct options *now, struct options *
 			continue;
 		setting_exchange(s, now, o);
 		if (say)
-			say_changed(s, o, now);
+			reload_say_changed(s, o, now);
 		n.changed++;
 	}
 	if (!quota_rules_equal(now->user_rules, o->user_rules)) {
 		if (say)
-			log_event(LOG_LEVEL_NOTICE, &about,
-			          "the rules of [user NAME] and [group NAME] have changed");
+			reload_say_rules(now->user_rules, o->user_rules);
 		n.changed++;
 	}
 	/* always: their lines may be others. acq_rel: see OPTION_POINTER() */
@@ -204,6 +180,7 @@ void reload_all(struct reload *r)
 		log_event(LOG_LEVEL_ERROR, &about,
 		          "the configuration was read again and refused: nothing has changed");
 	} else {
+		reload_say_dropped(now);
 		n = reload_exchange(now, o, true);
 		access = reload_tell(r);
 		log_event(LOG_LEVEL_NOTICE, &about,
@@ -263,7 +240,52 @@ static int set_refused(struct reload *r, const struct setting *s, char text[RELO
 	return -EBUSY;
 }
 
-int reload_set(struct reload *r, const char *key, const char *value, char text[RELOAD_TEXT])
+/* "user.alice.pages" is meant to be "user alice.pages". */
+static int set_unknown(const char *section, const char *name, const char *key, char text[RELOAD_TEXT])
+{
+	const char *dot = strchr(section, '.');
+	int kind = dot ? (int)(dot - section) : 0;
+
+	if (dot && dot[1] && setting_find("user", name) &&
+	    (strncmp(section, "user.", 5) == 0 || strncmp(section, "group.", 6) == 0))
+		snprintf(text, RELOAD_TEXT,
+		         "there is no setting %.64s; of one %.*s it is named '%.*s %.48s.%s', in quotes",
+		         key, kind, section, kind, section, dot + 1, name);
+	else
+		snprintf(text, RELOAD_TEXT,
+		         "there is no setting %.64s; kmmctl settings lists them", key);
+	return -ENOENT;
+}
+
+/* A socket's path makes a directory, and a file of the daemon's owner anywhere: that is for whoever may
+ * write the configuration, not for all whom [access] admins names. */
+static bool set_allowed(const struct setting *s, uid_t uid, const char *value)
+{
+	return s->offset != offsetof(struct options, metrics_listen) || *value != '/' || uid == 0 ||
+	       uid == geteuid();
+}
+
+/* What a rule says of it now; "" nothing. */
+static void rule_format(const struct reload *r, const char *section, const char *name, char *text,
+                        size_t size)
+{
+	enum quota_kind kind = *section == 'u' ? QUOTA_USER : QUOTA_GROUP;
+	const struct quota_rules *rules = r->kmmd->options->user_rules;
+	const char *who = strchr(section, ' ');
+	const struct quota_rule *rule = rules ? quota_rules_find(rules, kind, who + strspn(who, " \t")) : NULL;
+	int key = quota_key_find(name);
+
+	*text = '\0';
+	if (rule && key >= 0 && (rule->given >> key & 1))
+		snprintf(text, size, "%llu",
+		         (unsigned long long)quota_value(&rule->quota, (uint32_t)key));
+	else if (key >= 0)
+		snprintf(text, size, "not set, so [user] %s = %llu", name,
+		         (unsigned long long)quota_value(&r->kmmd->options->user_default,
+		                                         (uint32_t)key));
+}
+
+int reload_set(struct reload *r, uid_t uid, const char *key, const char *value, char text[RELOAD_TEXT])
 {
 	struct set_said said = { .text = text };
 	const struct setting *s;
@@ -281,15 +303,20 @@ int reload_set(struct reload *r, const char *key, const char *value, char text[R
 		return -ENOENT;
 	}
 	s = setting_find(section, name);
-	if (!s && !is_rule(section)) {
-		snprintf(text, RELOAD_TEXT,
-		         "there is no setting %.64s; kmmctl settings lists them", key);
-		return -ENOENT;
-	}
+	if (!s && !is_rule(section))
+		return set_unknown(section, name, key, text);
 	if (s && !s->live)
 		return set_refused(r, s, text);
+	if (s && !set_allowed(s, uid, value)) {
+		snprintf(text, RELOAD_TEXT,
+		         "[metrics] listen can be set to a path by root and the daemon's own user alone; "
+		         "127.0.0.1:PORT and [::1]:PORT are for all admins");
+		return -EPERM;
+	}
 	if (s)
 		setting_format(s, r->kmmd->options, was, sizeof(was));
+	else
+		rule_format(r, section, name, was, sizeof(was));
 	if (options_copy(&o, r->kmmd->options) < 0)
 		return -ENOMEM;
 	o->say = say_set;
@@ -381,9 +408,13 @@ static int options_of_pool(struct reload *r)
 		o->section_size = section;
 		o->origin[setting_find("pool", "section_size") - setting_table] = OPTIONS_ORIGIN_POOL;
 	}
-	if (o->pool_size != pool->frames << PAGE_SHIFT) {
-		o->pool_size = pool->frames << PAGE_SHIFT;
+	if (o->pool_size != pool_present(pool) << PAGE_SHIFT) {
+		o->pool_size = pool_present(pool) << PAGE_SHIFT;
 		o->origin[setting_find("pool", "size") - setting_table] = OPTIONS_ORIGIN_POOL;
+	}
+	if (options_pool_most(o) != pool->frames << PAGE_SHIFT) {
+		o->pool_max = pool->frames << PAGE_SHIFT;
+		o->origin[setting_find("pool", "max_size") - setting_table] = OPTIONS_ORIGIN_POOL;
 	}
 	if (o->nodes != pool->superblock->nodes) {
 		o->nodes = pool->superblock->nodes;

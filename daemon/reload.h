@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "daemon/reactor.h"
 #include "daemon/setting.h"
@@ -26,9 +27,11 @@ void reload_all(struct reload *r);
 
 #define RELOAD_TEXT 400u
 
-/* Sets one: key is SECTION.KEY. 0, with what came of it in `text`; else a negative errno, with why not:
- * -ENOENT no such setting, -EINVAL not allowed, -EBUSY not in a running daemon, -ENOMEM. */
-int reload_set(struct reload *r, const char *key, const char *value, char text[RELOAD_TEXT]);
+/* Sets one for that user: key is SECTION.KEY. 0, with what came of it in `text`; else a negative errno,
+ * with why not: -ENOENT no such setting, -EINVAL not allowed, -EPERM not for that user, -EBUSY not in a
+ * running daemon, -ENOMEM. */
+int reload_set(struct reload *r, uid_t uid, const char *key, const char *value,
+               char text[RELOAD_TEXT]);
 
 /* One setting as it is now. */
 struct reload_item {

@@ -207,6 +207,9 @@ static bool refusal_is_answer(const struct rpc_method *m, enum status_code code)
 {
 	if (code == STATUS_CANCELLED || code == STATUS_UNAVAILABLE)
 		return true;
+	/* names are there for who comes second to find that somebody was first */
+	if (m && code == STATUS_ALREADY_EXISTS)
+		return m->number == KMM__V1__METHOD__ALLOCATOR_PUBLISH;
 	return m && code == STATUS_NOT_FOUND &&
 	       (m->number == KMM__V1__METHOD__ALLOCATOR_LOOKUP ||
 	        m->number == KMM__V1__METHOD__ALLOCATOR_OPEN_CACHE);

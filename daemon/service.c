@@ -63,6 +63,7 @@ static bool census_among(const struct rpc_pending *p)
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_STATISTICS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_PAGE ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_MAP ||
+		    p->method->number == KMM__V1__METHOD__INSPECTOR_LIST_SECTIONS ||
 		    p->method->number == KMM__V1__METHOD__INSPECTOR_GET_POOL)
 			return true;
 	return false;
@@ -75,7 +76,7 @@ static bool census_admit(struct rpc_call *call)
 	service_refuse(call, -EDQUOT,
 	               "a GetPool, GetStatistics, GetPage, GetMap, ListSessions, GetSession, "
 	               "ListCaches, ListLeaks, ListNames, ListAreas, ListUsers, GetMetrics, "
-	               "GetSettings, Explain or Advise of this connection is under way already, "
+	               "GetSettings, ListSections, Explain or Advise of this connection is under way already, "
 	               "one at a time is allowed");
 	return false;
 }

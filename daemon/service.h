@@ -110,6 +110,10 @@ void service_get_metrics(struct rpc_call *call, const ProtobufCMessage *request)
 /* service_page.c, service_map.c */
 void service_get_page(struct rpc_call *call, const ProtobufCMessage *request);
 void service_get_map(struct rpc_call *call, const ProtobufCMessage *request);
+/* service_hotplug.c, service_list_sections.c */
+void service_grow(struct rpc_call *call, const ProtobufCMessage *request);
+void service_offline(struct rpc_call *call, const ProtobufCMessage *request);
+void service_list_sections(struct rpc_call *call, const ProtobufCMessage *request);
 /* service_settings.c */
 void service_get_settings(struct rpc_call *call, const ProtobufCMessage *request);
 void service_set(struct rpc_call *call, const ProtobufCMessage *request);

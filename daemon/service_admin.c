@@ -3,10 +3,9 @@
  * kmm.v1.Admin: checking, draining, killing.
  *
  *   Fsck          all reactors stand still while the worker walks every structure
- *   DropCaches    the sessions give back what their idle threads cache of objects (flush.c); every
- *                 reactor drains its per-CPU lists; the worker collects what words say RETURNED,
- *                 drains the depot and gives empty slabs back; all of it goes to the zones
+ *   DropCaches    all that is cached goes to the zones (drain.c)
  *   Shrink        one cache, by name (service_caches.c)
+ *   Grow, Offline sections come and go (service_hotplug.c)
  *   KillSession   SIGKILL through the pidfd; answered when the session is swept
  */
 #include <errno.h>
@@ -15,10 +14,10 @@
 #include <string.h>
 
 #include "daemon/cache.h"
+#include "daemon/drain.h"
 #include "daemon/log_about.h"
 #include "daemon/name.h"
 #include "daemon/object.h"
-#include "daemon/reclaim.h"
 #include "daemon/service.h"
 #include "daemon/session.h"
 #include "daemon/wait_queue.h"
@@ -117,7 +116,7 @@ static void handle_fsck(struct rpc_call *call, const ProtobufCMessage *request)
 struct drop_call {
 	struct service_job job; /* first */
 	_Atomic uint64_t per_cpu;
-	uint64_t depot, threads;
+	struct drained drained;
 	/* as they were before: objects that were not in their slabs, frames that slabs gave back */
 	uint64_t objects, slabs;
 	uint64_t objects_back;
@@ -127,22 +126,9 @@ struct drop_call {
 static void drop_drain(struct reactor *r, void *arg)
 {
 	struct drop_call *c = arg;
-	struct mm_domain *zones = r->kmmd->domain->zones;
-	struct mm_pcp_stats s;
-	uint64_t n = 0;
-	uint32_t node;
-	unsigned int type;
 
-	for (node = 0; node < mm_nr_nodes(zones); node++)
-		for (type = 0; type < MAX_NR_ZONES; type++) {
-			mm_pcp_stats(zones, node, (enum zone_type)type, r->index, &s);
-			n += s.count;
-		}
-	/* first: its slabs go to the lists that are drained next */
-	slab_drain_cpu(r->kmmd->domain->slabs, r->index);
-	mm_drain_cpu(zones, r->index);
 	/* relaxed: read after the broadcast's own ordering */
-	atomic_fetch_add_explicit(&c->per_cpu, n, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->per_cpu, drain_reactor(r), memory_order_relaxed);
 }
 
 /* On the worker. */
@@ -152,14 +138,7 @@ static void drop_collect(void *arg)
 	struct domain *d = c->job.kmmd->domain;
 	uint64_t left;
 
-	reclaim_begin(RECLAIM_PROACTIVE);
-	/* Page blocks; of objects the depot's magazines count as such, and their slabs below. */
-	c->depot = exchange_drain_pages(d, MM_CPU_NONE);
-	exchange_drain(d, MM_CPU_NONE);
-	c->threads = grant_collect(d, NULL, MM_CPU_NONE);
-	object_collect(d, NULL, NULL, MM_CPU_NONE);
-	slab_shrink_all(d->slabs, MM_CPU_NONE);
-	reclaim_end();
+	drain_domain(d, &c->drained);
 	vm_count(d->zones, VM_DROP_PAGECACHE, 1);
 	vm_count(d->zones, VM_DROP_SLAB, 1);
 	c->slabs = slab_frames_reaped(d->slabs) - c->slabs;
@@ -177,8 +156,8 @@ static void drop_reply(struct service_job *j)
 	if (!service_job_cancelled(j)) {
 		reply.per_cpu = atomic_load_explicit(&c->per_cpu, memory_order_relaxed);
 		reply.slabs = c->slabs;
-		reply.depot = c->depot;
-		reply.threads = c->threads;
+		reply.depot = c->drained.depot;
+		reply.threads = c->drained.threads;
 		reply.objects = c->objects_back;
 		reply.asked = j->flush.asked;
 		reply.silent = flush_silent(j->kmmd->sessions, &j->flush);
@@ -325,6 +304,8 @@ const struct rpc_method service_admin[] = {
 	       handle_kill_session),
 	METHOD(SHRINK, "Shrink", false, shrink, shrink_cache_reply, service_shrink_by_name),
 	METHOD(COMPACT, "Compact", true, compact, compacted, service_compact),
+	METHOD(GROW, "Grow", false, grow, grow_reply, service_grow),
+	METHOD(OFFLINE, "Offline", false, offline, offline_reply, service_offline),
 	METHOD(SET, "Set", false, set, set_reply, service_set),
 	{ .handle = NULL },
 };

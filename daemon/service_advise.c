@@ -200,10 +200,11 @@ static void pool_fill(struct advise_call *c)
 	const struct kmmd *k = c->job.kmmd;
 	const struct options *o = k->options;
 	Kmm__V1__History *m = &c->m;
+	struct pool_backing backing;
 
 	m->uptime_ms = (uv_hrtime() - k->started_ns) / 1000000;
 	m->calls = calls_of(k->sessions);
-	m->frames = k->pool->frames;
+	m->frames = pool_present(k->pool);
 	m->metadata = k->pool->metadata_frames;
 	m->section = UINT64_C(1) << k->pool->section_order;
 	m->section_given = o->section_size != 0;
@@ -214,7 +215,8 @@ static void pool_fill(struct advise_call *c)
 	m->highmem_given = o->highmem != OPTIONS_HIGHMEM_DEFAULT;
 	m->dma_size = o->dma_size;
 	m->dma32_size = o->dma32_size;
-	m->bytes_4k = k->pool->bytes_4k;
+	pool_backing_get(k->pool, &backing);
+	m->bytes_4k = backing.bytes_4k;
 	m->sections = k->pool->nr_sections;
 	m->kept = fdstore_present(k->fdstore);
 }

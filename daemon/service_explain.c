@@ -7,20 +7,25 @@
  * merely cache (one pass over all owner words), what lies in depots, on per-CPU lists and in slabs
  * without an object. It is a look at the pool as it is when somebody asks, and is said to be one.
  *
+ * Of requests that wait at this moment the worker is told by the queue; O(waiting).
+ *
  * A session may ask about itself. Whoever may not inspect learns what was noted and nothing of others.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uv.h>
 
 #include "daemon/access.h"
 #include "daemon/cache.h"
 #include "daemon/depot.h"
 #include "daemon/domain.h"
 #include "daemon/failure.h"
+#include "daemon/log_kind.h"
 #include "daemon/service.h"
 #include "daemon/session.h"
+#include "daemon/wait_queue.h"
 #include "daemon/warn.h"
 #include "proto/kmm.pb-c.h"
 
@@ -54,6 +59,8 @@ struct explain_call {
 	/* now */
 	struct hoards sessions, users;
 	uint64_t cached[HOARDS]; /* of the sessions */
+	struct waiter waiter; /* the session's that has waited longest, when there are `waits` */
+	uint32_t waits;
 	uint64_t all_cached, per_cpu, slab_empty, quarantine, free, managed;
 };
 
@@ -173,6 +180,7 @@ static void explain_work(struct service_job *j)
 	look_at_words(c);
 	look_at_zones(c);
 	look_at_slabs(c);
+	c->waits = wait_queue_look(j->kmmd->domain->waiters, c->s, &c->waiter);
 	service_job_done(j);
 }
 
@@ -182,6 +190,8 @@ static void explain_work(struct service_job *j)
 struct explain_reply {
 	Kmm__V1__Explanation m;
 	char gfp[GFP_TEXT_SIZE], method[64], quota[32], cache[64];
+	Kmm__V1__Waits waits;
+	char waits_gfp[GFP_TEXT_SIZE], waits_cache[64];
 	Kmm__V1__ZoneLook zone[FAILURE_ZONES], *zones[FAILURE_ZONES];
 	char zone_name[FAILURE_ZONES][16];
 	Kmm__V1__Hoard session[HOARDS], *sessions[HOARDS], user[HOARDS], *users[HOARDS];
@@ -289,6 +299,31 @@ static void fill_session(struct explain_reply *r, struct explain_call *c, uint32
 	r->sessions[r->m.n_sessions++] = m;
 }
 
+static void fill_waits(struct explain_reply *r, const struct explain_call *c)
+{
+	struct domain *d = c->job.kmmd->domain;
+	const struct waiter *w = &c->waiter;
+	struct cache *cache = w->cache ? cache_enter(d, w->cache, 0) : NULL;
+	Kmm__V1__Waits *m = &r->waits;
+
+	kmm__v1__waits__init(m);
+	m->requests = c->waits;
+	m->ms = (uv_hrtime() - w->since_ns) / 1000000;
+	m->order = w->order;
+	m->gfp = w->gfp;
+	m->gfp_text = (char *)(uintptr_t)gfp_text(r->waits_gfp, w->gfp);
+	if (cache)
+		snprintf(r->waits_cache, sizeof(r->waits_cache), "%.63s",
+		         kmem_cache_record(cache->slab)->name);
+	else if (w->cache)
+		snprintf(r->waits_cache, sizeof(r->waits_cache), "number %u, which is gone", w->cache);
+	if (cache)
+		cache_leave(cache);
+	m->cache = r->waits_cache;
+	m->all = wait_queue_waiting(d->waiters);
+	r->m.waits = m;
+}
+
 static void fill_now(struct explain_reply *r, struct explain_call *c)
 {
 	Kmm__V1__Explanation *m = &r->m;
@@ -313,6 +348,8 @@ static void fill_now(struct explain_reply *r, struct explain_call *c)
 	}
 	m->n_users = c->users.n;
 	m->users = r->users;
+	if (c->waits)
+		fill_waits(r, c);
 }
 
 static struct explain_reply *reply_new(struct kmmd *k, struct session *s,
@@ -404,7 +441,9 @@ void service_explain(struct rpc_call *call, const ProtobufCMessage *request)
 		return;
 	if (!look_up(s, &about, &f, &failed)) {
 		rpc_fail(call, STATUS_NOT_FOUND, ENOENT,
-		         "there is no session %u; kmmctl sessions lists them", id);
+		         "there is no session %u; kmmctl sessions lists them. When it has ended, the log "
+		         "says what failed before: journalctl KMM_SESSION=%u MESSAGE_ID=%s",
+		         id, id, log_kind_about(LOG_FAILURE)->id);
 		return;
 	}
 	if (!(call->peer->rights & ACCESS_INSPECT)) {

@@ -59,7 +59,7 @@ static uint32_t health_retired(const struct mm *mm)
 static void health_say_made(const struct superblock *sb, struct health_text *t)
 {
 	time_t created = (time_t)sb->created;
-	char when[40] = "";
+	char when[48] = "";
 	struct tm tm;
 
 	if (sb->created && gmtime_r(&created, &tm))
@@ -71,20 +71,27 @@ static void health_say_made(const struct superblock *sb, struct health_text *t)
 }
 
 static void health_check_pool(const struct kmmd *k, Kmm__V1__CheckReply *reply,
-                              struct health_text *t)
+                              struct health_text *t, struct pool_backing *backing)
 {
 	struct pool *p = k->pool;
-	uint64_t bytes = p->frames << PAGE_SHIFT;
+	uint64_t present = pool_present(p), absent = p->frames - present;
 
-	reply->backing = p->backing_text;
+	pool_backing_get(p, backing);
+	reply->backing = backing->text;
 	reply->advice = p->advice;
 	reply->epoch = p->epoch;
-	reply->bytes_4k = p->bytes_4k;
-	reply->bytes_2m = p->bytes_2m;
-	reply->bytes_1g = p->bytes_1g;
+	reply->bytes_4k = backing->bytes_4k;
+	reply->bytes_2m = backing->bytes_2m;
+	reply->bytes_1g = backing->bytes_1g;
 	reply->retired_sections = health_retired(p->mm);
-	health_say(t, "pool: %llu MiB in %u sections, %s\n", (unsigned long long)(bytes >> 20),
-	           p->nr_sections, p->recovered ? "taken over from the daemon before" : "new");
+	health_say(t, "pool: %llu MiB in %llu sections, %s\n",
+	           (unsigned long long)present >> (20 - PAGE_SHIFT),
+	           (unsigned long long)present >> p->section_order,
+	           p->recovered ? "taken over from the daemon before" : "new");
+	if (absent)
+		health_say(t, "absent: %llu sections more have no memory; it can grow by %llu MiB\n",
+		           (unsigned long long)absent >> p->section_order,
+		           (unsigned long long)absent >> (20 - PAGE_SHIFT));
 	reply->created = p->superblock->created;
 	reply->metadata_version = p->superblock->version;
 	reply->metadata_made_version = p->superblock->made_version;
@@ -105,7 +112,7 @@ static void health_check_domain(const struct kmmd *k, Kmm__V1__CheckReply *reply
 	reply->damaged_domains = damaged != 0;
 	health_say(t, "free: %llu of %llu pages; %llu more hold the pool's own tables\n",
 	           (unsigned long long)mm_nr_free(d->zones),
-	           (unsigned long long)(k->pool->frames - k->pool->metadata_frames),
+	           (unsigned long long)(pool_present(k->pool) - k->pool->metadata_frames),
 	           (unsigned long long)k->pool->metadata_frames);
 	if (damaged)
 		health_say(t, "degraded: domain %s: %u owner words made no sense; kmmctl fsck lists them\n",
@@ -118,6 +125,7 @@ static void health_handle_check(struct rpc_call *call, const ProtobufCMessage *r
 	struct kmmd *k = call->kmmd;
 	char version[] = PACKAGE_VERSION;
 	struct health_text t = {.length = 0};
+	struct pool_backing backing;
 
 	(void)request;
 	t.text[0] = '\0';
@@ -126,7 +134,7 @@ static void health_handle_check(struct rpc_call *call, const ProtobufCMessage *r
 	reply.uptime_ms = (uv_hrtime() - k->started_ns) / 1000000;
 	reply.status = KMM__V1__CHECK_REPLY__STATUS__SERVING;
 	if (k->pool)
-		health_check_pool(k, &reply, &t);
+		health_check_pool(k, &reply, &t, &backing);
 	if (k->pool && k->domain)
 		health_check_domain(k, &reply, &t);
 	if (reply.damaged_domains || reply.retired_sections)

@@ -89,6 +89,7 @@ static void pool_reply(struct service_job *j)
 	struct pool_call *c = (struct pool_call *)j;
 	const struct kmmd *k = j->kmmd;
 	Kmm__V1__Pool p = KMM__V1__POOL__INIT;
+	struct pool_backing backing;
 	uint64_t low = 0, reserve, again;
 
 	if (service_job_cancelled(j)) {
@@ -101,9 +102,10 @@ static void pool_reply(struct service_job *j)
 	p.section_order = k->pool->section_order;
 	p.nodes = mm_nr_nodes(k->domain->zones);
 	p.metadata = k->pool->metadata_frames;
-	p.bytes_4k = k->pool->bytes_4k;
-	p.bytes_2m = k->pool->bytes_2m;
-	p.bytes_1g = k->pool->bytes_1g;
+	pool_backing_get(k->pool, &backing);
+	p.bytes_4k = backing.bytes_4k;
+	p.bytes_2m = backing.bytes_2m;
+	p.bytes_1g = backing.bytes_1g;
 	pool_zones(k, &p, &low);
 	p.depot = depot_frames(k->domain->depot);
 	p.cached = c->sum.cached;
@@ -273,12 +275,15 @@ static void resource_children(struct rpc_call *call, uint64_t start, uint64_t si
 	}
 }
 
-/* What a section is part of: a run of one zone, the metadata, or lost. */
+/* What a section is part of: a run of one zone, the metadata, lost, or nothing, as it has no memory. */
+#define SECTION_NOTHING (UINT32_MAX - 1)
 static uint32_t section_key(const struct mm *mm, uint32_t nr)
 {
 	struct section_info info;
 
 	mm_section_get(mm, (section_id_t){ nr }, &info);
+	if (info.state == SECTION_ABSENT)
+		return SECTION_NOTHING;
 	if (info.state == SECTION_ONLINE || info.state == SECTION_RESERVE)
 		return 1 + (uint32_t)info.node * MAX_NR_ZONES + info.zone;
 	return info.state == SECTION_METADATA ? UINT32_MAX : 0;
@@ -305,6 +310,8 @@ static void handle_list_resources(struct rpc_call *call, const ProtobufCMessage 
 
 		for (nr = first + 1; nr < n && section_key(mm, nr) == key; nr++)
 			;
+		if (key == SECTION_NOTHING)
+			continue;
 		if (key && key != UINT32_MAX) {
 			resource_send(call, "System RAM", first * section, (nr - first) * section,
 			              0);
@@ -356,6 +363,7 @@ const struct rpc_method service_inspector[] = {
 	METHOD(GET_METRICS, "GetMetrics", true, get_metrics, metrics_part, service_get_metrics),
 	METHOD(GET_STATISTICS, "GetStatistics", false, get_statistics, statistics,
 	       service_get_statistics),
+	METHOD(LIST_SECTIONS, "ListSections", true, list_sections, section, service_list_sections),
 	METHOD(GET_SETTINGS, "GetSettings", true, get_settings, setting, service_get_settings),
 	{ .handle = NULL },
 };

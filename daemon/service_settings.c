@@ -128,7 +128,7 @@ static void set_run(struct reactor *r, struct reactor_work *w)
 	struct settings_call *c = call_of(w);
 
 	(void)r;
-	c->rc = reload_set(c->reload, c->key, c->value, c->text);
+	c->rc = reload_set(c->reload, c->about.uid, c->key, c->value, c->text);
 	if (c->rc == 0)
 		log_event(LOG_LEVEL_NOTICE, &c->about, "set %s", c->text);
 	rpc_pending_post(&c->pending);

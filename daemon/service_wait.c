@@ -413,6 +413,7 @@ static void queue(struct wait_call *k)
 		                     .high_only = high_only(k),
 		                     .patience = patience_of(k->want.gfp),
 		                     .whose = k->s,
+		                     .since_ns = k->since,
 		                     .try = waiter_try,
 		                     .wake = waiter_wake };
 	park(k);

@@ -39,6 +39,7 @@
 #include "daemon/pool.h"
 #include "daemon/probes.h"
 #include "daemon/session_private.h"
+#include "daemon/user_groups.h"
 
 #define SESSION_CONTROL_CHANNELS_MAX 4u
 
@@ -74,7 +75,7 @@ static bool share_allows(const struct session_table *t, const struct user *u)
 	struct user_usage usage;
 	uint32_t eighth = t->size / 8;
 
-	if (!u || t->nr_free > eighth)
+	if (!u || !eighth || t->nr_free > eighth)
 		return true;
 	user_usage(u, &usage);
 	return usage.used[USER_SESSIONS] <= eighth;
@@ -214,19 +215,25 @@ static void record_commit(struct session *s, const uint8_t token[16])
 void session_set_quota(struct session *s)
 {
 	const struct options *o = s->kmmd->options;
+	bool limited;
 
 	/* relaxed: limits; whoever charges meanwhile meets the old ones or the new ones */
 	atomic_store_explicit(&s->pages_max, OPTION(o, pages_max), memory_order_relaxed);
 	atomic_store_explicit(&s->objects_max, OPTION(o, objects_max), memory_order_relaxed);
-	/* relaxed: as above. From now on the client's magazines pass by the daemon, or need not. */
-	if (charge_limited(s))
-		atomic_fetch_or_explicit(&s->shared->racks, CONTROL_RACKS_OFF, memory_order_relaxed);
-	else
-		atomic_fetch_and_explicit(&s->shared->racks, ~CONTROL_RACKS_OFF,
-		                          memory_order_relaxed);
+	/* From now on the client's magazines pass by the daemon, or need not. acq_rel: two may do this at
+	 * once; whoever changes the word last has seen what the other had seen, and looks once more. */
+	do {
+		limited = charge_limited(s);
+		if (limited)
+			atomic_fetch_or_explicit(&s->shared->racks, CONTROL_RACKS_OFF,
+			                         memory_order_acq_rel);
+		else
+			atomic_fetch_and_explicit(&s->shared->racks, ~CONTROL_RACKS_OFF,
+			                          memory_order_acq_rel);
+	} while (charge_limited(s) != limited);
 }
 
-void session_table_reload(struct session_table *t)
+void session_table_reload(struct session_table *t, const struct user *user)
 {
 	uint32_t id;
 
@@ -235,7 +242,8 @@ void session_table_reload(struct session_table *t)
 
 		if (!session_enter(s))
 			continue;
-		session_set_quota(s);
+		if (!user || s->user == user)
+			session_set_quota(s);
 		session_leave(s);
 	}
 }
@@ -390,10 +398,18 @@ static int open_for(struct session_table *t, struct channel *c, struct user *u, 
 int session_open(struct session_table *t, struct channel *c, const char *name, bool control,
                  struct session **ret, const char **why)
 {
-	struct user *u = user_get(t->kmmd->users, channel_peer(c)->uid);
+	const struct peer *p = channel_peer(c);
+	struct user_groups *groups = NULL;
 	struct session *s;
+	struct user *u;
 	int r;
 
+	if (p->groups) { /* NULL: the kernel does not tell */
+		groups = user_groups_of_process(p->gid, p->groups, p->nr_groups);
+		if (!groups)
+			return -ENOMEM;
+	}
+	u = user_get_with(t->kmmd->users, p->uid, groups);
 	if (!u && t->kmmd->users)
 		return -ENOMEM;
 	r = open_for(t, c, u, name, control, &s, why);

@@ -113,8 +113,9 @@ struct session_table *session_table_free(struct session_table *t);
  * watched. Runs before the reactors start. */
 int session_table_recover(struct session_table *t);
 
-/* The options have changed: quotas of the sessions that there are follow. */
-void session_table_reload(struct session_table *t);
+/* The options, or the quotas of that user, have changed: those of the sessions that there are follow. NULL:
+ * all users'. Any thread. */
+void session_table_reload(struct session_table *t, const struct user *user);
 /* Once a second, worker: ids that waited for their last charge to go are free again; the objects of
  * sessions that pass magazines on without the daemon are counted now and then. */
 void session_table_tick(struct session_table *t);

@@ -131,6 +131,7 @@ int session_table_recover(struct session_table *t)
 		          found, dead, kmmd->options->grace_ms);
 	if (!found)
 		return 0;
+	user_table_ask(kmmd->users);
 	for (id = 1; id < t->size; id++) {
 		struct session *s = &t->session[id];
 		uint32_t state = atomic_load_explicit(&s->state, memory_order_acquire);

@@ -45,7 +45,7 @@ static void status_look(struct status_now *n, const struct kmmd *k)
 {
 	uint64_t free = mm_nr_free(k->domain->zones);
 
-	*n = (struct status_now){.frames = k->pool->frames - k->pool->metadata_frames};
+	*n = (struct status_now){.frames = pool_present(k->pool) - k->pool->metadata_frames};
 	n->used = n->frames > free ? n->frames - free : 0;
 	for (uint32_t id = 1; id < session_table_size(k->sessions); id++) {
 		const struct session *s = session_by_id(k->sessions, id);
@@ -71,14 +71,16 @@ static void status_look(struct status_now *n, const struct kmmd *k)
 static void status_write(char *text, size_t size, const struct kmmd *k, const struct status_now *n)
 {
 	char waiting[64] = "no pressure", quarantine[48] = "";
+	struct pool_backing backing;
 
 	if (n->detached)
 		snprintf(quarantine, sizeof(quarantine), ", %" PRIu32 " in quarantine", n->detached);
 	if (n->pressure)
 		snprintf(waiting, sizeof(waiting), "PRESSURE: %" PRIu32 " requests wait for memory",
 		         n->parked);
+	pool_backing_get(k->pool, &backing);
 	snprintf(text, size, "%s%s, %" PRIu64 "%% in use; %" PRIu32 " sessions%s; %s",
-	         n->degraded ? "DEGRADED (kmmctl health says why): " : "", k->pool->backing_text,
+	         n->degraded ? "DEGRADED (kmmctl health says why): " : "", backing.text,
 	         n->frames ? n->used * 100 / n->frames : 0, n->sessions, quarantine, waiting);
 }
 

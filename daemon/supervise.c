@@ -14,6 +14,9 @@
  * death of a daemon is answered at once; only many in a row are slowed down (STARTS_A_SECOND, and
  * SLOW_MS after FAILURES_MAX starts that did not get ready). A child that is killed again and again
  * before the first READY of all ends the supervisor after FAILURES_MAX attempts.
+ *
+ * SIGTERM ends both, with 0; with the daemon's status when it fails to stop, but not when it was dead by
+ * then: that is nobody's failure to stop.
  */
 #include "daemon/supervise.h"
 
@@ -50,6 +53,7 @@ struct supervisor {
 	sigset_t old_mask;
 	pid_t child; /* 0: none */
 	bool ready_ever, ready, stopping;
+	bool killed; /* the child, by us, since it did not stop */
 	unsigned int failures; /* starts in a row that did not get ready */
 	int64_t started[STARTS_A_SECOND]; /* ms, ring */
 	unsigned int starts;
@@ -157,13 +161,22 @@ static void supervisor_end(struct supervisor *s, int status)
 	s->done = true;
 }
 
+/* Somebody else's SIGKILL may have hit it before our SIGTERM and be seen after it: it ended all the
+ * same. */
+static int stop_status(const struct supervisor *s, int status)
+{
+	if (status == 128 + SIGTERM || status == 128 + SIGINT)
+		return 0;
+	return status == 128 + SIGKILL && !s->killed ? 0 : status;
+}
+
 static void child_ended(struct supervisor *s, const siginfo_t *info)
 {
 	bool exited = info->si_code == CLD_EXITED;
 	int status = exited ? info->si_status : 128 + info->si_status;
 
 	if (s->stopping) {
-		supervisor_end(s, status == 128 + SIGTERM || status == 128 + SIGINT ? 0 : status);
+		supervisor_end(s, stop_status(s, status));
 		return;
 	}
 	if (!s->ready)
@@ -203,7 +216,13 @@ static void child_reap(struct supervisor *s)
 
 static void stop(struct supervisor *s)
 {
-	if (s->child == 0) {
+	siginfo_t info = { 0 };
+
+	/* Dead already, however: what is asked for is so, and nobody waits for another one. */
+	if (s->child == 0 ||
+	    (!s->stopping &&
+	     waitid(P_PID, (id_t)s->child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	     info.si_pid == s->child)) {
 		supervisor_end(s, 0);
 		return;
 	}
@@ -264,6 +283,7 @@ static void supervisor_loop(struct supervisor *s)
 			log_warning("supervisor: the daemon did not end in %d s; killing it",
 			            KILL_MS / 1000);
 			kill(s->child, SIGKILL);
+			s->killed = true;
 			s->kill_at = now_ms() + KILL_MS;
 		}
 		if (s->start_at && now_ms() >= s->start_at)

@@ -21,11 +21,14 @@
  *
  * Life. A session references its user from its opening until its id is free again (session_end.c), so
  * that what is freed late finds the right account. Users without references are kept, for their peaks:
- * USERS_KEPT in all, then the longest known go. The lock (LOCK_RANK_USER) guards the list and the
- * buckets, and is taken when sessions are opened and for reports; charging takes none.
+ * about USERS_KEPT in all. Above that whoever comes makes a hand go on by HAND_STEPS users and drops
+ * those without references that it passes: O(1) for each, however many are in use. The lock
+ * (LOCK_RANK_USER) guards the list and the buckets, and is taken when sessions are opened and for reports;
+ * charging takes none.
  *
- * Quotas are asked from the options when a user is made and when these are read again. Both count on
- * `generation`, so a user that is made meanwhile gets the new ones, too.
+ * Quotas follow from the options, the uid and the user's groups, and are made under the lock when one of
+ * these changes: the options first, then user_table_reload(), so a user that comes meanwhile gets the new
+ * ones, too. Groups: user_ask.c.
  */
 #include "daemon/user.h"
 
@@ -35,50 +38,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "daemon/cache.h"
 #include "daemon/domain.h"
-#include "daemon/hash.h"
 #include "daemon/options.h"
 #include "daemon/session.h"
-#include "mm/lock.h"
+#include "daemon/user_private.h"
 
 #define USERS_KEPT 1024u
-#define USER_BUCKETS 256u
-
-/* Which section says each quota. Never changed; replaced by another that says otherwise, and kept as
- * long as the user, since somebody may be reading it. */
-struct user_origin {
-	struct user_origin *before;
-	char section[NR_USER_COUNTS][QUOTA_SECTION_MAX];
-};
-
-struct user {
-	/* internal units: bytes for USER_PAGES */
-	_Alignas(64) _Atomic int64_t used[NR_USER_COUNTS];
-	_Alignas(64) _Atomic uint64_t max[NR_USER_COUNTS]; /* 0: no limit */
-	_Atomic int64_t peak[NR_USER_COUNTS];
-	_Atomic uint64_t refused[NR_USER_COUNTS];
-	_Atomic(struct user_origin *) origin;
-	_Atomic uint32_t refs;
-	uid_t uid;
-	/* guarded by the table's lock */
-	TAILQ_ENTRY(user) link;
-	LIST_ENTRY(user) same; /* of its bucket */
-	int64_t sum[NR_USER_COUNTS]; /* of user_validate(), which runs once at a time */
-};
-
-struct user_table {
-	struct kmmd *kmmd;
-	struct hash_key key;
-	struct lock lock;
-	/* guarded by it */
-	TAILQ_HEAD(, user) users; /* the longest known first */
-	LIST_HEAD(, user) bucket[USER_BUCKETS];
-	uint32_t n;
-	uint64_t generation; /* of the options */
-};
+#define HAND_STEPS 8u
 
 static const struct {
 	const char *name, *advice;
@@ -131,39 +99,58 @@ static void set_quota(struct user *u, const struct quota *q)
 	}
 }
 
-/* What the options say of the user. May look up groups. */
-static void read_quota(struct user *u, const struct options *o)
+static const struct user_origin *origin_of(const struct user *u)
 {
-	/* relaxed: only the main thread, or who makes the user, replaces it */
-	struct user_origin *old = atomic_load_explicit(&u->origin, memory_order_relaxed),
-			   *new = calloc(1, sizeof(*new));
+	/* acquire: pairs with the release of set_origin() */
+	return atomic_load_explicit(&u->origin, memory_order_acquire);
+}
+
+/* Under the lock. There are no more than the sections that were ever the user's: one that goes to and
+ * fro between groups makes none anew. Out of memory: texts say what they said. */
+static void set_origin(struct user *u, const char section[NR_USER_COUNTS][QUOTA_SECTION_MAX])
+{
+	struct user_origin *o = u->all_origins;
+
+	while (o && memcmp(o->section, section, sizeof(o->section)) != 0)
+		o = o->before;
+	if (!o) {
+		o = malloc(sizeof(*o));
+		if (!o)
+			return;
+		memcpy(o->section, section, sizeof(o->section));
+		o->before = u->all_origins;
+		u->all_origins = o;
+	}
+	/* release: its text; pairs with origin_of() */
+	atomic_store_explicit(&u->origin, o, memory_order_release);
+}
+
+static bool is_limited(const struct user *u)
+{
+	return user_limits(u, USER_PAGES) || user_limits(u, USER_OBJECTS);
+}
+
+bool user_read_quota(struct user *u, const struct options *o)
+{
+	char section[NR_USER_COUNTS][QUOTA_SECTION_MAX] = { 0 };
+	bool limited = is_limited(u);
 	struct quota q;
 
-	if (!new) {
-		quota_of(o, u->uid, &q);
-		set_quota(u, &q);
-		return; /* texts say what they said */
-	}
-	quota_and_sections_of(o, u->uid, &q, new->section);
+	quota_of(o, u->uid, u->groups, &q, section);
 	set_quota(u, &q);
-	if (old && memcmp(old->section, new->section, sizeof(new->section)) == 0) {
-		free(new);
-		return;
-	}
-	new->before = old;
-	/* release: pairs with the acquire load of user_section() */
-	atomic_store_explicit(&u->origin, new, memory_order_release);
+	set_origin(u, section);
+	return is_limited(u) != limited;
 }
 
 static struct user *user_free(struct user *u)
 {
-	struct user_origin *o = u ? atomic_load_explicit(&u->origin, memory_order_relaxed) : NULL,
-			   *before;
+	struct user_origin *o = u->all_origins, *before;
 
 	for (; o; o = before) {
 		before = o->before;
 		free(o);
 	}
+	user_groups_free(u->groups);
 	free(u);
 	return NULL;
 }
@@ -185,6 +172,7 @@ int user_table_new(struct user_table **ret, struct kmmd *kmmd)
 	t->kmmd = kmmd;
 	lock_init(&t->lock, LOCK_RANK_USER);
 	TAILQ_INIT(&t->users);
+	t->ask.run = user_ask_run;
 	*ret = t;
 	return 0;
 }
@@ -192,6 +180,8 @@ int user_table_new(struct user_table **ret, struct kmmd *kmmd)
 /* Under the lock. */
 static void drop(struct user_table *t, struct user *u)
 {
+	if (t->hand == u)
+		t->hand = TAILQ_NEXT(u, link);
 	TAILQ_REMOVE(&t->users, u, link);
 	LIST_REMOVE(u, same);
 	t->n--;
@@ -225,75 +215,42 @@ static struct user *find(struct user_table *t, uid_t uid)
 }
 
 /* Under the lock: makes room for one more. */
-static void forget_one(struct user_table *t)
+static void forget_some(struct user_table *t)
 {
-	struct user *u;
+	for (uint32_t i = 0; i < HAND_STEPS && t->n >= USERS_KEPT; i++) {
+		struct user *u = t->hand ? t->hand : TAILQ_FIRST(&t->users);
 
-	if (t->n < USERS_KEPT)
-		return;
-	/* acquire: pairs with user_put(); references from none come under the lock only */
-	TAILQ_FOREACH(u, &t->users, link)
-		if (!atomic_load_explicit(&u->refs, memory_order_acquire)) {
+		t->hand = TAILQ_NEXT(u, link);
+		/* acquire: pairs with user_put(); references from none come under the lock only */
+		if (!atomic_load_explicit(&u->refs, memory_order_acquire))
 			drop(t, u);
-			return;
-		}
-}
-
-/* Made with the quotas of that generation; false: there are others by now. *u is whichever is there
- * then. */
-static bool insert(struct user_table *t, struct user **u, uint64_t generation)
-{
-	LOCK_SCOPED(&t->lock);
-	struct user *other = find(t, (*u)->uid);
-
-	if (other) {
-		user_free(*u);
-		*u = other;
-		return true;
 	}
-	if (t->generation != generation)
-		return false;
-	forget_one(t);
-	TAILQ_INSERT_TAIL(&t->users, *u, link);
-	LIST_INSERT_HEAD(&t->bucket[bucket_of(t, (*u)->uid)], *u, same);
-	t->n++;
-	return true;
 }
 
-static struct user *user_make(uid_t uid)
+struct user *user_find_or_make(struct user_table *t, uid_t uid)
 {
-	struct user *u = aligned_alloc(_Alignof(struct user), sizeof(*u));
+	struct user *u = find(t, uid);
 
 	if (u)
-		*u = (struct user){ .uid = uid, .refs = 1 };
+		return u;
+	u = aligned_alloc(_Alignof(struct user), sizeof(*u));
+	if (!u)
+		return NULL;
+	*u = (struct user){ .uid = uid, .refs = 1 };
+	user_read_quota(u, t->kmmd->options);
+	forget_some(t);
+	TAILQ_INSERT_TAIL(&t->users, u, link);
+	LIST_INSERT_HEAD(&t->bucket[bucket_of(t, uid)], u, same);
+	t->n++;
 	return u;
 }
 
 struct user *user_get(struct user_table *t, uid_t uid)
 {
-	struct user *u = NULL;
-	uint64_t generation;
-
 	if (!t)
 		return NULL;
-	do {
-		{
-			LOCK_SCOPED(&t->lock);
-			struct user *other = find(t, uid);
-
-			if (other) {
-				user_free(u);
-				return other;
-			}
-			generation = t->generation;
-		}
-		if (!u)
-			u = user_make(uid);
-		if (!u)
-			return NULL;
-		read_quota(u, t->kmmd->options);
-	} while (!insert(t, &u, generation));
-	return u;
+	LOCK_SCOPED(&t->lock);
+	return user_find_or_make(t, uid);
 }
 
 struct user *user_ref(struct user *u)
@@ -306,7 +263,7 @@ struct user *user_ref(struct user *u)
 
 void user_put(struct user *u)
 {
-	/* release: pairs with forget_one() */
+	/* release: pairs with forget_some() */
 	if (u)
 		atomic_fetch_sub_explicit(&u->refs, 1, memory_order_release);
 }
@@ -323,20 +280,21 @@ static void reload_users(struct user_table *t)
 	{
 		LOCK_SCOPED(&t->lock);
 
-		t->generation++;
 		u = user_ref(TAILQ_FIRST(&t->users));
 	}
 	/* Those that come from now on have the new quotas. */
 	while (u) {
-		read_quota(u, t->kmmd->options);
 		{
 			LOCK_SCOPED(&t->lock);
 
+			u->asked = false;
+			user_read_quota(u, t->kmmd->options);
 			next = user_ref(TAILQ_NEXT(u, link));
 		}
 		user_put(u);
 		u = next;
 	}
+	user_table_ask(t);
 }
 
 void user_table_reload(struct kmmd *kmmd)
@@ -344,7 +302,7 @@ void user_table_reload(struct kmmd *kmmd)
 	if (kmmd->users)
 		reload_users(kmmd->users);
 	if (kmmd->sessions)
-		session_table_reload(kmmd->sessions);
+		session_table_reload(kmmd->sessions, NULL);
 }
 
 /* ---- charging ---- */
@@ -473,8 +431,7 @@ void user_usage(const struct user *u, struct user_usage *usage)
 
 const char *user_section(const struct user *u, enum user_count what)
 {
-	/* acquire: pairs with read_quota() */
-	const struct user_origin *o = atomic_load_explicit(&u->origin, memory_order_acquire);
+	const struct user_origin *o = origin_of(u);
 
 	return o ? o->section[what] : "[user]";
 }

@@ -31,6 +31,7 @@ enum user_count {
 const char *user_count_name(enum user_count what);
 
 struct user;
+struct user_groups;
 struct user_table;
 
 int user_table_new(struct user_table **ret, struct kmmd *kmmd);
@@ -41,6 +42,12 @@ void user_table_reload(struct kmmd *kmmd);
 
 /* The user of the uid, referenced; made when there is none. NULL: no memory, or t is NULL. */
 struct user *user_get(struct user_table *t, uid_t uid);
+/* The same for a process that opens a session: its groups (user_groups.h) are the user's from now on.
+ * They are taken over; NULL: not known. Waits for nothing but the table's lock. */
+struct user *user_get_with(struct user_table *t, uid_t uid, struct user_groups *groups);
+/* Sessions were taken over by a restart: has the worker learn the groups of users that no process has told
+ * about, where a rule asks for groups. */
+void user_table_ask(struct user_table *t);
 struct user *user_ref(struct user *u);
 /* NULL may be put. Takes no lock. */
 void user_put(struct user *u);

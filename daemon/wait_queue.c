@@ -309,6 +309,25 @@ uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result)
 	return n;
 }
 
+uint32_t wait_queue_look(struct wait_queue *q, const void *whose, struct waiter *oldest)
+{
+	LOCK_SCOPED(&q->lock);
+	const struct waiter *first = NULL, *w;
+	uint32_t i, n = 0;
+
+	for (i = 0; i < q->nr_active; i++)
+		for (w = q->class[q->active[i]].first; w; w = w->next) {
+			if (w->whose != whose)
+				continue;
+			n++;
+			if (!first || w->sequence < first->sequence)
+				first = w;
+		}
+	if (first)
+		*oldest = *first;
+	return n;
+}
+
 /* The oldest of a class that has __GFP_FS, or just the oldest. */
 static const struct waiter *class_freest(const struct wait_class *c)
 {

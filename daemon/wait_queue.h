@@ -28,6 +28,7 @@ struct waiter {
 	/* Rounds without progress that it still bears (wait_queue_round()); 0: any number. */
 	uint32_t patience;
 	const void *whose; /* for wait_queue_cancel() */
+	uint64_t since_ns; /* for wait_queue_look() */
 	/* Tries to be served: 0; -ENOMEM still not; else it fails with that. Under the queue's
 	 * lock: takes no lock that ranks before LOCK_RANK_DEPOT and frees nothing. */
 	int (*try)(struct waiter *w);
@@ -56,6 +57,8 @@ void wait_queue_kick(struct wait_queue *q);
 void wait_queue_round(struct wait_queue *q, bool progress);
 /* Wakes all of one owner with that result; how many. */
 uint32_t wait_queue_cancel(struct wait_queue *q, const void *whose, int result);
+/* How many of one owner wait; *oldest is a copy of the one that has waited longest. O(waiting). */
+uint32_t wait_queue_look(struct wait_queue *q, const void *whose, struct waiter *oldest);
 /* The flags of the longest waiting request whose reclaim may do most: of one with __GFP_FS, when there
  * is one, else of any. 0: nobody waits. O(waiting). */
 gfp_t wait_queue_gfp(struct wait_queue *q);

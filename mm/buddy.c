@@ -18,7 +18,9 @@
  *     its pageblocks;
  *   - no two buddies are both on lists, unless they are at least pageblocks of types that do not
  *     mix (HighAtomic, Isolate);
- *   - nr_free counts exactly the frames on lists.
+ *   - nr_free counts exactly the frames on lists; of these nr_free_special those on the lists of
+ *     HighAtomic (for who cannot wait) and Isolate (for nobody: hotplug.c), nr_free_isolated those
+ *     of Isolate alone.
  *
  * Order of lists: what was freed last is used first (warm), but a block whose buddy's buddy is free
  * goes to the end, where it has time to merge. Lower halves are used first.
@@ -33,12 +35,24 @@
 
 #include "buddy.h"
 
+_Static_assert(MAX_PAGE_ORDER == PAGEBLOCK_ORDER + 1, "the largest block is two pageblocks");
+
 static void list_mark(struct zone *z, uint32_t order, uint32_t type, bool nonempty)
 {
 	uint16_t mask = relaxed_load(&z->nonempty[type]);
 
 	mask = (uint16_t)(nonempty ? mask | 1u << order : mask & ~(1u << order));
 	relaxed_store(&z->nonempty[type], mask);
+}
+
+/* Free frames that are not for everybody. */
+static inline void count_special(struct zone *z, uint32_t type, int64_t frames)
+{
+	if (__builtin_expect(type < MIGRATE_HIGHATOMIC, 1))
+		return;
+	relaxed_add(&z->nr_free_special, (uint64_t)frames);
+	if (type == MIGRATE_ISOLATE)
+		relaxed_add(&z->nr_free_isolated, (uint64_t)frames);
 }
 
 void buddy_list_add(struct zone *z, pfn_t pfn, uint32_t order, uint32_t type, bool tail)
@@ -60,8 +74,7 @@ void buddy_list_add(struct zone *z, pfn_t pfn, uint32_t order, uint32_t type, bo
 		l->head = pfn;
 	}
 	*mm_mark(z->mm, pfn, order) = (uint8_t)(BUDDY_FREE | type << BUDDY_MT_SHIFT | order);
-	if (type == MIGRATE_HIGHATOMIC)
-		relaxed_add(&z->nr_free_highatomic, (uint64_t)1 << order);
+	count_special(z, type, (int64_t)1 << order);
 }
 
 void buddy_list_del(struct zone *z, pfn_t pfn, uint32_t order, uint32_t type)
@@ -82,8 +95,7 @@ void buddy_list_del(struct zone *z, pfn_t pfn, uint32_t order, uint32_t type)
 	if (--l->nr == 0)
 		list_mark(z, order, type, false);
 	*mark = 0;
-	if (type == MIGRATE_HIGHATOMIC)
-		relaxed_sub(&z->nr_free_highatomic, (uint64_t)1 << order);
+	count_special(z, type, -((int64_t)1 << order));
 }
 
 void buddy_count_free(struct zone *z, int64_t frames)
@@ -125,10 +137,9 @@ static bool type_mixes(uint32_t type)
 	return type < MIGRATE_HIGHATOMIC;
 }
 
-void buddy_insert(struct zone *z, pfn_t pfn, uint32_t order, bool tail)
+/* As buddy_insert(), a block whose pageblocks are of that type. */
+static inline void insert(struct zone *z, pfn_t pfn, uint32_t order, uint32_t type, bool tail)
 {
-	uint32_t type = mm_pageblock_type(z->mm, pfn);
-
 	while (order < MAX_PAGE_ORDER) {
 		pfn_t other = pfn ^ (pfn_t)1 << order;
 		uint32_t its;
@@ -155,6 +166,26 @@ void buddy_insert(struct zone *z, pfn_t pfn, uint32_t order, bool tail)
 		tail = mm_is_free(z->mm, other, order + 1);
 	}
 	buddy_list_add(z, pfn, order, type, tail);
+}
+
+/* The types of the pageblocks decide again whether they join: the second one finds the first. */
+__attribute__((noinline)) static void insert_halves(struct zone *z, pfn_t pfn, bool tail)
+{
+	for (uint32_t i = 0; i < 2; i++, pfn += PAGEBLOCK_NR_PAGES)
+		insert(z, pfn, PAGEBLOCK_ORDER, mm_pageblock_type(z->mm, pfn), tail);
+}
+
+void buddy_insert(struct zone *z, pfn_t pfn, uint32_t order, bool tail)
+{
+	uint32_t type = mm_pageblock_type(z->mm, pfn);
+
+	/* merged outside the lock while both pageblocks were isolated, and they are no more */
+	if (__builtin_expect(order > PAGEBLOCK_ORDER &&
+	                             mm_pageblock_type(z->mm, pfn + PAGEBLOCK_NR_PAGES) != type,
+	                     0))
+		insert_halves(z, pfn, tail);
+	else
+		insert(z, pfn, order, type, tail);
 }
 
 /* Takes up to `most` blocks off the head of a list, in one go. Returns how many. */
@@ -184,8 +215,7 @@ static uint32_t list_take(struct zone *z, uint32_t order, uint32_t type, uint32_
 	} else {
 		mm_link(z->mm, pfn, order)->prev = PFN_NONE;
 	}
-	if (type == MIGRATE_HIGHATOMIC)
-		relaxed_sub(&z->nr_free_highatomic, (uint64_t)n << order);
+	count_special(z, type, -((int64_t)n << order));
 	return n;
 }
 

@@ -54,9 +54,11 @@ void buddy_free_batch(struct zone *z, const struct buddy_batch *batch);
 
 /* ---- no lock ---- */
 
-/* Adds a block to a batch that is about to be freed to z, after merging it with what the batch has
- * on top. The batch must have room. Two whole pageblocks join only when they are of one type; that
- * needs no lock, because nobody changes the type of a pageblock that is in use as a whole. */
+/* Adds a block to a batch that is about to be freed to z, after merging it with what the batch
+ * has on top. The batch must have room. Two whole pageblocks join only when they are of one
+ * type. That needs no lock: of a pageblock that is in use as a whole nobody changes the type,
+ * but for isolation (hotplug.c), which both may have seen begin and end before the batch is
+ * freed; buddy_insert() looks again. */
 static inline void buddy_batch_push(const struct zone *z, struct buddy_batch *b, pfn_t pfn,
                                     uint32_t order)
 {

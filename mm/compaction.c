@@ -33,7 +33,7 @@
  * begins where the last one ended. A run for the whole zone looks at everything.
  *
  * Free blocks that are large enough already are no targets: of the wanted order, or a pageblock.
- * Nor are high-atomic pageblocks.
+ * Nor are high-atomic pageblocks, nor isolated ones.
  *
  * Either scanner ends the step when it has had enough frames, the free scanner in the middle of its
  * search, too: the next step finds the same source and searches on from there.
@@ -41,10 +41,8 @@
  * Locking: one step of a domain at a time; the zone's lock for each target, for at most
  * COMPACT_CLUSTER frames. Complexity: O(frames of the zone) a run, O(orders) a target.
  */
-#include <assert.h>
-
 #include "buddy.h"
-#include "compaction.h"
+#include "compaction_private.h"
 #include "vmstat.h"
 #include "watermark.h"
 
@@ -68,7 +66,8 @@ struct fill {
 	uint64_t suitable; /* blocks of the order that could be cut from them */
 };
 
-/* free lists, counted as the fragmentation index wants it; high-atomic ones too, as Linux does */
+/* free lists, counted as the fragmentation index wants it; high-atomic ones too, as Linux does, but
+ * what is isolated is not there for anybody */
 static struct fill zone_fill(struct zone *z, uint32_t order)
 {
 	struct fill f = { 0 };
@@ -77,7 +76,7 @@ static struct fill zone_fill(struct zone *z, uint32_t order)
 	for (uint32_t o = 0; o < NR_PAGE_ORDERS; o++) {
 		uint64_t n = 0;
 
-		for (uint32_t t = 0; t < MIGRATE_TYPES; t++)
+		for (uint32_t t = 0; t < MIGRATE_ISOLATE; t++)
 			n += z->list[o][t].nr;
 		f.blocks += n;
 		f.frames += n << o;
@@ -197,19 +196,20 @@ void compaction_zone_reset(struct zone *z)
 {
 	pfn_t end = z->start + z->span;
 
+	/* first: a section that comes or goes meanwhile sets it again */
+	relaxed_store(&z->compact_blockskip_flush, false);
 	for (pfn_t pfn = z->start; pfn < end; pfn += PAGEBLOCK_NR_PAGES)
 		skip_set(z->mm, pfn, false);
 	z->compact_init_migrate_pfn = z->start;
 	z->compact_init_free_pfn = end;
 	z->compact_cached_migrate_pfn[0] = z->compact_cached_migrate_pfn[1] = z->start;
 	z->compact_cached_free_pfn = end;
-	z->compact_blockskip_flush = false;
 }
 
 void compaction_tick(struct mm_domain *d)
 {
 	for (uint32_t i = 0; i < d->mm->config.nodes * MAX_NR_ZONES; i++)
-		if (d->zones[i].compact_blockskip_flush)
+		if (relaxed_load(&d->zones[i].compact_blockskip_flush))
 			compaction_zone_reset(&d->zones[i]);
 }
 
@@ -317,28 +317,12 @@ static pfn_t target_take(struct compact_control *cc, struct zone *z, uint32_t mi
 	do
 		pfn = target_scan(cc, z, keep);
 	while (pfn == PFN_NONE && !scanners_met(cc) && !step_over(cc));
-	if (pfn == PFN_NONE)
-		return PFN_NONE;
-	page_commit(&z->mm->page[pfn], page_word(0, migratetype, cc->d->id, 0) | PAGE_LEAVING);
-	cc->isolated++;
+	if (pfn != PFN_NONE)
+		compaction_target_claim(cc, z, pfn, migratetype);
 	return pfn;
 }
 
-static void frame_free(struct zone *z, pfn_t pfn)
-{
-	page_commit(&z->mm->page[pfn], 0);
-	buddy_free_one(z, pfn, 0);
-}
-
 /* ---- the migrate scanner ---- */
-
-/* The block at pfn, if it is one that could be moved. */
-static bool source_at(const struct compact_control *cc, pfn_t pfn, uint64_t w)
-{
-	return (w & (PAGE_ALLOCATED | PAGE_LEAVING | PAGE_OF_SLAB)) == PAGE_ALLOCATED &&
-	       page_word_order(w) == 0 && page_word_domain(w) == cc->d->id &&
-	       (!cc->movable || cc->movable(cc->ctx, pfn));
-}
 
 /* False: no frame to move to was found, as target_take() says. */
 static bool source_move(struct compact_control *cc, struct zone *z, pfn_t from, uint64_t w)
@@ -347,17 +331,10 @@ static bool source_move(struct compact_control *cc, struct zone *z, pfn_t from, 
 
 	if (to == PFN_NONE)
 		return false;
-	cc->isolated++;
-	if (cc->move(cc->ctx, from, to)) {
-		assert(page_peek(&z->mm->page[from]) & PAGE_LEAVING);
-		frame_free(z, from);
-		cc->moved++;
+	if (compaction_move(cc, z, from, to))
 		cc->block_moved = true;
-	} else {
-		frame_free(z, to);
+	else
 		cc->free_pfn = to + 1;
-		cc->failed++;
-	}
 	return true;
 }
 
@@ -413,7 +390,7 @@ static enum compact_result finish_met(struct compact_control *cc, struct zone *z
 	z->compact_cached_migrate_pfn[0] = z->compact_cached_migrate_pfn[1] =
 		z->compact_init_migrate_pfn;
 	z->compact_cached_free_pfn = z->compact_init_free_pfn;
-	z->compact_blockskip_flush = true;
+	relaxed_store(&z->compact_blockskip_flush, true);
 	if (content)
 		return COMPACT_SUCCESS;
 	return cc->whole ? COMPACT_COMPLETE : COMPACT_PARTIAL_SKIPPED;
@@ -482,7 +459,7 @@ static enum compact_result scan(struct compact_control *cc, struct zone *z)
 			return finish_met(cc, z);
 		w = page_peek(&z->mm->page[pfn]);
 		cc->migrate_scanned++;
-		if (source_at(cc, pfn, w) && !source_move(cc, z, pfn, w))
+		if (compaction_source(cc, pfn, w) && !source_move(cc, z, pfn, w))
 			continue;
 		cc->block = pfn;
 		cc->migrate_pfn = pfn + 1;

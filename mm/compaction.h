@@ -66,6 +66,19 @@ enum compact_result compaction_begin(struct compact_control *cc);
  * the end of what is looked at under one hold of a lock. COMPACT_CONTINUE: call again. */
 enum compact_result compaction_step(struct compact_control *cc, uint32_t frames);
 
+/* ---- emptying a section (evacuate.c) ---- */
+
+/* Moves what can be moved out of an isolated section (mm_section_isolate) to other free frames of
+ * its zone, of whatever type and in blocks of whatever order; frames on per-CPU lists are none of
+ * them, drain these before. The caller sets d, movable, move and ctx; node and zone become the
+ * section's, the rest does not matter. */
+void compaction_evacuate_begin(struct compact_control *cc, section_id_t s);
+/* Looks at about `frames` frames. COMPACT_CONTINUE: call again; COMPACT_COMPLETE: all of the
+ * section was looked at (cc->failed: blocks that would not move, or cannot: larger ones, slabs,
+ * such as are about to be freed); COMPACT_PARTIAL_SKIPPED: no free frame is left to move to;
+ * when one may be, call again, it goes on where it stands. */
+enum compact_result compaction_evacuate_step(struct compact_control *cc, uint32_t frames);
+
 /* ---- when to, and when not ---- */
 
 /* As compaction_begin() judges for a block of the order: CONTINUE, SUCCESS (there is one), SKIPPED,

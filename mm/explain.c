@@ -65,17 +65,18 @@ static void look_at(struct zone *z, uint32_t order, uint32_t class, uint32_t fla
 	*l = (struct mm_zone_look){
 		.node = z->node,
 		.zone = z->index,
-		.free = (uint32_t)relaxed_load(&z->nr_free),
+		.free = (uint32_t)(relaxed_load(&z->nr_free) -
+		                   relaxed_load(&z->nr_free_isolated)),
 		.managed = (uint32_t)relaxed_load(&z->managed),
 		.protection = (uint32_t)relaxed_load(&z->reserve[class]),
 		.min = (uint32_t)zone_wmark(z, WMARK_MIN),
 		.low = (uint32_t)zone_wmark(z, WMARK_LOW),
 		.high = (uint32_t)zone_wmark(z, WMARK_HIGH),
-		.highatomic = (uint32_t)relaxed_load(&z->nr_free_highatomic),
+		.highatomic = (uint32_t)zone_free_highatomic(z),
 	};
 	l->mark = (uint32_t)mark_of(l->min, flags) + l->protection;
 	for (uint32_t o = 0; o < NR_PAGE_ORDERS; o++)
-		for (uint32_t t = 0; t < MIGRATE_TYPES; t++)
+		for (uint32_t t = 0; t < MIGRATE_ISOLATE; t++)
 			l->nr_free[o] += z->list[o][t].nr;
 	l->verdict = (uint8_t)judge(z, l, order, class, flags);
 }

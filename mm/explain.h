@@ -19,7 +19,7 @@ enum mm_verdict {
 struct mm_zone_look {
 	uint8_t node, zone;     /* enum zone_type */
 	uint8_t verdict;        /* enum mm_verdict */
-	uint32_t free, managed;
+	uint32_t free, managed; /* free: but for sections that are being taken out */
 	uint32_t mark;          /* what the request must leave: its share of min, and the protection */
 	uint32_t protection;    /* of that, kept for requests that can use no higher zone */
 	uint32_t min, low, high; /* with the boost */

@@ -95,13 +95,35 @@ pfn_t mm_section_start(const struct mm *mm, section_id_t s);
 /* An empty domain: nodes and zones without frames. */
 int mm_domain_new(struct mm_domain **ret, struct mm *mm, uint32_t id);
 struct mm_domain *mm_domain_free(struct mm_domain *d);
-/* Gives the frames of a section (RESERVE, committed as ONLINE by the caller first or afterwards,
- * all its frames unallocated) to the zone they lie in. Frames that memblock reserves stay out.
- * Call mm_domain_ready() after the last one: it computes watermarks, reserves, per-CPU limits.
+/* Gives the frames of a section (RESERVE, or ABSENT and its memory is there again; committed as
+ * ONLINE by the caller first or afterwards; all its frames unallocated) to the zone they lie in,
+ * while others may allocate and free. Frames that memblock reserves stay out. Call
+ * mm_domain_ready() after the last one: it computes watermarks, reserves, per-CPU limits.
  * -EEXIST: in a domain already; -EBUSY: has allocated blocks; -EINVAL: metadata, or no such
  * section. */
 int mm_domain_online(struct mm_domain *d, section_id_t s);
 void mm_domain_ready(struct mm_domain *d);
+
+/* ---- taking sections out again (hotplug.c). One hotplug operation at a time, these,
+ * mm_domain_online() and mm_domain_ready() being such; any thread, while others allocate and
+ * free. */
+
+struct mm_isolation; /* a section whose free frames nobody is given */
+/* Every pageblock of the section becomes Isolate: its free blocks go to the Isolate lists, what is
+ * freed in it from now on, too; nobody is given any of it. Blocks that lie on per-CPU lists or are
+ * allocated stay where they are: drain each cpu once after this call and none of its frames lies
+ * there any more. *ret lives until mm_section_unisolate(), mm_domain_offline(), mm_domain_free() or
+ * mm_domain_recover(). -ENOENT: no section of d's zones; -EBUSY: isolated already; -ENOMEM. */
+int mm_section_isolate(struct mm_isolation **ret, struct mm_domain *d, section_id_t s);
+/* Undoes it: pageblocks get the types back that they had (HighAtomic ones become Movable). Returns
+ * NULL. */
+struct mm_isolation *mm_section_unisolate(struct mm_isolation *i);
+/* Managed frames of the section that are on no free list: 0 when it could go. O(frames of it). */
+uint64_t mm_section_busy(const struct mm_isolation *i);
+/* Takes the frames out of the zone. -EBUSY: some are not free, nothing was changed. 0: i is gone;
+ * call mm_domain_ready(), and commit the section's word as ABSENT (a death before that leaves a
+ * section that is online and free). */
+int mm_domain_offline(struct mm_isolation *i);
 
 /* Rebuilds a domain from the persistent words after a restart: for each section that is ONLINE in
  * `d`, every word is checked, `keep` is asked about each allocated block, what it does not keep
@@ -206,6 +228,7 @@ struct mm_zone_stats {
 	uint64_t nr_free_type[MIGRATE_TYPES][NR_PAGE_ORDERS];
 	uint64_t pageblocks[MIGRATE_TYPES];
 	uint64_t nr_highatomic; /* frames */
+	uint64_t free_isolated; /* of `free`: in isolated sections, nobody is given any of them */
 	uint32_t stat_threshold;
 	/* counted since the start; alloc and freed in frames */
 	uint64_t alloc, freed, fallback, steal, claim, alloc_fail;

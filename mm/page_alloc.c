@@ -377,7 +377,7 @@ static uint64_t bulk_room(const struct alloc_context *ac)
 	const struct zone *z = ac->preferred;
 	uint64_t free = relaxed_load(&z->nr_free);
 	uint64_t need = zone_wmark(z, WMARK_LOW) + relaxed_load(&z->reserve[ac->class]) +
-	                relaxed_load(&z->nr_free_highatomic) + 1;
+	                relaxed_load(&z->nr_free_special) + 1;
 
 	return free > need ? (free - need) >> ac->order : 0;
 }

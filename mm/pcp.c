@@ -174,7 +174,8 @@ static uint32_t refill_size(struct zone *z, struct pcp *p, uint32_t order)
 static uint32_t refill_limit(const struct zone *z, const struct pcp *p, uint32_t order,
                              uint32_t want)
 {
-	uint64_t low = zone_wmark(z, WMARK_LOW), free = relaxed_load(&z->nr_free);
+	uint64_t low = zone_wmark(z, WMARK_LOW) + relaxed_load(&z->nr_free_isolated);
+	uint64_t free = relaxed_load(&z->nr_free);
 	uint64_t room = free > low ? (free - low) >> order : 0;
 	uint32_t least = relaxed_load(&p->batch) >> order;
 
@@ -288,9 +289,16 @@ void pcp_free(struct zone *z, struct pcp *p, pfn_t pfn, uint32_t order)
 	/* the high-atomic reserve gets its blocks back when the list is drained */
 	if (type == MIGRATE_HIGHATOMIC)
 		type = MIGRATE_MOVABLE;
+	/* Isolate: nobody may find it here. The type was read without the lock, so a block may
+	 * still come to a list while its pageblock becomes Isolate; the drain that follows every
+	 * isolation brings it to where it belongs, and later frees see the new type */
+	if (type >= MIGRATE_PCPTYPES) {
+		buddy_free_one(z, pfn, order);
+		return;
+	}
 	i = pcp_list_index(order, type);
 	l = &p->list[i];
-	if (type >= MIGRATE_PCPTYPES || !list_reserve(l, 1)) {
+	if (!list_reserve(l, 1)) {
 		buddy_free_one(z, pfn, order);
 		return;
 	}
@@ -305,9 +313,13 @@ void pcp_free(struct zone *z, struct pcp *p, pfn_t pfn, uint32_t order)
 void pcp_decay(struct zone *z, struct pcp *p)
 {
 	uint32_t least = relaxed_load(&p->high_min), high = relaxed_load(&p->high);
+	uint32_t most = relaxed_load(&p->high_max);
 	uint32_t spare = relaxed_load(&p->batch) << PCP_BATCH_SCALE_MAX;
 	uint32_t count = relaxed_load(&p->count);
 
+	/* the zone has become smaller */
+	if (high > most)
+		relaxed_store(&p->high, high = most);
 	if (high > least) {
 		high -= high / 8;
 		if (count > spare && high < count - spare)

@@ -130,6 +130,15 @@ static void keep_section(struct mm_domain *d, uint32_t s, mm_keep_fn keep, void 
 	}
 }
 
+/* What the zones knew of it. */
+static void forget_section(struct mm_domain *d, uint32_t s)
+{
+	pfn_t start = mm_section_start(d->mm, (section_id_t){ s });
+
+	mm_clear_marks(d->mm, start, start + (1u << d->mm->config.section_order));
+	d->mm->owner[s] = NULL;
+}
+
 static void rebuild_section(struct mm_domain *d, uint32_t s)
 {
 	struct mm *mm = d->mm;
@@ -139,7 +148,7 @@ static void rebuild_section(struct mm_domain *d, uint32_t s)
 
 	mm_clear_marks(mm, start, end);
 	for (pfn_t pfn = start; pfn < end; pfn += PAGEBLOCK_NR_PAGES)
-		/* an isolation that was under way is over */
+		/* an isolation that was under way is over; what it was before is not known any more */
 		if (mm_pageblock_type(mm, pfn) == MIGRATE_ISOLATE)
 			mm_pageblock_set_type(mm, pfn, MIGRATE_MOVABLE);
 	mm->owner[s] = d;
@@ -180,11 +189,12 @@ int mm_domain_recover(struct mm_domain *d, mm_keep_fn keep, mm_report_fn report,
 			keep_section(d, s, keep, ctx);
 	{
 		LOCK_SCOPED(&d->hotplug);
+		isolations_free(d);
 		for (uint32_t i = 0; i < d->mm->config.nodes * MAX_NR_ZONES; i++)
 			zone_reset(&d->zones[i]);
 		for (uint32_t s = 0; s < nr; s++) {
 			if (d->mm->owner[s] == d)
-				d->mm->owner[s] = NULL;
+				forget_section(d, s);
 			if (section_mine(d, s))
 				rebuild_section(d, s);
 		}

@@ -75,6 +75,39 @@ static void geometry_count(struct mm *mm, const struct memblock *mb)
 	}
 }
 
+/* The order of the largest block that fits [start, end) by alignment, plus one. */
+static uint32_t range_max_order(uint64_t start, uint64_t end)
+{
+	for (uint32_t order = NR_PAGE_ORDERS; order-- > 0;) {
+		uint64_t size = (uint64_t)1 << order;
+
+		if (((start + size - 1) & ~(size - 1)) + size <= end)
+			return order + 1;
+	}
+	return 0;
+}
+
+static uint32_t geometry_max_order(const struct mm *mm, section_id_t s)
+{
+	pfn_t pfn = mm_section_start(mm, s), end = pfn + (1u << mm->config.section_order);
+	uint32_t largest = 0;
+
+	while (pfn < end) {
+		uint32_t order;
+		pfn_t first;
+
+		while (pfn < end && !mm_frame_managed(mm, pfn))
+			pfn += mm->unmanaged[pfn / 64] == UINT64_MAX ? 64 - pfn % 64 : 1;
+		first = pfn;
+		while (pfn < end && mm_frame_managed(mm, pfn))
+			pfn += mm->unmanaged[pfn / 64] == 0 ? 64 - pfn % 64 : 1;
+		order = range_max_order(first, pfn);
+		if (order > largest)
+			largest = order;
+	}
+	return largest;
+}
+
 int sparse_init(struct mm *mm, const struct memblock *mb)
 {
 	const struct mm_config *c = &mm->config;
@@ -98,7 +131,9 @@ int sparse_init(struct mm *mm, const struct memblock *mb)
 		struct section_geometry *g = &mm->geometry[s];
 
 		g->zone = (uint8_t)sparse_zone_of(c, (uint64_t)s << c->section_order);
+		g->max_order = geometry_max_order(mm, (section_id_t){ s });
 		mm->section_zone[s] = (uint16_t)(g->node * MAX_NR_ZONES + g->zone);
+		/* a section that was taken out says so by a word that is not 0 */
 		if (sparse_section_word(mm, (section_id_t){ s }) != 0 || g->present == 0)
 			continue;
 		mm_section_set(mm, (section_id_t){ s },

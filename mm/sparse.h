@@ -34,6 +34,7 @@ struct large_block {
 struct section_geometry {
 	uint32_t present; /* frames of memory */
 	uint32_t managed; /* of them, not reserved */
+	uint32_t max_order; /* of the largest block that fits into managed, plus one; 0: none */
 	uint8_t node;
 	uint8_t zone;
 };
@@ -89,8 +90,21 @@ static inline bool mm_frame_managed(const struct mm *mm, pfn_t pfn)
 	return !(mm->unmanaged[pfn / 64] >> (pfn % 64) & 1);
 }
 
+/* The pageblock that begins at pfn has managed frames. */
+static inline bool mm_pageblock_managed(const struct mm *mm, pfn_t pfn)
+{
+	/* a pageblock is eight words of the bit map */
+	const uint64_t *map = &mm->unmanaged[pfn / 64];
+	bool any = false;
+
+	for (uint32_t i = 0; i < PAGEBLOCK_NR_PAGES / 64; i++)
+		any |= map[i] != UINT64_MAX;
+	return any;
+}
+
 /* Migrate types change under the zone's lock; a look without it may be a moment old, which costs
- * a block on the wrong per-CPU list and nothing else. */
+ * a block on the wrong per-CPU list and nothing else: of a pageblock that is being isolated, a
+ * block that is there until the cpu's lists are drained (hotplug.c). */
 static inline uint32_t mm_pageblock_type(const struct mm *mm, pfn_t pfn)
 {
 	return atomic_load_explicit(&mm->pageblock[pfn >> PAGEBLOCK_ORDER], memory_order_relaxed);

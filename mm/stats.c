@@ -41,6 +41,7 @@ static void copy_lists(const struct zone *z, struct mm_zone_stats *s)
 	s->free_least = relaxed_load(&z->nr_free_least);
 	s->boost = relaxed_load(&z->boost);
 	s->nr_highatomic = relaxed_load(&z->nr_reserved_highatomic);
+	s->free_isolated = relaxed_load(&z->nr_free_isolated);
 	s->fallback = z->fallback;
 	s->steal = z->steal;
 	s->claim = z->claim;

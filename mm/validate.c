@@ -155,7 +155,7 @@ static uint64_t walk_list(struct walk *k, struct zone *z, uint32_t order, uint32
 
 static void walk_free(struct walk *k, struct zone *z)
 {
-	uint64_t free = 0, highatomic = 0;
+	uint64_t free = 0, highatomic = 0, isolated = 0;
 	char name[32];
 
 	for (uint32_t o = 0; o < NR_PAGE_ORDERS; o++) {
@@ -165,14 +165,19 @@ static void walk_free(struct walk *k, struct zone *z)
 			free += n;
 			if (t == MIGRATE_HIGHATOMIC)
 				highatomic += n;
+			if (t == MIGRATE_ISOLATE)
+				isolated += n;
 		}
 	}
 	if (free != relaxed_load(&z->nr_free))
 		finding(k, "%s: %" PRIu64 " frames free, counted %" PRIu64, zone_text(z, name),
 		        free, relaxed_load(&z->nr_free));
-	if (highatomic != relaxed_load(&z->nr_free_highatomic))
+	if (highatomic != zone_free_highatomic(z))
 		finding(k, "%s: %" PRIu64 " high-atomic frames free, counted %" PRIu64,
-		        zone_text(z, name), highatomic, relaxed_load(&z->nr_free_highatomic));
+		        zone_text(z, name), highatomic, zone_free_highatomic(z));
+	if (isolated != relaxed_load(&z->nr_free_isolated))
+		finding(k, "%s: %" PRIu64 " isolated frames free, counted %" PRIu64,
+		        zone_text(z, name), isolated, relaxed_load(&z->nr_free_isolated));
 }
 
 static void walk_pcp(struct walk *k, struct zone *z, uint32_t cpu)
@@ -209,21 +214,31 @@ static void walk_pcp(struct walk *k, struct zone *z, uint32_t cpu)
 		finding(k, "%s cpu %u: limits were never set", zone_text(z, name), cpu);
 }
 
+/* What was counted in the sections of a zone. */
+struct census {
+	uint64_t pageblocks[MIGRATE_TYPES];
+	uint64_t present, managed;
+	uint32_t max_order;
+};
+
 /* What only a look at all frames of a section shows. */
-static void walk_section(struct walk *k, uint32_t s, uint64_t pageblocks[][MIGRATE_TYPES],
-                         uint64_t managed[])
+static void walk_section(struct walk *k, uint32_t s, struct census census[])
 {
 	struct mm *mm = k->d->mm;
-	uint32_t zi = mm->section_zone[s];
+	struct census *c = &census[mm->section_zone[s]];
 	pfn_t start = mm_section_start(mm, (section_id_t){ s });
 	pfn_t end = start + (1u << mm->config.section_order);
 	uint64_t w = sparse_section_word(mm, (section_id_t){ s });
+	bool isolated = isolation_find(k->d, (section_id_t){ s });
 	pfn_t covered = start;
 	bool any = false;
 
 	if (section_word_state(w) != SECTION_ONLINE || section_word_domain(w) != k->d->id)
 		finding(k, "section %u: its frames are in the zones, but its state is 0x%" PRIx64,
 		        s, w);
+	c->present += mm->geometry[s].present;
+	if (mm->geometry[s].max_order > c->max_order)
+		c->max_order = mm->geometry[s].max_order;
 	for (pfn_t pfn = start; pfn < end; pfn++) {
 		uint8_t b = mm->mark[pfn];
 
@@ -235,7 +250,7 @@ static void walk_section(struct walk *k, uint32_t s, uint64_t pageblocks[][MIGRA
 			b |= large;
 		}
 		if (mm_frame_managed(mm, pfn)) {
-			managed[zi]++;
+			c->managed++;
 			any = true;
 			if (k->place[pfn] == PLACE_NONE)
 				finding(k, "frame %" PRIu32 ": lost", pfn);
@@ -253,32 +268,53 @@ static void walk_section(struct walk *k, uint32_t s, uint64_t pageblocks[][MIGRA
 			if (type >= MIGRATE_TYPES)
 				finding(k, "frame %" PRIu32 ": pageblock of type %u", pfn, type);
 			else if (any)
-				pageblocks[zi][type]++;
+				c->pageblocks[type]++;
+			if (any && isolated != (type == MIGRATE_ISOLATE))
+				finding(k, "frame %" PRIu32 ": type %u, its section is%s isolated",
+				        pfn, type, isolated ? "" : " not");
 			any = false;
 		}
 	}
 }
 
-static void check_zone(struct walk *k, const struct zone *z, const uint64_t pageblocks[],
-                       uint64_t managed)
+/* A section of no domain: nothing of it is left in anybody's zones. */
+static void walk_outside(struct walk *k, uint32_t s)
+{
+	struct mm *mm = k->d->mm;
+	pfn_t start = mm_section_start(mm, (section_id_t){ s });
+
+	for (pfn_t pfn = start; pfn < start + (1u << mm->config.section_order); pfn++)
+		if (mm->mark[pfn] || (pfn % PAGEBLOCK_NR_PAGES == 0 &&
+		                      *mm_mark(mm, pfn, PAGEBLOCK_ORDER)))
+			finding(k, "frame %" PRIu32 ": marked free, but its section is in no zone",
+			        pfn);
+}
+
+static void check_zone(struct walk *k, const struct zone *z, const struct census *c)
 {
 	char name[32];
 
-	if (managed != relaxed_load(&z->managed))
+	if (c->managed != relaxed_load(&z->managed))
 		finding(k, "%s: %" PRIu64 " managed frames, counted %" PRIu64, zone_text(z, name),
-		        managed, relaxed_load(&z->managed));
-	if (relaxed_load(&z->present) < managed || z->span < relaxed_load(&z->present))
+		        c->managed, relaxed_load(&z->managed));
+	if (c->present != relaxed_load(&z->present))
+		finding(k, "%s: %" PRIu64 " present frames, counted %" PRIu64, zone_text(z, name),
+		        c->present, relaxed_load(&z->present));
+	if (relaxed_load(&z->present) < c->managed || z->span < relaxed_load(&z->present))
 		finding(k, "%s: not managed <= present <= spanned", zone_text(z, name));
+	if (c->max_order != relaxed_load(&z->max_order))
+		finding(k, "%s: blocks of less than order %u fit, noted %u", zone_text(z, name),
+		        c->max_order, relaxed_load(&z->max_order));
 	for (uint32_t t = 0; t < MIGRATE_TYPES; t++)
-		if (pageblocks[t] != z->pageblocks[t])
+		if (c->pageblocks[t] != z->pageblocks[t])
 			finding(k, "%s: %" PRIu64 " pageblocks of type %s, counted %" PRIu64,
-			        zone_text(z, name), pageblocks[t], migratetype_names[t],
+			        zone_text(z, name), c->pageblocks[t], migratetype_names[t],
 			        z->pageblocks[t]);
-	if (pageblocks[MIGRATE_HIGHATOMIC] * PAGEBLOCK_NR_PAGES !=
+	if (c->pageblocks[MIGRATE_HIGHATOMIC] * PAGEBLOCK_NR_PAGES !=
 	    relaxed_load(&z->nr_reserved_highatomic))
 		finding(k, "%s: %" PRIu64 " frames reserved, %" PRIu64 " pageblocks",
 		        zone_text(z, name), relaxed_load(&z->nr_reserved_highatomic),
-		        pageblocks[MIGRATE_HIGHATOMIC]);
+		        c->pageblocks[MIGRATE_HIGHATOMIC]);
 	for (uint32_t w = 1; w < NR_WMARK; w++)
 		if (relaxed_load(&z->wmark[w]) < relaxed_load(&z->wmark[w - 1]))
 			finding(k, "%s: watermark %u is below the one before", zone_text(z, name),
@@ -290,11 +326,10 @@ size_t mm_validate(struct mm_domain *d, mm_report_fn report, void *ctx)
 	struct walk k = { .d = d, .report = report, .ctx = ctx };
 	struct mm *mm = d->mm;
 	uint32_t nr = mm->config.nodes * MAX_NR_ZONES;
-	uint64_t(*pageblocks)[MIGRATE_TYPES] = calloc(nr, sizeof(*pageblocks));
-	uint64_t *managed = calloc(nr, sizeof(*managed));
+	struct census *census = calloc(nr, sizeof(*census));
 
 	k.place = calloc(mm->config.frames, 1);
-	if (!pageblocks || !managed || !k.place) {
+	if (!census || !k.place) {
 		finding(&k, "not enough memory to validate");
 	} else {
 		for (uint32_t s = 0; s < mm->nr_sections; s++)
@@ -307,12 +342,13 @@ size_t mm_validate(struct mm_domain *d, mm_report_fn report, void *ctx)
 		}
 		for (uint32_t s = 0; s < mm->nr_sections; s++)
 			if (mm->owner[s] == d)
-				walk_section(&k, s, pageblocks, managed);
+				walk_section(&k, s, census);
+			else if (!mm->owner[s])
+				walk_outside(&k, s);
 		for (uint32_t i = 0; i < nr; i++)
-			check_zone(&k, &d->zones[i], pageblocks[i], managed[i]);
+			check_zone(&k, &d->zones[i], &census[i]);
 	}
-	free(pageblocks);
-	free(managed);
+	free(census);
 	free(k.place);
 	return k.findings;
 }

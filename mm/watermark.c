@@ -160,8 +160,10 @@ bool zone_watermark_ok(const struct zone *z, uint32_t order, uint64_t mark, uint
 			if (flags & ALLOC_NON_BLOCK)
 				min -= min / 4;
 		}
+		/* what nobody is given is as good as allocated */
+		unusable += relaxed_load(&z->nr_free_isolated);
 	} else {
-		unusable += relaxed_load(&z->nr_free_highatomic);
+		unusable += relaxed_load(&z->nr_free_special);
 	}
 	if (relaxed_load(&z->nr_free) <= min + relaxed_load(&z->reserve[zone_class]) + unusable)
 		return false;

@@ -46,7 +46,7 @@ static inline bool zone_watermark_clear(const struct zone *z, uint32_t order, en
                                         uint32_t zone_class)
 {
 	uint64_t need = zone_wmark(z, w) + relaxed_load(&z->reserve[zone_class]) +
-	                relaxed_load(&z->nr_free_highatomic);
+	                relaxed_load(&z->nr_free_special);
 
 	if (order == 0)
 		return relaxed_load(&z->nr_free) > need;
@@ -64,8 +64,9 @@ static inline bool zone_watermark_fast(const struct zone *z, uint32_t order, enu
 	if (order == 0) {
 		uint64_t need = mark + relaxed_load(&z->reserve[zone_class]);
 
-		if (!(flags & ALLOC_RESERVES))
-			need += relaxed_load(&z->nr_free_highatomic);
+		/* what nobody is given is as good as allocated */
+		need += relaxed_load(flags & ALLOC_RESERVES ? &z->nr_free_isolated :
+		                                              &z->nr_free_special);
 		if (__builtin_expect(relaxed_load(&z->nr_free) > need, 1))
 			return true;
 	}

@@ -12,6 +12,11 @@
  * else all are equally far from each other. As in Linux, equal ones are told apart by preferring
  * higher numbers (wrapping around) and by a load that spreads the first fallback over the nodes.
  *
+ * Sections come while others allocate and free: their counts first, then their frames, a block of
+ * the largest order a hold; limits follow with mm_domain_ready(), one atomic word after the other.
+ * Who reads some old and some new ones decides a little too strictly or too generously, once. How
+ * sections leave is in hotplug.c.
+ *
  * Locking: hotplug (one section at a time, and the limits), then the zone's lock.
  * Complexity: a section comes online in O(frames / 1024) when nothing in it is reserved.
  */
@@ -106,7 +111,8 @@ void zone_reset(struct zone *z)
 	relaxed_store(&z->max_order, 0);
 	relaxed_store(&z->nr_free, 0);
 	relaxed_store(&z->nr_free_least, 0);
-	relaxed_store(&z->nr_free_highatomic, 0);
+	relaxed_store(&z->nr_free_special, 0);
+	relaxed_store(&z->nr_free_isolated, 0);
 	relaxed_store(&z->nr_reserved_highatomic, 0);
 	relaxed_store(&z->boost, 0);
 	relaxed_store(&z->flags, 0);
@@ -194,11 +200,17 @@ struct mm_domain *mm_domain_free(struct mm_domain *d)
 {
 	if (!d)
 		return NULL;
+	isolations_free(d);
 	for (uint32_t i = 0; d->zones && i < d->mm->config.nodes * MAX_NR_ZONES; i++)
 		pcp_free_all(d->zones[i].pcp, d->mm->config.cpus);
-	for (uint32_t s = 0; s < d->mm->nr_sections; s++)
-		if (d->mm->owner[s] == d)
-			d->mm->owner[s] = NULL;
+	for (uint32_t s = 0; s < d->mm->nr_sections; s++) {
+		pfn_t start = mm_section_start(d->mm, (section_id_t){ s });
+
+		if (d->mm->owner[s] != d)
+			continue;
+		mm_clear_marks(d->mm, start, start + (1u << d->mm->config.section_order));
+		d->mm->owner[s] = NULL;
+	}
 	free(d->zones);
 	free(d->lists);
 	free(d->refs);
@@ -207,7 +219,15 @@ struct mm_domain *mm_domain_free(struct mm_domain *d)
 	return NULL;
 }
 
-void zone_release_range(struct zone *z, pfn_t start, pfn_t end)
+/* The end of the largest possible block around pfn: no free block reaches beyond it. */
+static pfn_t chunk_end(pfn_t pfn, pfn_t end)
+{
+	pfn_t stop = (pfn | ((1u << MAX_PAGE_ORDER) - 1)) + 1;
+
+	return stop < end ? stop : end;
+}
+
+static void release_chunk(struct zone *z, pfn_t start, pfn_t end)
 {
 	LOCK_SCOPED(&z->lock);
 	for (pfn_t pfn = start; pfn < end;) {
@@ -224,16 +244,19 @@ void zone_release_range(struct zone *z, pfn_t start, pfn_t end)
 	}
 }
 
-/* The order of the largest block that fits [start, end) by alignment, plus one. */
-static uint32_t range_max_order(uint64_t start, uint64_t end)
+void zone_release_range(struct zone *z, pfn_t start, pfn_t end)
 {
-	for (uint32_t order = NR_PAGE_ORDERS; order-- > 0;) {
-		uint64_t size = (uint64_t)1 << order;
+	for (pfn_t pfn = start; pfn < end; pfn = chunk_end(pfn, end))
+		release_chunk(z, pfn, chunk_end(pfn, end));
+}
 
-		if (((start + size - 1) & ~(size - 1)) + size <= end)
-			return order + 1;
-	}
-	return 0;
+static void section_types(const struct mm *mm, section_id_t s, uint32_t types[MIGRATE_TYPES])
+{
+	pfn_t start = mm_section_start(mm, s), end = start + (1u << mm->config.section_order);
+
+	for (pfn_t pfn = start; pfn < end; pfn += PAGEBLOCK_NR_PAGES)
+		if (mm_pageblock_managed(mm, pfn))
+			types[mm_pageblock_type(mm, pfn)]++;
 }
 
 void zone_account_section(struct mm_domain *d, section_id_t s)
@@ -241,30 +264,9 @@ void zone_account_section(struct mm_domain *d, section_id_t s)
 	struct mm *mm = d->mm;
 	struct zone *z = &d->zones[mm->section_zone[s.nr]];
 	const struct section_geometry *g = &mm->geometry[s.nr];
-	pfn_t start = mm_section_start(mm, s), end = start + (1u << mm->config.section_order);
-	uint32_t largest = 0, types[MIGRATE_TYPES] = { 0 };
+	uint32_t types[MIGRATE_TYPES] = { 0 };
 
-	for (pfn_t pfn = start; pfn < end; pfn += PAGEBLOCK_NR_PAGES) {
-		/* a pageblock is eight words of the bit map */
-		const uint64_t *map = &mm->unmanaged[pfn / 64];
-		bool any = false;
-
-		for (uint32_t i = 0; i < PAGEBLOCK_NR_PAGES / 64; i++)
-			any |= map[i] != UINT64_MAX;
-		if (any)
-			types[mm_pageblock_type(mm, pfn)]++;
-	}
-	for (pfn_t pfn = start; pfn < end;) {
-		pfn_t first;
-
-		while (pfn < end && !mm_frame_managed(mm, pfn))
-			pfn += mm->unmanaged[pfn / 64] == UINT64_MAX ? 64 - pfn % 64 : 1;
-		first = pfn;
-		while (pfn < end && mm_frame_managed(mm, pfn))
-			pfn += mm->unmanaged[pfn / 64] == 0 ? 64 - pfn % 64 : 1;
-		if (range_max_order(first, pfn) > largest)
-			largest = range_max_order(first, pfn);
-	}
+	section_types(mm, s, types);
 	LOCK_SCOPED(&z->lock);
 	for (uint32_t t = 0; t < MIGRATE_TYPES; t++)
 		z->pageblocks[t] += types[t];
@@ -272,8 +274,44 @@ void zone_account_section(struct mm_domain *d, section_id_t s)
 	            (uint64_t)types[MIGRATE_HIGHATOMIC] * PAGEBLOCK_NR_PAGES);
 	relaxed_add(&z->present, g->present);
 	relaxed_add(&z->managed, g->managed);
-	if (largest > relaxed_load(&z->max_order))
-		relaxed_store(&z->max_order, largest);
+	if (g->max_order > relaxed_load(&z->max_order))
+		relaxed_store(&z->max_order, g->max_order);
+	relaxed_store(&z->compact_blockskip_flush, true);
+}
+
+void zone_unaccount_section(struct mm_domain *d, section_id_t s)
+{
+	struct mm *mm = d->mm;
+	struct zone *z = &d->zones[mm->section_zone[s.nr]];
+	const struct section_geometry *g = &mm->geometry[s.nr];
+	uint32_t types[MIGRATE_TYPES] = { 0 }, largest = 0;
+
+	section_types(mm, s, types);
+	for (uint32_t i = 0; i < mm->zones_end; i++) {
+		if (i == s.nr || mm->owner[i] != d || mm->section_zone[i] != mm->section_zone[s.nr])
+			continue;
+		if (mm->geometry[i].max_order > largest)
+			largest = mm->geometry[i].max_order;
+	}
+	LOCK_SCOPED(&z->lock);
+	for (uint32_t t = 0; t < MIGRATE_TYPES; t++)
+		z->pageblocks[t] -= types[t];
+	relaxed_sub(&z->nr_reserved_highatomic,
+	            (uint64_t)types[MIGRATE_HIGHATOMIC] * PAGEBLOCK_NR_PAGES);
+	relaxed_sub(&z->present, g->present);
+	relaxed_sub(&z->managed, g->managed);
+	relaxed_store(&z->max_order, largest);
+	relaxed_store(&z->compact_blockskip_flush, true);
+}
+
+/* Others of the domain look at marks under the zone's lock as soon as the section's word says that
+ * it is theirs, which may be before it comes. */
+static void clear_marks(struct zone *z, pfn_t start, pfn_t end)
+{
+	for (pfn_t pfn = start; pfn < end; pfn = chunk_end(pfn, end)) {
+		LOCK_SCOPED(&z->lock);
+		mm_clear_marks(z->mm, pfn, chunk_end(pfn, end));
+	}
 }
 
 int mm_domain_online(struct mm_domain *d, section_id_t s)
@@ -294,7 +332,7 @@ int mm_domain_online(struct mm_domain *d, section_id_t s)
 	mm->owner[s.nr] = d;
 	for (pfn = start; pfn < end; pfn += PAGEBLOCK_NR_PAGES)
 		mm_pageblock_set_type(mm, pfn, MIGRATE_MOVABLE);
-	mm_clear_marks(mm, start, end);
+	clear_marks(domain_zone_of(d, start), start, end);
 	zone_account_section(d, s);
 	for (pfn = start; pfn < end;) {
 		pfn_t first;

@@ -74,12 +74,14 @@ struct zone {
 
 	/* read by watermark checks, written under the lock */
 	alignas(MM_CACHE_LINE) _Atomic uint64_t nr_free; /* frames in the free areas */
-	_Atomic uint64_t nr_free_highatomic;
+	_Atomic uint64_t nr_free_special;  /* of these, on lists of HighAtomic and Isolate */
+	_Atomic uint64_t nr_free_isolated; /* of these, Isolate: in sections that are to leave */
 	_Atomic uint64_t nr_reserved_highatomic;
 	_Atomic uint64_t boost;
 	_Atomic uint64_t nr_free_least; /* the least that nr_free was since mm_domain_ready() */
 	_Atomic uint32_t flags;                    /* enum zone_flags, by atomic or and and */
 	_Atomic uint16_t nonempty[MIGRATE_TYPES]; /* a bit an order: the list has blocks */
+	/* to here it is one cache line, see below */
 
 	alignas(MM_CACHE_LINE) struct lock lock; /* guards all that follows */
 	uint64_t fallback, steal, claim;
@@ -95,9 +97,14 @@ struct zone {
 	pfn_t compact_cached_free_pfn, compact_cached_migrate_pfn[2];
 	pfn_t compact_init_free_pfn, compact_init_migrate_pfn;
 	uint32_t compact_considered, compact_defer_shift, compact_order_failed;
-	bool compact_blockskip_flush; /* a run has met itself: forget what to pass by */
+	/* a run has met itself, or sections came or went: forget what to pass by. Any thread
+	 * sets it */
+	_Atomic bool compact_blockskip_flush;
 	_Atomic uint32_t compact_wanted;
 };
+
+_Static_assert(offsetof(struct zone, lock) - offsetof(struct zone, nr_free) == MM_CACHE_LINE,
+               "a watermark check touches one line");
 
 #define COMPACT_WANTED(order, class) ((order) | (class) << 8)
 #define COMPACT_WANTED_ORDER(w) ((w)&0xffu)
@@ -138,6 +145,7 @@ struct mm_domain {
 	struct zonelist *lists;        /* node * MAX_ZONELISTS + kind */
 	struct zone **refs;            /* what the lists point into */
 	struct cpu_hint *hint;         /* by cpu */
+	struct mm_isolation *isolations; /* sections that are isolated; under the hotplug lock */
 	/* what happened (vmstat.h), behind all that the fast paths read */
 	_Atomic uint64_t event[VM_NR_EVENTS];
 };
@@ -186,6 +194,12 @@ RELAXED_FUNCTIONS(bool, bool)
 #define relaxed_add(p, v) relaxed_store((p), relaxed_load(p) + (v))
 #define relaxed_sub(p, v) relaxed_store((p), relaxed_load(p) - (v))
 
+/* Free frames for those that cannot wait; exact under the lock. */
+static inline uint64_t zone_free_highatomic(const struct zone *z)
+{
+	return relaxed_load(&z->nr_free_special) - relaxed_load(&z->nr_free_isolated);
+}
+
 static inline bool zone_test_flag(const struct zone *z, uint32_t flag)
 {
 	return relaxed_load(&z->flags) & flag;
@@ -202,14 +216,21 @@ static inline void zone_clear_flag(struct zone *z, uint32_t flag)
 	atomic_fetch_and_explicit(&z->flags, ~flag, memory_order_relaxed);
 }
 
+/* The isolation of the section, NULL: none. Hotplug lock. */
+struct mm_isolation *isolation_find(const struct mm_domain *d, section_id_t s);
+/* Ends all isolations of a domain whose zones are about to go or to be made anew. Hotplug lock. */
+void isolations_free(struct mm_domain *d);
+
 /* zone.c: a zone without frames, as after mm_domain_new(). */
 void zone_reset(struct zone *z);
 /* compaction.c: its scanners begin at the zone's ends, nothing is passed by. */
 void compaction_zone_reset(struct zone *z);
 /* Adds the section's counts to its zone; its frames come by zone_release_range(). */
 void zone_account_section(struct mm_domain *d, section_id_t s);
+/* Takes them out again; no block of the section is on any list, nor allocated. Hotplug lock. */
+void zone_unaccount_section(struct mm_domain *d, section_id_t s);
 /* Puts the free frames [start, end) (managed, unallocated) on the free areas in blocks as large as
- * their alignment allows. */
+ * their alignment allows. The lock is held for a block of the largest order at a time. */
 void zone_release_range(struct zone *z, pfn_t start, pfn_t end);
 
 #endif

@@ -588,3 +588,45 @@ void advise_make(struct advise *a, const kmm_v1_History *h)
 	note_store(a, &p);
 	note_failures(a, h);
 }
+
+/* ---- as a configuration has it ---- */
+
+/* Not one that would be read as a number, or that an end of line, a comment or a bracket is in. */
+static bool name_fits(const char *name)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-$@";
+
+	return name && *name && (*name < '0' || *name > '9') && strlen(name) <= 40 &&
+	       name[strspn(name, allowed)] == '\0';
+}
+
+void advise_name_users(struct advise *a, const char *(*name_of)(uint32_t uid))
+{
+	for (size_t i = 0; i < a->n; i++) {
+		struct advise_line *l = &a->line[i];
+		const char *name;
+
+		if (sscanf(l->section, "user %" SCNu32, &l->uid) != 1)
+			continue;
+		name = name_of(l->uid);
+		if (name_fits(name))
+			snprintf(l->section, sizeof(l->section), "user %s", name);
+	}
+}
+
+/* Sizes of the pool's parts that are not said follow from its size: when one changes, all are said. */
+bool advise_line_matters(const struct advise *a, size_t i)
+{
+	const char *section = a->line[i].section;
+
+	if (a->little[0])
+		return false;
+	if (a->line[i].value != a->line[i].now)
+		return true;
+	if (strcmp(section, "pool") != 0)
+		return false;
+	for (i = 0; i < a->n; i++)
+		if (strcmp(a->line[i].section, section) == 0 && a->line[i].value != a->line[i].now)
+			return true;
+	return false;
+}

@@ -19,7 +19,8 @@
 #define ADVISE_TEXT 300u
 
 struct advise_line {
-	char section[32]; /* "pool", "user 1000" */
+	char section[64]; /* "pool", "user 1000", "user alice" */
+	uint32_t uid;     /* of a section that names a user, else 0 */
 	const char *key;
 	bool is_size;     /* bytes, else a number */
 	uint64_t value;
@@ -57,9 +58,12 @@ uint64_t advise_fit(uint64_t now, uint64_t need);
  * the peak, at most `max`. */
 uint64_t advise_count(uint64_t now, uint64_t peak, uint64_t max);
 
-/* name_of: of that uid, NULL: it has none here */
-void report_advise(FILE *out, const struct advise *a, const kmm_v1_History *h,
-                   const char *(*name_of)(uint32_t uid));
+/* Sections of users are told by their names, where name_of says one that a configuration can have. */
+void advise_name_users(struct advise *a, const char *(*name_of)(uint32_t uid));
+/* Whether that line is to be merged into a configuration. */
+bool advise_line_matters(const struct advise *a, size_t i);
+
+void report_advise(FILE *out, const struct advise *a, const kmm_v1_History *h);
 struct json_object *json_advise(const struct advise *a, const kmm_v1_History *h);
 
 #endif

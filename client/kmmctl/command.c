@@ -443,6 +443,8 @@ const struct command command_table[] = {
 	  "what each user has, had and may have, and was refused", command_users },
 	{ "domains", NULL, COMMAND_NO_ARGUMENT, false,
 	  "the pool's domains: sections, pages, sessions, users", command_domains },
+	{ "sections", NULL, COMMAND_NO_ARGUMENT, false,
+	  "the sections: state, zone, backing, pages in use", command_sections },
 	{ "leaks", NULL, COMMAND_NO_ARGUMENT, false,
 	  "who holds how many objects of what, the oldest session first", run_leaks },
 	{ "names", NULL, COMMAND_NO_ARGUMENT, false,
@@ -475,6 +477,10 @@ const struct command command_table[] = {
 	  "give cached memory back to the zones", run_drop_caches },
 	{ "compact", NULL, COMMAND_NO_ARGUMENT, false,
 	  "move pages of HighMem and Movable together, for larger free blocks", run_compact },
+	{ "grow", "SIZE", COMMAND_SIZE, true,
+	  "memory for sections that have none, as many as the size takes", command_grow },
+	{ "offline", "SECTION", COMMAND_SECTION, true,
+	  "take a section out of service and give its memory back to the machine", command_offline },
 	{ "shrink", "CACHE", COMMAND_CACHE, false,
 	  "give a cache's free objects and empty slabs back to the zones", run_shrink },
 	{ "kill", "ID", COMMAND_SESSION, true,
@@ -543,6 +549,10 @@ bool command_check(const struct command *command, const char *argument, const ch
 		return check_cache(command, argument);
 	case COMMAND_PAGE:
 		return check_page(command, argument);
+	case COMMAND_SECTION:
+		return command_check_section(command, argument);
+	case COMMAND_SIZE:
+		return command_check_size(command, argument);
 	case COMMAND_SETTING:
 		return command_check_set(argument, value);
 	case COMMAND_MAY_ARGUMENT:

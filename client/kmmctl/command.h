@@ -49,6 +49,8 @@ enum command_argument {
 	COMMAND_CACHE,        /* a cache's name */
 	COMMAND_PAGE,         /* a page's number */
 	COMMAND_SETTING,      /* a setting's name, and a value */
+	COMMAND_SECTION,      /* a section's number */
+	COMMAND_SIZE,         /* bytes, with K, M, G, T */
 };
 
 struct command {

@@ -33,6 +33,8 @@ static void clean_explanation(kmm_v1_Explanation *e)
 	fetch_clean_text(e->text, false);
 	fetch_clean_text(e->quota, false);
 	fetch_clean_text(e->section, false);
+	fetch_clean_text(e->waits.cache, false);
+	fetch_clean_text(e->waits.gfp_text, false);
 	for (pb_size_t i = 0; i < e->zone_count; i++)
 		fetch_clean_text(e->zone[i].zone, false);
 	clean_hoards(e->sessions, e->sessions_count);
@@ -80,9 +82,10 @@ enum kmmctl_status command_advise(struct command_context *x)
 	for (pb_size_t i = 0; i < h.zone_count; i++)
 		fetch_clean_text(h.zone[i].zone, false);
 	advise_make(&a, &h);
+	advise_name_users(&a, name_of);
 	if (x->json)
 		return command_print_json(x, json_advise(&a, &h));
-	report_advise(x->out, &a, &h, name_of);
+	report_advise(x->out, &a, &h);
 	return KMMCTL_DONE;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `kmmctl advise`: what comes out can be read as a kmmd.conf. Where there is too little history the
- * settings come as comments, `#key = value`, to be taken by hand.
+ * `kmmctl advise`: what comes out can be read as a kmmd.conf, and merged into one: what is as it is now
+ * comes as a comment, `#key = value`. Where there is too little history all settings do, to be taken by
+ * hand.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -34,7 +35,8 @@ static void print_head(FILE *out, const struct advise *a, const kmm_v1_History *
 
 	fprintf(out,
 	        "# What kmmd.conf could say, by what was used since the daemon started %s ago:\n"
-	        "# %s of %s at most, by %" PRIu64 " sessions at most.\n",
+	        "# %s of %s at most, by %" PRIu64 " sessions at most. Each line is to take the place of\n"
+	        "# the one of that section and name, if there is one; comments are as it is now.\n",
 	        table_age(age, h->uptime_ms / 1000), table_frames(used, h->used_peak),
 	        table_frames(all, h->frames - h->metadata), h->sessions.peak);
 	if (a->little[0])
@@ -42,21 +44,21 @@ static void print_head(FILE *out, const struct advise *a, const kmm_v1_History *
 		        "# The settings below are no more than what it would be, so far.\n", a->little);
 }
 
-static void print_section(FILE *out, const char *mark, const char *section,
-                          const char *(*name_of)(uint32_t uid))
+/* The section of line i begins there. */
+static void print_section(FILE *out, const struct advise *a, size_t i)
 {
-	const char *name = NULL;
-	uint32_t uid;
+	const struct advise_line *l = &a->line[i];
+	bool matters = false;
 
-	if (sscanf(section, "user %" SCNu32, &uid) == 1)
-		name = name_of(uid);
-	if (name)
-		fprintf(out, "\n# %s\n%s[%s]\n", name, mark, section);
-	else
-		fprintf(out, "\n%s[%s]\n", mark, section);
+	for (size_t j = i; j < a->n && strcmp(a->line[j].section, l->section) == 0; j++)
+		matters |= advise_line_matters(a, j);
+	fputc('\n', out);
+	if (strncmp(l->section, "user ", 5) == 0 && (l->section[5] < '0' || l->section[5] > '9'))
+		fprintf(out, "# user %" PRIu32 "\n", l->uid);
+	fprintf(out, "%s[%s]\n", matters ? "" : "#", l->section);
 }
 
-static void print_line(FILE *out, const char *mark, const struct advise_line *l)
+static void print_line(FILE *out, bool matters, const struct advise_line *l)
 {
 	char value[TABLE_UNIT_SIZE], now[TABLE_UNIT_SIZE];
 
@@ -66,20 +68,19 @@ static void print_line(FILE *out, const char *mark, const struct advise_line *l)
 		fputs("as it is\n", out);
 	else
 		fprintf(out, "now %s\n", value_text(now, l, l->now));
-	fprintf(out, "%s%s = %s\n", mark, l->key, value);
+	fprintf(out, "%s%s = %s\n", matters ? "" : "#", l->key, value);
 }
 
-void report_advise(FILE *out, const struct advise *a, const kmm_v1_History *h,
-                   const char *(*name_of)(uint32_t uid))
+void report_advise(FILE *out, const struct advise *a, const kmm_v1_History *h)
 {
-	const char *mark = a->little[0] ? "#" : "", *section = "";
+	const char *section = "";
 
 	print_head(out, a, h);
 	for (size_t i = 0; i < a->n; i++) {
 		if (strcmp(section, a->line[i].section) != 0)
-			print_section(out, mark, a->line[i].section, name_of);
+			print_section(out, a, i);
 		section = a->line[i].section;
-		print_line(out, mark, &a->line[i]);
+		print_line(out, advise_line_matters(a, i), &a->line[i]);
 	}
 	if (h->users > h->user_count)
 		fprintf(out, "\n# Users who had less: %" PRIu32 ".\n",

@@ -101,6 +101,19 @@ static void print_help(FILE *out, const struct why_help *h)
 		fprintf(out, "%-8s %s\n", "helps", h->why);
 }
 
+static void print_waits(FILE *out, const kmm_v1_Waits *w)
+{
+	uint32_t others = w->all > w->requests ? w->all - w->requests : 0;
+	char text[WHY_TEXT];
+
+	fprintf(out, "%-8s %s", "waits", why_waits_text(text, w));
+	if (w->requests > 1)
+		fprintf(out, "; %" PRIu32 " more of its requests wait", w->requests - 1);
+	if (others)
+		fprintf(out, "; %" PRIu32 " of other sessions", others);
+	fprintf(out, "\n%-8s %s (0x%" PRIx32 ")\n", "flags", w->gfp_text, w->gfp);
+}
+
 void report_why(FILE *out, const kmm_v1_Explanation *e, uint64_t now)
 {
 	bool quota = e->reason == kmm_v1_Explanation_Reason_SESSION_QUOTA ||
@@ -108,13 +121,16 @@ void report_why(FILE *out, const kmm_v1_Explanation *e, uint64_t now)
 	struct why_help h;
 
 	print_who(out, e);
-	if (e->reason == kmm_v1_Explanation_Reason_NONE) {
+	if (e->has_waits)
+		print_waits(out, &e->waits);
+	if (e->reason != kmm_v1_Explanation_Reason_NONE) {
+		print_asked(out, e, now);
+		print_then(out, e);
+	} else {
 		fputs("no allocation has failed\n", out);
-		return;
+		quota = true; /* nor is anything short */
 	}
-	print_asked(out, e, now);
-	print_then(out, e);
-	if (e->looked && !quota)
+	if (e->looked && (!quota || e->has_waits))
 		print_now(out, e);
 	for (size_t i = 0; why_help(e, i, &h); i++)
 		print_help(out, &h);
@@ -193,6 +209,22 @@ static void add_now(struct json_object *o, const kmm_v1_Explanation *e)
 	json_object_object_add(o, "now", now);
 }
 
+static void add_waits(struct json_object *o, const kmm_v1_Waits *w)
+{
+	struct json_object *waits = json_object_new_object();
+	char text[WHY_TEXT];
+
+	add_number(waits, "requests", w->requests);
+	add_number(waits, "ms", w->ms);
+	add_number(waits, "order", w->order);
+	add_text(waits, "cache", w->cache);
+	add_number(waits, "gfp", w->gfp);
+	add_text(waits, "gfp_text", w->gfp_text);
+	add_number(waits, "all", w->all);
+	add_text(waits, "text", why_waits_text(text, w));
+	json_object_object_add(o, "waits", waits);
+}
+
 static struct json_object *helps(const kmm_v1_Explanation *e)
 {
 	struct json_object *a = json_object_new_array();
@@ -246,6 +278,8 @@ struct json_object *json_why(const kmm_v1_Explanation *e)
 	add_number(o, "uid", e->uid);
 	add_number(o, "failures", e->failures);
 	add_text(o, "reason", why_reason_name(e->reason));
+	if (e->has_waits)
+		add_waits(o, &e->waits);
 	if (e->reason != kmm_v1_Explanation_Reason_NONE)
 		add_failure(o, e);
 	if (e->looked)

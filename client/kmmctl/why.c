@@ -98,6 +98,24 @@ const char *why_asked_text(char text[WHY_TEXT], const kmm_v1_Explanation *e)
 	return text;
 }
 
+const char *why_waits_text(char text[WHY_TEXT], const kmm_v1_Waits *w)
+{
+	char what[160], smallest[TABLE_UNIT_SIZE];
+	uint32_t order = w->order & 15;
+
+	table_frames(smallest, UINT64_C(1) << order);
+	if (w->cache[0])
+		snprintf(what, sizeof(what),
+		         "objects of cache %s, in slabs of order %" PRIu32 " (%s)", w->cache, order,
+		         smallest);
+	else
+		snprintf(what, sizeof(what), "a block of order %" PRIu32 " (%s)", order, smallest);
+	snprintf(text, WHY_TEXT,
+	         "%" PRIu64 ".%" PRIu64 " s so far: %s, until others free memory", w->ms / 1000,
+	         w->ms % 1000 / 100, what);
+	return text;
+}
+
 const char *why_verdict_name(kmm_v1_ZoneLook_Verdict verdict)
 {
 	static const char *const name[] = {
@@ -314,6 +332,8 @@ bool why_help(const kmm_v1_Explanation *e, size_t i, struct why_help *ret)
 	static const help_fn never[] = { help_node, help_dma, help_impossible, help_size, NULL };
 	static const help_fn passed[] = { help_wait, help_later, NULL };
 	static const help_fn none[] = { NULL };
+	/* it waits, whatever failed before */
+	static const help_fn waits[] = { help_drop, help_quarantine, help_holder, help_size, NULL };
 	static const help_fn *const of[] = {
 		[REASON(NONE)] = none,           [REASON(SESSION_QUOTA)] = quota,
 		[REASON(USER_QUOTA)] = quota,    [REASON(TABLE)] = none,
@@ -324,6 +344,8 @@ bool why_help(const kmm_v1_Explanation *e, size_t i, struct why_help *ret)
 	const help_fn *help = (size_t)e->reason < REASONS ? of[e->reason] : none;
 	struct why_help h;
 
+	if (e->has_waits && e->reason == REASON(NONE))
+		help = waits;
 	for (; *help; help++)
 		if ((*help)(e, &h) && i-- == 0) {
 			*ret = h;

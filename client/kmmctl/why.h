@@ -20,6 +20,8 @@ const char *why_reason_name(kmm_v1_Explanation_Reason reason);
 const char *why_reason_text(char text[WHY_TEXT], const kmm_v1_Explanation *e);
 /* "a block of order 4 (64K)" */
 const char *why_asked_text(char text[WHY_TEXT], const kmm_v1_Explanation *e);
+/* What it waits for now: e->has_waits. */
+const char *why_waits_text(char text[WHY_TEXT], const kmm_v1_Waits *w);
 /* Why that zone could not serve it. */
 const char *why_zone_text(char text[WHY_TEXT], const kmm_v1_ZoneLook *z, uint32_t order);
 const char *why_verdict_name(kmm_v1_ZoneLook_Verdict verdict);

@@ -90,7 +90,7 @@ check "zones that leave no room" refuses "leave no room for zone DMA" "[pool]" -
 several_lines() {
 	printf '[pool]\nsize = lots\nsise = 1\n[limits]\npages = many\n[no]\nx = 1\n' >"$conf"
 	refuses "$conf:2: [pool] size = lots: not allowed; it takes a size from 16M to 1T" \
-		"$conf:3: sise = 1: no key of [pool] is called sise; there are size section_size" \
+		"$conf:3: sise = 1: no key of [pool] is called sise; there are size max_size section_size" \
 		"$conf:5: [limits] pages = many" "$conf:7: x = 1: no section is called [no]" -- --config "$conf"
 }
 check "every wrong line" several_lines

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Each kind of event is provoked and its line read: who, what, how much. And a user who has himself
 refused without end neither fills the log nor hides what happens to others."""
+import errno
 import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import unittest
 
 sys.dont_write_bytecode = True  # the source tree may be read-only
 
-from kmmtest import (INVALID_ARGUMENT, NOT_FOUND, OK, PERMISSION_DENIED, RESOURCE_EXHAUSTED,
+from kmmtest import (INVALID_ARGUMENT, KMMD, NOT_FOUND, OK, PERMISSION_DENIED, RESOURCE_EXHAUSTED,
                      Connection, Daemon, field, frame, main, wait_until)
 from peer_run import GFP_KERNEL, GFP_NOWAIT, Peer
 from test_scribble import RETURNED, Shared
@@ -96,6 +98,15 @@ class Events(Case):
         self.assertEqual(self.daemon.process.wait(), 0)
         self.line("notice", "stopping: Terminated")
 
+    def test_another_daemon_at_the_socket(self):
+        """It is found before anything is made: this one's pool could not be had anywhere."""
+        done = subprocess.run([KMMD, "--socket", self.daemon.socket, "--pool-size", "1T", "--backing", "hugetlb"],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(f"another daemon listens at {self.daemon.socket}\n", done.stdout)
+        self.assertEqual(done.stdout.count("\n"), 2, done.stdout)
+        self.assertEqual(self.daemon.ctl("health")[0], 0)
+
     def test_refusals(self):
         c = self.raw()
         reply = c.do("ALLOCATOR_ALLOC_PAGES", field(1, GFP_KERNEL) + field(2, 99))
@@ -110,6 +121,11 @@ class Events(Case):
         # what was a question is none
         self.assertEqual(c.do("ALLOCATOR_LOOKUP", field(1, "no such name")).code, NOT_FOUND)
         self.line("debug", c.who + r"kmm\.v1\.Allocator/Lookup was refused \(ENOENT\): .*")
+        p = self.peer()
+        a, b = (p.must("ALLOC", GFP_KERNEL, 0) for _ in range(2))
+        p.must("PUBLISH", a * 4096, text="taken")
+        self.assertEqual(p.do("PUBLISH", b * 4096, text="taken"), -errno.EEXIST)
+        self.line("debug", self.who(p) + r"kmm\.v1\.Allocator/Publish was refused \(EEXIST\): .*")
 
     def test_permission(self):
         def fsck():

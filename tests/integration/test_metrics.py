@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import re
+import select
 import signal
 import socket
 import stat
@@ -394,19 +395,62 @@ class Served(Case):
                 self.assertRegex(c.sock.recv(1000), rb"^(HTTP/1.1 4..|$)")
         self.assertEqual(get(d.listen, "/health").status, 200)
 
-    def test_who_keeps_connections_open(self):
-        """There are so many at once; they end by themselves, and nobody who calls the daemon notices."""
-        d = self.start()
-        idle = []
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(100):
-                c = connection(d.listen)
-                self.addCleanup(c.close)
+    def hold(self, listen, n, begin=b""):
+        """So many connections that a process keeps open: each says a little all the time."""
+        held = []
+        while len(held) < n:
+            c = connection(listen)
+            try:
                 c.connect()
-                idle.append(c)
-        self.assertIn(len(idle), range(16, 64))
+            except BlockingIOError:  # faster than it accepts
+                c.sock.close()
+                continue
+            self.addCleanup(c.close)
+            c.sock.sendall(begin)
+            held.append(c.sock)
+        return held
+
+    def asks(self, c):
+        try:
+            c.request("GET", "/health")
+            return True
+        except BlockingIOError:
+            c.sock.close()
+            c.close()
+            return False
+
+    def answered_while_held(self, listen, held):
+        """Somebody's question is answered, although these say something before they would be given up."""
+        c = connection(listen)
+        self.addCleanup(c.close)
+        wait_until(lambda: self.asks(c), "there is room to connect")
+        c.sock.setblocking(False)
+        for _ in range(int(PATIENCE / 0.1)):
+            if select.select([c.sock], [], [], 0.1)[0]:
+                self.assertTrue(c.sock.recv(12).startswith(b"HTTP/1.1 200"))
+                return
+            for s in held:
+                with contextlib.suppress(OSError):
+                    s.send(b"x", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        self.fail("it is not answered")
+
+    def test_who_keeps_connections_open(self):
+        """The oldest of those who say nothing go; nobody who calls the daemon notices."""
+        d = self.start()
+        tcp = f"127.0.0.1:{free_port()}"
+        for listen in (d.listen, tcp):
+            self.assertEqual(d.ctl("set", "metrics.listen", listen)[0], 0)
+            wait_until(lambda: self.answers(listen), "it listens there")
+            held = self.hold(listen, 40, b"GET /metrics HTTP/1.1\r\nX-Slow: ")
+            self.answered_while_held(listen, held)
+            self.assertEqual(held[0].recv(1), b"")
         self.assertEqual(d.ctl("health")[0], 0)
-        wait_until(lambda: self.answers(d.listen), "they are given up")
+
+    def test_who_does_not_read(self):
+        """Connections that ask and do not read are not idle; of these the one that asked first goes."""
+        d = self.start()
+        held = self.hold(d.listen, 40, b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 40)
+        self.answered_while_held(d.listen, held)
 
     def answers(self, listen):
         try:
@@ -449,6 +493,23 @@ class Served(Case):
             self.assertIn(f"[metrics] listen = {listen}: cannot be listened at: Address already in use", d.said())
             self.assertEqual(d.ctl("health")[0], 0)
         wait_until(lambda: self.answers(listen), "it is tried again")
+        self.assertEqual(d.said().count("cannot be listened at"), 1)
+        self.assertEqual(d.said().count(f"metrics are served at {listen}"), 1)
+
+    def test_a_path_that_is_taken(self):
+        """Each reason is said once, however often it is tried again."""
+        d = self.start("[log]\nlevel = debug\n")
+        path = d.dir.name + "/taken"
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(path)
+            s.listen()
+            self.assertEqual(d.ctl("set", "metrics.listen", path)[0], 0)
+            wait_until(lambda: d.said().count(f"another daemon listens at {path}") > 1, "it is tried again")
+        lines = [line for line in d.said().splitlines() if f"another daemon listens at {path}" in line]
+        self.assertEqual([line.startswith("<3>") or "error" in line for line in lines],
+                         [True] + [False] * (len(lines) - 1), lines)
+        self.assertEqual(d.said().count("cannot be listened at"), 1)
+        wait_until(lambda: self.answers(path), "it is tried again")
 
     def test_a_socket_that_was_left(self):
         d = self.start()
@@ -491,13 +552,22 @@ class Served(Case):
                 for _ in range(20):
                     c.receive()
 
+    def threads(self, d, name):
+        task = f"/proc/{d.process.pid}/task"
+        found = []
+        for tid in os.listdir(task):
+            with open(f"{task}/{tid}/comm", encoding="ascii") as f:
+                if f.read() == name + "\n":
+                    found.append(int(tid))
+        return found
+
     def test_a_reactor_that_hangs(self):
         """Stopped as by a debugger."""
         d = self.start()
         libc = ctypes.CDLL(None, use_errno=True)
         seize, interrupt, detach, wall = 0x4206, 0x4207, 17, 0x40000000
-        tids = [int(t) for t in os.listdir(f"/proc/{d.process.pid}/task")]
-        tid = next(t for t in tids if open(f"/proc/{d.process.pid}/task/{t}/comm").read() == "kmmd-1\n")
+        wait_until(lambda: self.threads(d, "kmmd-1"), "it has its name")
+        tid = self.threads(d, "kmmd-1")[0]
         libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
         self.assertEqual(libc.ptrace(seize, tid, None, None), 0)
         self.assertEqual(libc.ptrace(interrupt, tid, None, None), 0)

@@ -11,6 +11,7 @@ import socket
 import stat
 
 from kmmtest import OK, PATIENCE, RESOURCE_EXHAUSTED, field, main, wait_until
+from metrics_case import free_port
 from peer_run import Peer
 from settings_case import AGAIN, ALICE, BASE, BOB, GFP_KERNEL, GFP_NOWAIT, Case
 
@@ -282,7 +283,7 @@ class Live(Effects):
         a, b = self.client(d, ALICE), self.client(d, BOB)
         self.assertEqual(self.pages(a).code, OK)
         self.refused(self.pages(a))
-        self.assertIn(f"user {ALICE}.pages = 48; {LASTS}", self.set(d, f"user {ALICE}.pages", "48"))
+        self.assertIn(f"user {ALICE}.pages = 48, was 16; {LASTS}", self.set(d, f"user {ALICE}.pages", "48"))
         self.assertEqual(self.pages(a).code, OK)
         self.set(d, f"user {BOB}.pages", "16")  # a section that the file has not
         self.assertEqual(self.pages(b).code, OK)
@@ -290,7 +291,7 @@ class Live(Effects):
         s = self.settings(d)
         self.assertEqual((s[f"user {ALICE}.pages"]["value"], s[f"user {ALICE}.pages"]["from"]), ("48", "set"))
         self.assertEqual(s["user.pages"]["from"], f"{d.config}:4")
-        self.assertIn("[user NAME]", self.reload(d))
+        self.assertIn(f"rules have changed: [user {ALICE}], [user {BOB}] (no more)\n", self.reload(d))
         self.assertEqual(self.settings(d)[f"user {ALICE}.pages"]["from"], f"{d.config}:6")
         self.assertNotIn(f"user {BOB}.pages", self.settings(d))
         self.assertEqual(self.pages(b).code, OK)
@@ -363,6 +364,11 @@ class Refused(Case):
                  "takes a name or a number"),
                 ("group 0.grace", "1", "grace = 1: no key of [group 0] is called grace; there are pages "
                  "objects caches channels calls sessions"),
+                ("user.alice.pages", "1", "there is no setting user.alice.pages; of one user it is named "
+                 "'user alice.pages', in quotes"),
+                ("group.x.y.calls", "1", "there is no setting group.x.y.calls; of one group it is named "
+                 "'group x.y.calls', in quotes"),
+                ("user.alice.page", "1", "there is no setting user.alice.page; kmmctl settings lists them"),
                 ("limits", "1", "limits: a setting is named SECTION.KEY, such as limits.pages; kmmctl "
                  "settings lists them"),
                 (".pages", "1", ".pages: a setting is named SECTION.KEY, such as limits.pages; kmmctl "
@@ -371,6 +377,57 @@ class Refused(Case):
                  "settings lists them")):
             self.not_set(d, name, value, text)
         self.assertEqual(self.settings(d), before)
+
+    def test_of_one_user(self):
+        """What is said of it: the value before, also where it was [user]'s."""
+        d = self.start(BASE + "[user]\npages = 50\n[user 0]\ncalls = 7\n")
+        for key, value, was in (("user 0.pages", "100", "not set, so [user] pages = 50"),
+                                ("user 0.pages", "90", "100"), ("user 0.calls", "8", "7"),
+                                ("group 0.calls", "9", "not set, so [user] calls = 0")):
+            self.assertEqual(d.ctl("set", key, value), (0, f"{key} = {value}, was {was}; {LASTS}\n"))
+
+    def test_how_many_rules(self):
+        """A thousand and twenty-four sections, whoever says them; then [user] has to do."""
+        d = self.start(BASE + "".join(f"[user {70000 + i}]\npages = 1\ncalls = 2\n" for i in range(1023)))
+        self.set(d, "group 0.pages", "5")
+        self.not_set(d, "user 80000.pages", "5", "[user 80000] pages = 5: there are 1024 sections [user NAME] "
+                     "and [group NAME], and there can be no more; what [user] says is for everybody")
+        self.set(d, "user 71022.pages", "6")
+
+    def test_a_path_is_not_for_all_admins(self):
+        """Who is named an admin may have metrics served by TCP; files are root's."""
+        d = self.start(BASE + f"[access]\nadmins = {ALICE}\n")
+        path = d.dir.name + "/metrics"
+        c = self.connect(d, ALICE)
+        reply = c.do("ADMIN_SET", field(1, "metrics.listen") + field(2, path))
+        self.assertEqual(reply.text, "[metrics] listen can be set to a path by root and the daemon's own user "
+                         "alone; 127.0.0.1:PORT and [::1]:PORT are for all admins")
+        self.assertFalse(os.path.exists(path))
+        for value in (f"127.0.0.1:{free_port()}", ""):
+            self.assertEqual(c.do("ADMIN_SET", field(1, "metrics.listen") + field(2, value)).code, OK)
+        self.assertEqual(d.ctl("set", "metrics.listen", path)[0], 0)
+        self.assertTrue(os.path.exists(path))
+
+    def test_what_a_reload_says(self):
+        """The sections for users that are others than before, and what was set and is no more."""
+        d = self.start(BASE + "[limits]\ncalls = 9\n[user 70001]\npages = 1\n[user 70002]\npages = 2\n"
+                       "[group 70003]\npages = 3\n")
+        self.set(d, "limits.pages", "77")
+        self.set(d, "user 70004.calls", "4")
+        said = self.reload(d, BASE + "[limits]\ncalls = 9\n[user 70001]\npages = 1\n[user 70002]\npages = 5\n"
+                           "[group 70005]\npages = 3\n")
+        self.assertIn("what kmmctl set had changed is what the configuration says again: limits.pages, "
+                      "user 70004.calls\n", said)
+        self.assertIn("[limits] pages = 0, was 77", said)
+        self.assertIn("rules have changed: [user 70002], [user 70004] (no more), [group 70003] (no more), "
+                      "[group 70005] (new)\n", said)
+        self.assertIn("2 settings changed", said)
+        said = self.reload(d, BASE + "[limits]\ncalls = 9\n[group 70005]\npages = 3\n[user 70002]\npages = 5\n"
+                           "[user 70001]\npages = 1\n")
+        self.assertIn("the order of [user NAME] and [group NAME] has changed", said)
+        self.assertNotIn("had changed", said)
+        said = self.reload(d, BASE + "".join(f"[user {70000 + i}]\npages = 9\n" for i in range(900)))
+        self.assertRegex(said, r"rules have changed: \[user 70000\] \(new\), .* and 8\d\d more\n")
 
     def test_usage(self):
         d = self.start()

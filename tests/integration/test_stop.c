@@ -64,7 +64,10 @@ static unsigned int pipes_before; /* the session has one */
 
 static bool has_seen(char event)
 {
-	return __atomic_load_n(&seen.n, __ATOMIC_SEQ_CST) > 0 && strchr(seen.text, event);
+	unsigned int n = __atomic_load_n(&seen.n, __ATOMIC_SEQ_CST);
+
+	/* what lies behind is being written */
+	return memchr(seen.text, event, n < sizeof(seen.text) ? n : sizeof(seen.text)) != NULL;
 }
 
 static void clients_start(void)

@@ -11,10 +11,13 @@ import os
 import signal
 import unittest
 
-from kmmtest import (OK, RESOURCE_EXHAUSTED, Connection, Daemon, field, main, wait_until)
+from kmmtest import (OK, RESOURCE_EXHAUSTED, Connection, Daemon, die_with_parent, field, main,
+                     wait_until)
 from peer_run import GFP_KERNEL, GFP_NOWAIT, Peer
+from settings_case import identity
 
 ALICE, BOB, NOBODY_ELSE = 61001, 61002, 61003
+CLASS = 61009
 EDQUOT = 122
 ORDER = 4  # no thread caches blocks of it
 
@@ -38,14 +41,11 @@ class Client:
     """Raw connections of a session of that user."""
 
     def __init__(self, daemon, uid):
-        self.daemon, self.uid, self.open = daemon, uid, []
+        self.daemon, self.uid, self.groups, self.open = daemon, uid, [], []
 
     def connect(self):
-        os.seteuid(self.uid)
-        try:
+        with identity(self.uid, groups=self.groups):
             c = Connection(self.daemon)
-        finally:
-            os.seteuid(0)
         self.open.append(c)
         return c
 
@@ -147,6 +147,63 @@ class Users(unittest.TestCase):
                                                   f"[user {ALICE}]"))
             for _ in range(4):
                 self.assertEqual(b.pages().code, OK)
+
+    def test_group_section(self):
+        """A group that the process has, and that no user database knows: nobody was asked."""
+        with self.daemon(f"[user]\npages = 64\n[group {CLASS}]\npages = 16\n") as d:
+            a, b = self.client(d, ALICE, False), self.client(d, BOB)
+            a.groups = [CLASS]
+            self.assertEqual(a.hello().code, OK)
+            self.assertEqual(a.pages().code, OK)
+            self.refused(a.pages(), self.together(ALICE, 16, 16, "pages", 16, "free some",
+                                                  f"[group {CLASS}]"))
+            for _ in range(4):
+                self.assertEqual(b.pages().code, OK)
+            # the last session's process says which they are
+            c = self.client(d, ALICE)
+            for _ in range(3):
+                self.assertEqual(a.pages().code, OK)
+            self.refused(c.pages(), self.together(ALICE, 64, 64, "pages", 16, "free some"))
+
+    def test_refused_and_opened_on_one_connection(self):
+        """A process that was refused for want of room opens its session later, over the connection
+        that it has; its death is seen all the same."""
+        with self.daemon("[limits]\nsessions = 1\n") as d:
+            first = self.client(d, BOB)
+            to_child, to_parent = os.pipe(), os.pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    die_with_parent()
+                    for c in first.open:
+                        c.close()  # its copy: a session's id is free when no connection names it
+                    os.setresuid(ALICE, ALICE, ALICE)
+                    c = Connection(d)
+                    os.write(to_parent[1], bytes([c.hello().code]))
+                    os.read(to_child[0], 1)
+                    wait_until(lambda: c.hello().code == OK, "it is let in")
+                    os.write(to_parent[1], bytes([c.do("ALLOCATOR_ALLOC_PAGES", field(1, GFP_NOWAIT) +
+                                                       field(2, ORDER)).code]))
+                    signal.pause()
+                finally:
+                    os._exit(1)
+            try:
+                self.assertEqual(os.read(to_parent[0], 1), bytes([RESOURCE_EXHAUSTED]))
+                first.close()
+                self.closing.remove(first)
+                wait_until(lambda: self.of(d, BOB, "sessions") == 0, "there is room")
+                os.write(to_child[1], b"!")
+                self.assertEqual(os.read(to_parent[0], 1), bytes([OK]))
+                self.assertEqual((self.of(d, ALICE, "sessions"), self.of(d, ALICE, "pages")), (1, 16))
+            finally:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                for fd in to_child + to_parent:
+                    os.close(fd)
+            wait_until(lambda: self.of(d, ALICE, "sessions") == 0, "it is swept")
+            self.assertIn("Hello was refused (EDQUOT): all 1 sessions are in use; end some, or raise [limits] "
+                          "sessions\n", d.said())
+            self.assertIn(f"process {child}, user {ALICE}): its process ended, with ", d.said())
 
     def test_objects(self):
         with self.daemon("[limits]\nobjects = 5\n[user]\nobjects = 8\n") as d:

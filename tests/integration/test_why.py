@@ -11,7 +11,7 @@ import shlex
 import signal
 import unittest
 
-from kmmtest import OK, PERMISSION_DENIED, Connection, Daemon, field, main, wait_until
+from kmmtest import OK, PERMISSION_DENIED, Connection, Daemon, field, frame, main, wait_until
 from peer_run import GFP_DMA, GFP_HIGHMEM, GFP_KERNEL, GFP_MOVABLE, GFP_NOWAIT, Peer
 
 ALICE, BOB = 61001, 61002
@@ -91,9 +91,33 @@ class Why(unittest.TestCase):
             self.assertTrue(self.text(d, a.session).endswith("\nno allocation has failed\n"))
             status, said = d.ctl("why", "4000")
             self.assertEqual((status, said),
-                             (1, "kmmctl: there is no session 4000; kmmctl sessions lists them\n"))
+                             (1, "kmmctl: there is no session 4000; kmmctl sessions lists them. When it has "
+                                 "ended, the log says what failed before: journalctl KMM_SESSION=4000 "
+                                 "MESSAGE_ID=4fb6ce5fc77f4ae8987b524c4f914c0f\n"))
             self.assertEqual(d.ctl("why")[0], 2)
             self.assertEqual(d.ctl("why", "nobody")[0], 2)
+
+    def test_what_waits(self):
+        """A session that waits at this moment, whether anything failed before or not."""
+        with self.daemon() as d:
+            hog, a, b = self.hog(d), self.raw(d), self.raw(d)
+            self.assertNotIn("waits", self.why(d, a.session))
+            for c, n in ((a, 2), (b, 1)):
+                for i in range(n):
+                    c.send(frame("ALLOCATOR_ALLOC_PAGES", field(1, GFP_KERNEL) + field(2, ORDER + i), call=900 + i))
+            wait_until(lambda: self.why(d, a.session).get("waits", {}).get("all") == 3, "all wait")
+            w = self.why(d, a.session)
+            self.assertEqual((w["reason"], w["waits"]["requests"], w["waits"]["all"], w["waits"]["order"],
+                              w["waits"]["gfp_text"], w["waits"]["cache"]), ("none", 2, 3, ORDER, "GFP_KERNEL", ""))
+            self.assertIn(f"kmmctl session {hog.session}", [h["command"] for h in w["helps"]])
+            said = self.text(d, a.session)
+            self.assertRegex(said, r"\nwaits    \d+\.\d s so far: a block of order 4 \(64K\), until others free "
+                             r"memory; 1 more of its requests wait; 1 of other sessions\n"
+                             r"flags    GFP_KERNEL \(0xcc0\)\nno allocation has failed\nnow ")
+            self.assertIn(f"holder   session {hog.session} ", said)
+            self.assertNotIn("waits", self.why(d, hog.session))
+            self.assertEqual(hog.do("ALLOCATOR_CLOSE").code, OK)
+            wait_until(lambda: "waits" not in self.why(d, a.session), "they are served")
 
     # ---- quotas ----
 

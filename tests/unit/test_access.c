@@ -19,6 +19,7 @@
 #include "daemon/config.h"
 #include "daemon/quota_rules.h"
 #include "daemon/setting.h"
+#include "daemon/user_groups.h"
 #include "tests/suite.h"
 
 #define ALL (ACCESS_CONNECT | ACCESS_SESSION | ACCESS_INSPECT | ACCESS_ADMIN)
@@ -158,37 +159,82 @@ END_TEST
 
 /* ---- quotas ---- */
 
+/* A user in these two groups. */
+static void quota_is(uid_t uid, gid_t a, gid_t b, struct quota want, uint32_t key, const char *section)
+{
+	struct user_groups *groups = user_groups_of_process(a, &b, 1);
+	char sections[QUOTA_KEYS][QUOTA_SECTION_MAX];
+	struct quota q;
+
+	ck_assert_ptr_nonnull(groups);
+	quota_of(&o, uid, groups, &q, sections);
+	user_groups_free(groups);
+	ck_assert_mem_eq(&q, &want, sizeof(q));
+	ck_assert_str_eq(sections[key], section);
+}
+
 START_TEST(whose_quota)
 {
-	struct quota q;
-	char text[80];
+	struct quota named = { .pages = 300, .caches = 4, .calls = 9 }, all = { .pages = 100, .calls = 9 },
+		     group = { .pages = 200, .calls = 9, .sessions = 3 }, q;
+	char sections[QUOTA_KEYS][QUOTA_SECTION_MAX];
 
+	ck_assert(!quota_has_groups(&o));
 	ck_assert_int_eq(set("user", "pages", "100"), 0);
 	ck_assert_int_eq(set("user", "calls", "9"), 0);
-	ck_assert_int_eq(set("group root", "pages", "200"), 0);
-	ck_assert_int_eq(set("group root", "sessions", "3"), 0);
-	ck_assert_int_eq(set("group 0", "pages", "250"), 0); /* the first wins */
 	ck_assert_int_eq(set("user 70001", "pages", "300"), 0);
 	ck_assert_int_eq(set("user 70001", "caches", "4"), 0);
-	quota_of(&o, 70002, &q);
-	ck_assert(q.pages == 100 && q.calls == 9 && !q.sessions && !q.caches && !q.objects);
-	quota_section_of(&o, 70002, 0, text, sizeof(text));
-	ck_assert_str_eq(text, "[user]");
-	quota_of(&o, 70001, &q);
-	ck_assert(q.pages == 300 && q.calls == 9 && q.caches == 4 && !q.sessions);
-	quota_section_of(&o, 70001, 0, text, sizeof(text));
-	ck_assert_str_eq(text, "[user 70001]");
-	quota_section_of(&o, 70001, 4, text, sizeof(text));
-	ck_assert_str_eq(text, "[user]");
-	/* root is in its group by the user database */
-	quota_of(&o, 0, &q);
-	ck_assert(q.pages == 200 && q.sessions == 3 && q.calls == 9);
-	quota_section_of(&o, 0, 5, text, sizeof(text));
-	ck_assert_str_eq(text, "[group root]");
+	ck_assert(!quota_has_groups(&o));
+	ck_assert_int_eq(set("group root", "pages", "200"), 0);
+	ck_assert_int_eq(set("group root", "sessions", "3"), 0);
+	ck_assert_int_eq(set("group 80001", "pages", "250"), 0);
+	ck_assert(quota_has_groups(&o));
+	quota_is(70002, 7, 8, all, 0, "[user]");
+	quota_is(70001, 7, 8, named, 0, "[user 70001]");
+	quota_is(70001, 7, 8, named, 4, "[user]");
+	/* in a group, by its own or by the way; of two the first one in the file wins */
+	quota_is(70002, 0, 8, group, 5, "[group root]");
+	quota_is(70002, 7, 0, group, 4, "[user]");
+	quota_is(70002, 80001, 0, group, 0, "[group root]");
+	quota_is(70002, 80001, 80001, (struct quota){ .pages = 250, .calls = 9 }, 0, "[group 80001]");
 	/* a section of its own is before any group */
-	ck_assert_int_eq(set("user root", "calls", "5"), 0);
-	quota_of(&o, 0, &q);
-	ck_assert(q.pages == 100 && q.calls == 5 && !q.sessions);
+	quota_is(70001, 0, 80001, named, 0, "[user 70001]");
+	/* groups that are not known are none */
+	quota_of(&o, 70002, NULL, &q, sections);
+	ck_assert_mem_eq(&q, &all, sizeof(q));
+}
+END_TEST
+
+/* Root is in its group by the user database, which knows no user of that number. */
+START_TEST(groups)
+{
+	gid_t many[2 * USER_GROUPS_MAX];
+	struct user_groups *a, *b = NULL;
+
+	for (unsigned int i = 0; i < 2 * USER_GROUPS_MAX; i++)
+		many[i] = 2 * USER_GROUPS_MAX - i;
+	a = user_groups_of_process(5, many, 3);
+	ck_assert_uint_eq(a->n, 4);
+	ck_assert(user_groups_have(a, 5) && user_groups_have(a, many[0]) && user_groups_have(a, many[2]));
+	ck_assert(!user_groups_have(a, 6) && !user_groups_have(a, many[3]) && !user_groups_have(NULL, 5));
+	b = user_groups_of_process(many[2], (gid_t[]){ 5, many[0], 5, many[1] }, 4);
+	ck_assert(user_groups_equal(a, b) && user_groups_equal(NULL, NULL));
+	ck_assert(!user_groups_equal(a, NULL) && !user_groups_equal(NULL, b));
+	user_groups_free(b);
+	b = user_groups_of_process(5, many, 2);
+	ck_assert(!user_groups_equal(a, b));
+	user_groups_free(a);
+	user_groups_free(b);
+	a = user_groups_of_process(5, many, 2 * USER_GROUPS_MAX);
+	ck_assert_uint_eq(a->n, USER_GROUPS_MAX);
+	user_groups_free(a);
+	a = user_groups_of_process(5, NULL, 0);
+	ck_assert(a->n == 1 && user_groups_have(a, 5));
+	user_groups_free(a);
+	ck_assert_int_eq(user_groups_of_database(&a, 0), 0);
+	ck_assert(user_groups_have(a, 0));
+	user_groups_free(a);
+	ck_assert_int_eq(user_groups_of_database(&a, 4294967000u), -ENOENT);
 }
 END_TEST
 
@@ -255,6 +301,7 @@ int main(void)
 	tcase_add_test(tcase, rules_that_change);
 	tcase_add_test(tcase, names_that_have_gone);
 	tcase_add_test(tcase, whose_quota);
+	tcase_add_test(tcase, groups);
 	tcase_add_test(tcase, rules_that_are_wrong);
 	tcase_add_test(tcase, rules_are_copied_and_compared);
 	suite_add_tcase(suite, tcase);

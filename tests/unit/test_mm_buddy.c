@@ -358,7 +358,7 @@ START_TEST(atomic_blocks_fill_a_reserve_that_others_leave)
 	stats(&s);
 	ck_assert_uint_eq(s.nr_highatomic, 512);
 	ck_assert_uint_eq(s.pageblocks[MIGRATE_HIGHATOMIC], 1);
-	ck_assert_uint_gt(relaxed_load(&pool.domain->zones[ZONE_NORMAL].nr_free_highatomic), 8);
+	ck_assert_uint_gt(zone_free_highatomic(&pool.domain->zones[ZONE_NORMAL]), 8);
 	ck_assert_uint_eq(mm_validate(pool.domain, test_report, NULL), 0);
 	/* the next comes from the reserve */
 	ck_assert_int_eq(get(GFP_ATOMIC, 3, &b), 0);
@@ -398,7 +398,7 @@ START_TEST(the_reserve_has_a_limit_and_decays)
 	for (uint32_t i = 0; i < 4; i++)
 		put(p[i]);
 	/* free now, but not mixed with its neighbours */
-	ck_assert_uint_eq(relaxed_load(&z->nr_free_highatomic), 1536);
+	ck_assert_uint_eq(zone_free_highatomic(z), 1536);
 	ck_assert_uint_eq(mm_validate(pool.domain, test_report, NULL), 0);
 	/* one block a tick, the smallest first; here the pair merged to one of two pageblocks */
 	mm_tick(pool.domain);

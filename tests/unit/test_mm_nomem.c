@@ -163,6 +163,32 @@ START_TEST(lists_that_cannot_grow_pass_blocks_on)
 }
 END_TEST
 
+START_TEST(a_section_is_not_isolated)
+{
+	struct mm_isolation *isolation = (struct mm_isolation *)&pool; /* any value that must stay */
+	struct mm_zone_stats s;
+	int err;
+
+	prepare();
+	test_pool_start(&pool);
+	test_pool_online(&pool);
+	if (INJECT) {
+		persistent = false;
+		countdown = 0;
+		err = mm_section_isolate(&isolation, pool.domain, (section_id_t){ 5 });
+		ck_assert_int_eq(err, -ENOMEM);
+		ck_assert_ptr_eq(isolation, &pool);
+		mm_zone_stats(pool.domain, 0, ZONE_DMA32, &s);
+		ck_assert_uint_eq(s.free_isolated, 0);
+		ck_assert_uint_eq(mm_validate(pool.domain, test_report, NULL), 0);
+	}
+	ck_assert_int_eq(mm_section_isolate(&isolation, pool.domain, (section_id_t){ 5 }), 0);
+	ck_assert_uint_eq(mm_section_busy(isolation), 0);
+	mm_section_unisolate(isolation);
+	test_pool_close(&pool);
+}
+END_TEST
+
 START_TEST(the_validator_says_that_it_could_not)
 {
 	size_t reports = 0;
@@ -170,7 +196,7 @@ START_TEST(the_validator_says_that_it_could_not)
 	prepare();
 	test_pool_start(&pool);
 	test_pool_online(&pool);
-	for (long n = 0; INJECT && n < 3; n++) {
+	for (long n = 0; INJECT && n < 2; n++) {
 		size_t findings;
 
 		persistent = false;
@@ -192,6 +218,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, constructors_give_back_what_they_had);
 	tcase_add_test(t, lists_that_cannot_grow_pass_blocks_on);
+	tcase_add_test(t, a_section_is_not_isolated);
 	tcase_add_test(t, the_validator_says_that_it_could_not);
 	suite_add_tcase(s, t);
 	return suite_status(s);

@@ -17,6 +17,15 @@
 #define SECTIONS 16u
 #define KEPT (SECTIONS + 4)
 
+/* What backs it. */
+static struct pool_backing pool_has(const struct pool *p)
+{
+	struct pool_backing b;
+
+	pool_backing_get(p, &b);
+	return b;
+}
+
 static void look_new(struct pool *p)
 {
 	uint64_t i;
@@ -29,7 +38,7 @@ static void look_new(struct pool *p)
 	CHILD_CHECK((uint8_t *)p->superblock == p->window + POOL - 4096);
 	CHILD_CHECK(p->superblock->committed == 1);
 	CHILD_CHECK(p->nr_sessions == 4097 && p->nr_holders == 65536);
-	CHILD_CHECK(p->bytes_4k + p->bytes_2m + p->bytes_1g == POOL);
+	CHILD_CHECK(pool_has(p).bytes_4k + pool_has(p).bytes_2m + pool_has(p).bytes_1g == POOL);
 	for (s = 0; s < SECTIONS; s++) {
 		struct section_info info;
 
@@ -63,7 +72,7 @@ static void look_again(struct pool *p)
 	CHILD_CHECK(p->window[5 * SECTION + 4095] == 'z');
 	CHILD_CHECK(p->session[7].pid == 4711);
 	CHILD_CHECK(owner_load(&p->control.word[9]) == 99);
-	CHILD_CHECK(p->bytes_4k + p->bytes_2m + p->bytes_1g == POOL);
+	CHILD_CHECK(pool_has(p).bytes_4k + pool_has(p).bytes_2m + pool_has(p).bytes_1g == POOL);
 	CHILD_CHECK(memcmp(p->control.status->uuid, p->superblock->uuid, 16) == 0);
 	CHILD_CHECK((fcntl(p->views_fd, F_GETFL) & O_ACCMODE) == O_RDONLY);
 }
@@ -73,8 +82,8 @@ static void look_huge(struct pool *p)
 	uint64_t b4k, b2m, b1g;
 
 	look_new(p);
-	CHILD_CHECK(p->bytes_2m == POOL && p->advice[0] == '\0');
-	CHILD_CHECK(strcmp(p->backing_text, "64 MiB of hugetlb 2 MiB pages") == 0);
+	CHILD_CHECK(pool_has(p).bytes_2m == POOL && p->advice[0] == '\0');
+	CHILD_CHECK(strcmp(pool_has(p).text, "64 MiB of hugetlb 2 MiB pages") == 0);
 	CHILD_CHECK(shm_page_sizes(p->window, POOL, &b4k, &b2m, &b1g) == 0);
 	CHILD_CHECK(b2m == POOL && b4k == 0);
 }
@@ -84,8 +93,8 @@ static void look_small(struct pool *p)
 	uint64_t b4k, b2m, b1g;
 
 	look_new(p);
-	CHILD_CHECK(p->bytes_4k == POOL && strstr(p->advice, "not on hugetlb pages"));
-	CHILD_CHECK(strcmp(p->backing_text, "64 MiB of shared memory on 4 KiB pages") == 0);
+	CHILD_CHECK(pool_has(p).bytes_4k == POOL && strstr(p->advice, "not on hugetlb pages"));
+	CHILD_CHECK(strcmp(pool_has(p).text, "64 MiB of shared memory on 4 KiB pages") == 0);
 	CHILD_CHECK(shm_page_sizes(p->window, POOL, &b4k, &b2m, &b1g) == 0);
 	CHILD_CHECK(b4k == POOL);
 }
@@ -93,8 +102,8 @@ static void look_small(struct pool *p)
 static void look_huge_again(struct pool *p)
 {
 	look_again(p);
-	CHILD_CHECK(p->bytes_2m == POOL);
-	CHILD_CHECK(strcmp(p->backing_text, "64 MiB of hugetlb 2 MiB pages") == 0);
+	CHILD_CHECK(pool_has(p).bytes_2m == POOL);
+	CHILD_CHECK(strcmp(pool_has(p).text, "64 MiB of hugetlb 2 MiB pages") == 0);
 }
 
 START_TEST(a_hugetlb_pool_survives_restarts)

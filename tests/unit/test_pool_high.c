@@ -130,6 +130,15 @@ static bool high(uint32_t section)
 	return section >= 12 && section < 15;
 }
 
+/* What backs it. */
+static struct pool_backing pool_has(const struct pool *p)
+{
+	struct pool_backing b;
+
+	pool_backing_get(p, &b);
+	return b;
+}
+
 static void look_sections(struct pool *p)
 {
 	uint32_t s;
@@ -158,13 +167,13 @@ static void look_account(struct pool *p)
 {
 	look_sections(p);
 	if (options.backing == SHM_4K) {
-		CHILD_CHECK(p->bytes_4k == POOL && p->bytes_2m == 0);
-		CHILD_CHECK(strcmp(p->backing_text, "64 MiB of shared memory on 4 KiB pages") == 0);
+		CHILD_CHECK(pool_has(p).bytes_4k == POOL && pool_has(p).bytes_2m == 0);
+		CHILD_CHECK(strcmp(pool_has(p).text, "64 MiB of shared memory on 4 KiB pages") == 0);
 		return;
 	}
-	CHILD_CHECK(p->bytes_4k == 3 * SECTION && p->bytes_2m == POOL - 3 * SECTION);
-	CHILD_CHECK(p->bytes_1g == 0 && p->advice[0] == '\0');
-	CHILD_CHECK(strcmp(p->backing_text, "52 MiB of hugetlb 2 MiB pages, 12 MiB of shared memory "
+	CHILD_CHECK(pool_has(p).bytes_4k == 3 * SECTION && pool_has(p).bytes_2m == POOL - 3 * SECTION);
+	CHILD_CHECK(pool_has(p).bytes_1g == 0 && p->advice[0] == '\0');
+	CHILD_CHECK(strcmp(pool_has(p).text, "52 MiB of hugetlb 2 MiB pages, 12 MiB of shared memory "
 	                                    "on 4 KiB pages") == 0);
 }
 
@@ -249,8 +258,8 @@ static void look_mixed(struct pool *p)
 		CHILD_CHECK(shm_memfd_check(p->section_fd[s], SECTION, b, &why) == 0);
 		CHILD_CHECK(p->window[s * SECTION + SECTION / 2] == 0);
 	}
-	CHILD_CHECK(p->bytes_4k == 11 * SECTION && p->bytes_2m == 5 * SECTION);
-	CHILD_CHECK(strcmp(p->backing_text, "20 MiB of hugetlb 2 MiB pages, 44 MiB of shared memory "
+	CHILD_CHECK(pool_has(p).bytes_4k == 11 * SECTION && pool_has(p).bytes_2m == 5 * SECTION);
+	CHILD_CHECK(strcmp(pool_has(p).text, "20 MiB of hugetlb 2 MiB pages, 44 MiB of shared memory "
 	                                    "on 4 KiB pages") == 0);
 	/* what all below the high zones can be mapped in */
 	CHILD_CHECK(p->map_shift == 21);
@@ -264,7 +273,7 @@ static void look_small(struct pool *p)
 	CHILD_CHECK(info.backing == SHM_HUGETLB_2M);
 	mm_section_get(p->mm, (section_id_t){ 0 }, &info);
 	CHILD_CHECK(info.backing == SHM_4K);
-	CHILD_CHECK(p->map_shift == 21 && p->bytes_4k == 7 * SECTION);
+	CHILD_CHECK(p->map_shift == 21 && pool_has(p).bytes_4k == 7 * SECTION);
 }
 
 START_TEST(a_zone_has_its_own)

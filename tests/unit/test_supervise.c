@@ -217,6 +217,42 @@ START_TEST(signals_reach_the_daemon_and_end_both)
 }
 END_TEST
 
+/* Its parent has not seen its end. */
+static void zombie_await(pid_t pid)
+{
+	char path[64], line[200] = "";
+	const char *state = NULL;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	while (!state || state[2] != 'Z') {
+		pause_briefly();
+		f = fopen(path, "r");
+		ck_assert_ptr_nonnull(f);
+		ck_assert_ptr_nonnull(fgets(line, sizeof(line), f));
+		fclose(f);
+		state = strrchr(line, ')');
+		ck_assert_ptr_nonnull(state);
+	}
+}
+
+START_TEST(a_stop_finds_the_daemon_dead)
+{
+	static const int ends[] = { SIGKILL, SIGABRT };
+	pid_t pid = supervisor_start("serve"), child;
+
+	serving_await();
+	child = atomic_load(&notes->pid);
+	kill(pid, SIGSTOP);
+	kill(child, ends[_i]);
+	zombie_await(child);
+	kill(pid, SIGTERM);
+	kill(pid, SIGCONT);
+	ck_assert_int_eq(supervisor_wait(pid), 0);
+	ck_assert_uint_eq(atomic_load(&notes->starts), 1);
+}
+END_TEST
+
 START_TEST(the_daemon_ends_with_its_supervisor)
 {
 	pid_t pid, child;
@@ -284,6 +320,7 @@ int main(int argc, char *argv[])
 	tcase_add_test(t, a_daemon_that_cannot_start_is_not_tried_again);
 	tcase_add_test(t, a_daemon_that_always_dies_starting_is_given_up);
 	tcase_add_loop_test(t, signals_reach_the_daemon_and_end_both, 0, 2);
+	tcase_add_loop_test(t, a_stop_finds_the_daemon_dead, 0, 2);
 	tcase_add_test(t, the_daemon_ends_with_its_supervisor);
 	tcase_add_test(t, many_kills_lose_nothing);
 	tcase_add_test(t, readiness_reaches_the_supervisors_own_manager);

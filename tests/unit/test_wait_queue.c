@@ -480,6 +480,31 @@ START_TEST(reclaim_is_for_the_freest)
 }
 END_TEST
 
+START_TEST(whose_wait)
+{
+	static char alice, bob, carol;
+	struct waiter oldest = { .sequence = 77 };
+	struct request r[4];
+
+	add(&r[0], 0, 3, &bob);
+	add(&r[1], __GFP_DMA, 5, &alice);
+	add(&r[2], 0, 2, &alice);
+	add(&r[3], 0, 3, &alice);
+	ck_assert_uint_eq(wait_queue_look(q, &carol, &oldest), 0);
+	ck_assert_uint_eq(oldest.sequence, 77);
+	ck_assert_uint_eq(wait_queue_look(q, &alice, &oldest), 3);
+	ck_assert_uint_eq(oldest.order, 5);
+	ck_assert_uint_eq(oldest.sequence, r[1].w.sequence);
+	ck_assert(wait_queue_remove(q, &r[1].w));
+	ck_assert_uint_eq(wait_queue_look(q, &alice, &oldest), 2);
+	ck_assert_uint_eq(oldest.order, 2);
+	ck_assert_uint_eq(wait_queue_look(q, &bob, &oldest), 1);
+	ck_assert_uint_eq(wait_queue_cancel(q, &alice, -ECANCELED), 2);
+	ck_assert_uint_eq(wait_queue_look(q, &alice, &oldest), 0);
+	ck_assert(wait_queue_remove(q, &r[0].w));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("wait_queue");
@@ -499,6 +524,7 @@ int main(void)
 	tcase_add_test(c, patience_ends);
 	tcase_add_test(c, reclaim_is_for_the_freest);
 	tcase_add_test(c, all_kinds_may_wait);
+	tcase_add_test(c, whose_wait);
 	tcase_add_test(c, no_wakeup_is_lost);
 	suite_add_tcase(suite, c);
 	return suite_status(suite);
