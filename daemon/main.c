@@ -286,6 +286,8 @@ static void main_stop(struct daemon_main *m)
 	struct kmmd *k = &m->kmmd;
 	struct http *http = k->http;
 
+	/* release: pairs with the loads of the worker's jobs */
+	atomic_store_explicit(&k->stopping, true, memory_order_release);
 	http_stop(http);
 	k->http = NULL; /* a reload that is still on its way listens at nothing anew */
 	if (k->acceptor)

@@ -29,7 +29,7 @@ static const char options_help[] =
         "  --socket PATH          where to listen (root: /run/kmmd/kmmd.sock, else\n"
         "                         $XDG_RUNTIME_DIR/kmmd/kmmd.sock)\n"
         "  --pool-size SIZE       default 1G; sizes take K, M, G, T\n"
-        "  --section-size SIZE    a power of two from 4M to 1G; default by the pool's size\n"
+        "  --section-size SIZE    a power of two from 4M to 1G; default by max_size\n"
         "  --backing KIND         auto, hugetlb, thp or 4k\n"
         "  --nodes N              nodes that the pool is divided into, 1 to 64\n"
         "  --reactors N           threads that serve; default one a CPU that it may run on\n"

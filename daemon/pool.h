@@ -87,11 +87,16 @@ struct pool_section {
 	uint64_t done; /* bytes */
 	bool mapped;
 };
+/* Whether the machine has memory for these (absent) sections: 0; -ENOMEM, and the numbers in why. */
+int pool_sections_fit(const struct pool *p, const uint64_t section[MAX_SECTIONS / 64], char *why,
+                      size_t size);
 /* Makes the next piece present: 1 there is more, 0 it is all there; -ENOMEM, and what was there is gone
  * again. */
 int pool_section_populate(struct pool *p, struct pool_section *s);
 /* The tag for mm_section_set() of one that is populated. */
 enum shm_backing pool_section_backing_tag(const struct pool *p, uint32_t section);
+/* What members read: may the section's frames be granted, and how are they reached. */
+void pool_section_mark(struct pool *p, uint32_t section, bool present);
 /* Gives the memory back: nothing of the daemon's is mapped there any more, and what clients have mapped is
  * empty. */
 void pool_section_release(struct pool *p, uint32_t section);

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/backing.h"
@@ -262,8 +263,8 @@ static int absent_place(struct pool_geometry *g, uint64_t n, const char **why)
 		pool_section_set_absent(g, (uint32_t)--end[node]);
 		n--;
 	}
-	*why = "its size leaves no memory beside the tables for its max_size, HighMem and Movable; make it "
-	       "larger, or max_size smaller";
+	*why = "size leaves no memory beside HighMem, Movable and the tables, which are as large as max_size "
+	       "wants them: make size larger, or max_size smaller";
 	return n ? -EINVAL : 0;
 }
 
@@ -349,10 +350,12 @@ int pool_geometry_from_options(struct pool_geometry *g, const struct options *o,
 	if (r == 0)
 		r = control_size(g);
 	if (r < 0) {
-		char a[32], b[32];
+		char a[32], b[32], c[32], most[64] = "";
 
-		log_error("a pool of %s in sections of %s, %u nodes: %s",
-		          backing_size_text(a, g->size), backing_size_text(b, g->section_size),
+		if (absent)
+			snprintf(most, sizeof(most), " that can grow to %s", backing_size_text(c, g->size));
+		log_error("a pool of %s%s in sections of %s, %u nodes: %s",
+		          backing_size_text(a, o->pool_size), most, backing_size_text(b, g->section_size),
 		          g->mm.nodes, why);
 		return -EINVAL;
 	}

@@ -5,9 +5,12 @@
  * A section's memfd, its place in the window and in every table exist as long as the pool. Only its
  * memory comes and goes:
  *
- *     absent     the file is empty, and the daemon maps nothing there: mapping a file of hugetlb would
- *                reserve its pages
+ *     absent     the file is empty, and the daemon maps nothing there
  *     populated  mapped and present, as the sections of a new pool are (pool_create.c)
+ *
+ * Mapping a file of hugetlb reserves the pages that it lacks, and emptying the file gives back only what
+ * was there. So a section that is about to be populated is mapped without: a death or a failure half way
+ * leaves nothing reserved.
  *
  * What a client has mapped stays mapped. It looks into the file, finds it empty after the memory was
  * given back, and finds what came when it is populated again: the file is the same. Whoever touches
@@ -20,9 +23,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "daemon/backing.h"
 #include "daemon/log.h"
 #include "daemon/pool_private.h"
 #include "mm/sparse.h"
@@ -87,11 +92,36 @@ static enum shm_backing geometry_of(const struct pool *p, struct pool_geometry *
 	return SUPERBLOCK_BACKING(p->superblock->backing);
 }
 
+int pool_sections_fit(const struct pool *p, const uint64_t section[MAX_SECTIONS / 64], char *why,
+                      size_t size)
+{
+	struct backing_need need = { .pool = 0 };
+	enum shm_backing list[BACKING_CANDIDATES];
+	struct shm_machine machine;
+	struct pool_geometry g;
+	size_t n;
+	int r;
+
+	need.wanted = geometry_of(p, &g);
+	need.huge_page = need.wanted == SHM_HUGETLB_1G ? UINT64_C(1) << 30 : UINT64_C(2) << 20;
+	need.section = g.section_size;
+	/* as if there were no others */
+	for (uint32_t i = 0; i < MAX_SECTIONS / 64; i++)
+		g.absent[i] = ~section[i];
+	need.pool = g.size - pool_absent_bytes(&g);
+	pool_backing_need(&g, &need);
+	r = shm_machine_read(&machine);
+	if (r == 0)
+		return backing_candidates(&need, &machine, list, &n, why, size);
+	snprintf(why, size, "the machine's memory cannot be looked up: %s", strerror(-r));
+	return r;
+}
+
 static int section_map(struct pool *p, const struct pool_geometry *g, uint32_t section)
 {
 	uint8_t *place = p->window + section * g->section_size;
 	void *at;
-	int r = shm_map(&at, place, p->section_fd[section], g->section_size, true);
+	int r = shm_map_unreserved(&at, place, p->section_fd[section], g->section_size);
 
 	if (r < 0)
 		return r;
@@ -134,6 +164,18 @@ enum shm_backing pool_section_backing_tag(const struct pool *p, uint32_t section
 	enum shm_backing b = geometry_of(p, &g);
 
 	return pool_section_tag(p, &g, section, b, NULL);
+}
+
+void pool_section_mark(struct pool *p, uint32_t section, bool present)
+{
+	bool high = (uint64_t)section << p->section_order >= p->control.geometry.high_start;
+
+	/* release: pairs with the clients' loads; the memory is there before, or nobody's by now */
+	atomic_store_explicit(&p->control.section[section],
+	                      !present ? CONTROL_SECTION_NONE :
+	                      high     ? CONTROL_SECTION_HIGH :
+	                                 CONTROL_SECTION_DIRECT,
+	                      memory_order_release);
 }
 
 void pool_section_release(struct pool *p, uint32_t section)

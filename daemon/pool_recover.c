@@ -247,6 +247,18 @@ static void absent_find(struct pool *p, struct pool_geometry *g)
 	}
 }
 
+/* What clients read of each section of a zone goes by its word: whoever died between the two left the word
+ * right. */
+static void sections_mark(struct pool *p, const struct pool_geometry *g)
+{
+	struct section_info info;
+
+	for (uint32_t s = 0; s < g->first_metadata; s++) {
+		mm_section_get(p->mm, (section_id_t){ s }, &info);
+		pool_section_mark(p, s, info.state == SECTION_ONLINE);
+	}
+}
+
 static void absent_release(struct pool *p, const struct pool_geometry *g)
 {
 	struct stat st;
@@ -339,9 +351,12 @@ static void options_compare(const struct options *o, const struct pool_geometry 
 	char a[32], b[32];
 
 	if (o->pool_size != g->size - pool_absent_bytes(g))
-		log_warning("pool size %s is configured, the pool that exists has %s and stays so",
-		            backing_size_text(a, o->pool_size),
-		            backing_size_text(b, g->size - pool_absent_bytes(g)));
+		/* what grew or shrank was meant to */
+		log_write(o->pool_size <= g->size ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING,
+		          "pool size %s is configured, the pool that exists has %s and keeps it; kmmctl grow "
+		          "and offline change it, or a pool that is made anew",
+		          backing_size_text(a, o->pool_size),
+		          backing_size_text(b, g->size - pool_absent_bytes(g)));
 	if (options_pool_most(o) != g->size && (o->pool_max || options_pool_most(o) > g->size))
 		log_warning("a pool of at most %s is configured, the one that exists can have %s",
 		            backing_size_text(a, options_pool_most(o)),
@@ -451,6 +466,7 @@ static int pool_take_over(struct pool *p, struct pool_geometry *g,
 	if (r < 0)
 		return r;
 	absent_release(p, g);
+	sections_mark(p, g);
 	options_compare(o, g, sb);
 	backing_texts(p, g, o, SUPERBLOCK_BACKING(sb->backing), bytes);
 	memcpy(p->uuid, sb->uuid, sizeof(p->uuid));

@@ -21,7 +21,8 @@
 #include "daemon/log.h"
 #include "daemon/pool_private.h"
 
-/* The pool's sections that would lie on huge pages, in such pages. */
+/* The pool's sections that would lie on huge pages, in such pages; without those that max_size leaves room
+ * for. */
 static int pages_needed(const struct options *o, uint64_t *pages)
 {
 	enum shm_backing huge = o->huge_page_size >> 30 ? SHM_HUGETLB_1G : SHM_HUGETLB_2M;
@@ -34,7 +35,7 @@ static int pages_needed(const struct options *o, uint64_t *pages)
 		return r;
 	if (g.section_size % o->huge_page_size == 0)
 		for (uint32_t i = 0; i < g.nr_sections; i++)
-			if (pool_section_backing(&g, i, huge) == huge)
+			if (!pool_section_absent(&g, i) && pool_section_backing(&g, i, huge) == huge)
 				bytes += g.section_size;
 	*pages = bytes / o->huge_page_size;
 	return 0;

@@ -205,6 +205,7 @@ static void pool_fill(struct advise_call *c)
 	m->uptime_ms = (uv_hrtime() - k->started_ns) / 1000000;
 	m->calls = calls_of(k->sessions);
 	m->frames = pool_present(k->pool);
+	m->absent = k->pool->frames - m->frames;
 	m->metadata = k->pool->metadata_frames;
 	m->section = UINT64_C(1) << k->pool->section_order;
 	m->section_given = o->section_size != 0;

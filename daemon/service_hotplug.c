@@ -18,7 +18,8 @@
  *   worker       out of the zones; the mark, the word; watermarks and limits; the memory goes
  *
  * A death on the way leaves each section online and free to use, or absent, with memory perhaps that the next
- * start gives back. Whoever cancels has the answer at once; what has begun ends by itself.
+ * start gives back. Whoever cancels has the answer when it is over: what has begun ends by itself, but for a
+ * daemon that stops.
  *
  * One of them at a time: kmmd->hotplug. All of it is the worker's but where it says otherwise.
  */
@@ -89,19 +90,6 @@ static void next_step(struct hotplug_call *c, void (*run)(struct worker_job *job
 	worker_submit_later(c->job.kmmd->worker, &c->job.job);
 }
 
-/* What members read: may the section's frames be granted, and how are they reached. */
-static void mark_section(struct domain *d, uint32_t section, bool present)
-{
-	bool high = domain_frame_high(d, mm_section_start(d->mm, (section_id_t){ section }));
-
-	/* release: pairs with the clients' loads; the memory is there before, or nobody's by now */
-	atomic_store_explicit(&d->control.section[section],
-	                      !present ? CONTROL_SECTION_NONE :
-	                      high     ? CONTROL_SECTION_HIGH :
-	                                 CONTROL_SECTION_DIRECT,
-	                      memory_order_release);
-}
-
 /* Watermarks, reserves, and what depots may keep go by what there is. */
 static void limits_follow(struct kmmd *k)
 {
@@ -143,7 +131,7 @@ static void grow_online(struct worker_job *job)
 
 	mm_section_get(d->mm, s, &info);
 	mm_section_set(d->mm, s, SECTION_ONLINE, d->id, g->s[g->at].backing, info.epoch + 1);
-	mark_section(d, s.nr, true);
+	pool_section_mark(g->c.job.kmmd->pool, s.nr, true);
 	mm_domain_online(d->zones, s); /* cannot fail: its frames are nobody's */
 	if (g->at > 0) {
 		next_step(&g->c, grow_online);
@@ -161,9 +149,17 @@ static void grow_populate(struct worker_job *job)
 
 	g->now.section = g->s[g->at].section;
 	r = pool_section_populate(k->pool, &g->now);
+	/* acquire: pairs with the release in main_stop() */
+	if (r >= 0 && atomic_load_explicit(&k->stopping, memory_order_acquire)) {
+		refuse(&g->c, -ECANCELED, "the daemon stops");
+		g->at++; /* what came of this one goes, too */
+		grow_undo(g);
+		service_job_done(&g->c.job);
+		return;
+	}
 	if (r < 0) {
-		refuse(&g->c, r, "the machine has no memory for section %u (%u of %u): nothing was changed; "
-		       "make more available (of huge pages: kmmctl advise, sysctl vm.nr_hugepages) or grow by less",
+		refuse(&g->c, r, "the machine has no memory for section %u (%u of %u), somebody else took it: "
+		       "nothing was changed",
 		       g->now.section, g->at + 1, g->n);
 		grow_undo(g);
 		service_job_done(&g->c.job);
@@ -176,6 +172,24 @@ static void grow_populate(struct worker_job *job)
 	next_step(&g->c, g->at < g->n ? grow_populate : grow_online);
 }
 
+/* Before the first: a machine that has not that much is not brought to its limits. */
+static void grow_begin(struct worker_job *job)
+{
+	struct grow_call *g = grow_of(job);
+	uint64_t section[MAX_SECTIONS / 64] = { 0 };
+	int r;
+
+	for (uint32_t i = 0; i < g->n; i++)
+		section[g->s[i].section / 64] |= UINT64_C(1) << (g->s[i].section % 64);
+	r = pool_sections_fit(g->c.job.kmmd->pool, section, g->c.why, sizeof(g->c.why));
+	if (r == 0) {
+		next_step(&g->c, grow_populate);
+		return;
+	}
+	g->c.result = r;
+	service_job_done(&g->c.job);
+}
+
 static void grow_reply(struct service_job *j)
 {
 	struct grow_call *g = (struct grow_call *)j;
@@ -183,11 +197,12 @@ static void grow_reply(struct service_job *j)
 	Kmm__V1__GrowReply reply = KMM__V1__GROW_REPLY__INIT;
 	struct log_about about = log_about_pending(LOG_ADMIN, &j->pending);
 
-	hotplug_end(j->kmmd);
 	reply.sections = g->n;
 	reply.frames = (uint64_t)g->n << p->section_order;
 	reply.present = pool_present(p);
 	reply.absent = p->frames - reply.present;
+	reply.free = mm_nr_free(j->kmmd->domain->zones);
+	hotplug_end(j->kmmd);
 	if (!g->c.result)
 		log_event(LOG_LEVEL_NOTICE, &about, "the pool grew by %u sections to %llu MiB", g->n,
 		          (unsigned long long)reply.present >> (20 - PAGE_SHIFT));
@@ -200,18 +215,45 @@ static void grow_reply(struct service_job *j)
 	free(g);
 }
 
-/* The absent sections with the lowest numbers: how many there are, at most as many as wanted. */
-static uint32_t grow_choose(struct grow_call *g, const struct mm *mm, uint64_t wanted)
+/* The lowest absent section of that node from `from` on; the number of sections: there is none. */
+static uint32_t absent_next(const struct mm *mm, uint32_t node, uint32_t from)
 {
 	struct section_info info;
-	uint32_t n = 0;
 
-	for (uint32_t s = 0; s < mm_nr_sections(mm) && n < wanted; s++) {
-		mm_section_get(mm, (section_id_t){ s }, &info);
-		if (info.state == SECTION_ABSENT)
-			g->s[n++].section = s;
+	for (; from < mm_nr_sections(mm); from++) {
+		mm_section_get(mm, (section_id_t){ from }, &info);
+		if (info.state == SECTION_ABSENT && info.node == node)
+			break;
+	}
+	return from;
+}
+
+/* The lowest absent sections, of each node in turn: how many there are, at most as many as wanted. */
+static uint32_t grow_choose(struct grow_call *g, const struct mm *mm, uint64_t wanted)
+{
+	uint32_t nodes = mm_config(mm)->nodes, n = 0, idle = 0, from[MAX_NODES] = { 0 };
+
+	for (uint32_t node = 0; n < wanted && idle < nodes; node = (node + 1) % nodes) {
+		uint32_t s = absent_next(mm, node, from[node]);
+
+		idle = s < mm_nr_sections(mm) ? 0 : idle + 1;
+		if (idle)
+			continue;
+		g->s[n++].section = s;
+		from[node] = s + 1;
 	}
 	return n;
+}
+
+static uint32_t grow_one(struct grow_call *g, const struct mm *mm, uint32_t section)
+{
+	struct section_info info;
+
+	if (section >= mm_nr_sections(mm))
+		return 0;
+	mm_section_get(mm, (section_id_t){ section }, &info);
+	g->s[0].section = section;
+	return info.state == SECTION_ABSENT;
 }
 
 /* No section, or too many. */
@@ -246,14 +288,19 @@ void service_grow(struct rpc_call *call, const ProtobufCMessage *request)
 	if (!hotplug_begin(call))
 		return;
 	g = calloc(1, sizeof(*g));
-	if (g && wanted)
+	if (g && q->section)
+		g->n = grow_one(g, p->mm, q->section - 1);
+	else if (g)
 		g->n = grow_choose(g, p->mm, wanted);
 	if (!g)
 		service_refuse(call, -ENOMEM, "the daemon is out of memory");
-	else if (!wanted || g->n < wanted)
+	else if (q->section && !g->n)
+		rpc_fail(call, STATUS_FAILED_PRECONDITION, EINVAL,
+		         "section %u is none that has no memory (kmmctl sections)", q->section - 1);
+	else if (!q->section && (!wanted || g->n < wanted))
 		grow_refuse(call, wanted);
 	else if (service_job_suspend(call, &g->c.job, grow_reply)) {
-		next_step(&g->c, grow_populate);
+		next_step(&g->c, grow_begin);
 		return;
 	} else {
 		g = NULL; /* freed */
@@ -271,6 +318,8 @@ struct offline_call {
 	struct mm_isolation *isolation; /* NULL: not yet, or over */
 	struct compact_control move;
 	bool moving, asked;
+	bool gone;    /* it is out of service */
+	bool no_room; /* nothing was left for its pages to move to */
 };
 
 static struct offline_call *offline_of(struct worker_job *job)
@@ -380,9 +429,12 @@ static void offline_busy(struct offline_call *o, uint64_t busy)
 	}
 	free(h.of);
 	refuse(&o->c, -EBUSY,
-	       "%" PRIu64 " of the %u pages of section %u are in use: %s; it stays as it is, try again when "
-	       "they are given back", busy, 1u << mm_config(d->mm)->section_order, o->section,
-	       *text ? text : "on their way from one owner to another");
+	       "%" PRIu64 " of the %u pages of section %u are in use: %s; it stays as it is%s", busy,
+	       1u << mm_config(d->mm)->section_order, o->section,
+	       *text ? text : "on their way from one owner to another",
+	       o->no_room ? "; the zone has no free pages left that they could move to; bring sections of it back "
+	                    "first (kmmctl online)" :
+	                    ", try again when they are given back");
 }
 
 static void offline_commit(struct offline_call *o)
@@ -395,7 +447,8 @@ static void offline_commit(struct offline_call *o)
 		return;
 	}
 	o->isolation = NULL;
-	mark_section(d, o->section, false);
+	o->gone = true;
+	pool_section_mark(o->c.job.kmmd->pool, o->section, false);
 	mm_section_set(d->mm, (section_id_t){ o->section }, SECTION_ABSENT, 0, o->was.backing,
 	               o->was.epoch + 1);
 	limits_follow(o->c.job.kmmd);
@@ -417,6 +470,7 @@ static void offline_move(struct worker_job *job)
 {
 	struct offline_call *o = offline_of(job);
 	struct domain *d = o->c.job.kmmd->domain;
+	enum compact_result r;
 
 	if (!o->moving) {
 		o->move = compact_control_of(d, o->was.node, (enum zone_type)o->was.zone,
@@ -424,7 +478,9 @@ static void offline_move(struct worker_job *job)
 		compaction_evacuate_begin(&o->move, (section_id_t){ o->section });
 		o->moving = true;
 	}
-	if (compaction_evacuate_step(&o->move, COMPACT_SLICE) == COMPACT_CONTINUE)
+	r = compaction_evacuate_step(&o->move, COMPACT_SLICE);
+	o->no_room = r == COMPACT_PARTIAL_SKIPPED;
+	if (r == COMPACT_CONTINUE)
 		next_step(&o->c, offline_move);
 	else
 		offline_check(o);
@@ -494,22 +550,27 @@ static void offline_answer(struct offline_call *o)
 	struct service_job *j = &o->c.job;
 	const struct pool *p = j->kmmd->pool;
 	Kmm__V1__OfflineReply reply = KMM__V1__OFFLINE_REPLY__INIT;
+	struct mm_zone_stats zone;
 	struct log_about about = log_about_pending(LOG_ADMIN, &j->pending);
 
-	hotplug_end(j->kmmd);
 	reply.section = o->section;
 	reply.frames = UINT64_C(1) << p->section_order;
 	reply.moved = o->move.moved;
 	reply.present = pool_present(p);
 	reply.absent = p->frames - reply.present;
-	if (!o->c.result && !j->cancelled)
+	reply.free = mm_nr_free(j->kmmd->domain->zones);
+	mm_zone_stats(j->kmmd->domain->zones, o->was.node, (enum zone_type)o->was.zone, &zone);
+	if (!zone.managed)
+		reply.empty = (char *)(uintptr_t)zone_names[o->was.zone];
+	hotplug_end(j->kmmd);
+	if (o->gone)
 		log_event(LOG_LEVEL_NOTICE, &about,
 		          "section %u went out of service (%llu pages moved): the pool has %llu MiB",
 		          o->section, (unsigned long long)o->move.moved,
 		          (unsigned long long)reply.present >> (20 - PAGE_SHIFT));
 	if (service_job_cancelled(j))
 		;
-	else if (o->c.result)
+	else if (!o->gone)
 		service_pending_refuse(&j->pending, o->c.result, o->c.why);
 	else
 		rpc_pending_reply(&j->pending, &reply.base);

@@ -22,7 +22,7 @@ void service_get_sections(struct rpc_call *call, const ProtobufCMessage *request
 	uint32_t section[FRAME_FDS_MAX], backing[FRAME_FDS_MAX];
 	int fd[FRAME_FDS_MAX];
 	struct section_info info;
-	size_t i;
+	size_t i = 0, k;
 
 	if (q->n_section == 0 || q->n_section > FRAME_FDS_MAX) {
 		rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
@@ -30,8 +30,8 @@ void service_get_sections(struct rpc_call *call, const ProtobufCMessage *request
 		         FRAME_FDS_MAX);
 		return;
 	}
-	for (i = 0; i < q->n_section; i++) {
-		section[i] = q->section[i];
+	for (k = 0; k < q->n_section; k++) {
+		section[i] = q->section[k];
 		if (section[i] >= pool->nr_sections) {
 			rpc_fail(call, STATUS_INVALID_ARGUMENT, EINVAL,
 			         "there is no section %u; the pool has %u", section[i],
@@ -40,15 +40,18 @@ void service_get_sections(struct rpc_call *call, const ProtobufCMessage *request
 		}
 		mm_section_get(d->mm, (section_id_t){ section[i] }, &info);
 		fd[i] = pool->section_fd[section[i]];
+		/* Those behind the first are asked for ahead of need, and may have gone meanwhile. */
+		if (k > 0 && info.state == SECTION_ABSENT)
+			continue;
 		if (info.state != SECTION_ONLINE || info.domain != d->id || fd[i] < 0) {
 			rpc_fail(call, STATUS_PERMISSION_DENIED, EPERM,
 			         "section %u is not one of domain %s", section[i], d->name);
 			return;
 		}
-		backing[i] = info.backing;
+		backing[i++] = info.backing;
 	}
-	reply.n_section = reply.n_backing = q->n_section;
+	reply.n_section = reply.n_backing = i;
 	reply.section = section;
 	reply.backing = backing;
-	rpc_reply_fds(call, &reply.base, fd, q->n_section);
+	rpc_reply_fds(call, &reply.base, fd, i);
 }

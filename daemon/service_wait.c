@@ -146,16 +146,41 @@ static int gone(struct wait_call *k)
 	return -ECANCELED;
 }
 
+/* What the zones were asked for. */
+static struct mm_request request_of(const struct domain *d, const struct session *s, uint32_t cpu,
+                                    uint32_t node, const struct wait_request *q)
+{
+	if (q->blocks)
+		return blocks_request(d, s, cpu, &q->block);
+	return (struct mm_request){
+		.gfp = q->gfp, .order = q->order, .cpu = cpu, .node = node, .tag = s->id
+	};
+}
+
+/* For the queue alone: it would wait for ever. */
+#define WAIT_IMPOSSIBLE (-ENXIO)
+
+static const char *impossible_text(const struct wait_request *want)
+{
+	return grant_text("a block%s of order %u with flags 0x%x can never be had from this pool, however "
+	                  "much is freed", want->cache ? " for objects" : "", want->order, want->gfp);
+}
+
 static int waiter_try(struct waiter *w)
 {
 	struct wait_call *k = of_waiter(w);
+	struct mm_request r;
 	int rc;
 
 	if (!session_enter(k->s))
 		return gone(k);
 	rc = try_entered(k, MM_CPU_NONE, 1);
 	session_leave(k->s);
-	return rc;
+	if (rc != -ENOMEM)
+		return rc;
+	/* sections may have left its zones */
+	r = request_of(k->d, k->s, MM_CPU_NONE, k->node, &k->want);
+	return mm_request_possible(k->d->zones, &r) ? rc : WAIT_IMPOSSIBLE;
 }
 
 /* It is in the queue from now on, or no more. */
@@ -189,15 +214,18 @@ static void waiter_wake(struct waiter *w, int result)
 {
 	struct wait_call *k = of_waiter(w);
 
-	if (result == -ENOMEM)
+	if (result == WAIT_IMPOSSIBLE)
+		snprintf(k->why, sizeof(k->why), "%s",
+		         impossible_text(&k->want));
+	else if (result == -ENOMEM)
 		snprintf(k->why, sizeof(k->why),
 		         "%u rounds of reclaim freed nothing for a block of order %u, and the request "
 		         "may fail (__GFP_RETRY_MAYFAIL)",
 		         WAIT_PATIENCE, k->want.order);
 	if (result == -ECANCELED)
 		snprintf(k->why, sizeof(k->why), "the session has ended");
-	k->result = result;
-	unpark(k, result);
+	k->result = result == WAIT_IMPOSSIBLE ? -ENOMEM : result;
+	unpark(k, k->result);
 	rpc_pending_post(&k->pending);
 }
 
@@ -283,17 +311,6 @@ static void late_text(struct wait_call *k)
 	         "requests wait",
 	         (unsigned long long)waited_ms(k), wanted,
 	         (unsigned long long)mm_nr_free(k->d->zones), wait_queue_waiting(k->d->waiters));
-}
-
-/* What the zones were asked for. */
-static struct mm_request request_of(const struct domain *d, const struct session *s, uint32_t cpu,
-                                    uint32_t node, const struct wait_request *q)
-{
-	if (q->blocks)
-		return blocks_request(d, s, cpu, &q->block);
-	return (struct mm_request){
-		.gfp = q->gfp, .order = q->order, .cpu = cpu, .node = node, .tag = s->id
-	};
 }
 
 /* For kmmctl why. */
@@ -586,10 +603,7 @@ static int check(struct rpc_call *call, struct wait_request *want, int rc, const
 	if (!(want->gfp & __GFP_DIRECT_RECLAIM))
 		return rc;
 	if (!mm_request_possible(call->kmmd->domain->zones, &r)) {
-		*why = grant_text(
-			"a block%s of order %u with flags 0x%x can never be had from this pool, "
-			"however much is freed",
-			want->cache ? " for objects" : "", want->order, want->gfp);
+		*why = impossible_text(want);
 		return rc;
 	}
 	return 0;

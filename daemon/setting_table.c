@@ -50,7 +50,7 @@ const struct setting setting_table[] = {
 	  .min = 16 * MIB, .max = TIB, .otherwise = "as size", .unit = "bytes",
 	  .allowed = "a size from 16M to 1T, at least size" },
 	{ .section = "pool", .key = "section_size", .option = "section-size", .type = SETTING_SIZE,
-	  .offset = AT(section_size), .min = 4 * MIB, .max = GIB, .otherwise = "by the pool's size",
+	  .offset = AT(section_size), .min = 4 * MIB, .max = GIB, .otherwise = "by max_size",
 	  .unit = "bytes", .allowed = "a power of two from 4M to 1G" },
 	{ .section = "pool", .key = "backing", .option = "backing", .type = SETTING_BACKING,
 	  .offset = AT(backing), .initial = "auto", .unit = "",

@@ -17,8 +17,8 @@
  * to leave. Nothing is allocated in the section any more once per-CPU lists are drained, so what is
  * behind the scanner stays empty, but for what would not move.
  *
- * Watermarks are not looked at: each move gives back a frame for the one that it takes, but on an
- * Isolate list. Whoever evacuates says before whether the zone may become that small.
+ * Watermarks are not looked at: who wants the section to go wants the zone that small, and who cannot
+ * wait finds less than usual.
  *
  * Locking: one step of a domain at a time, compaction's included; the zone's lock for each target.
  * Complexity: O(frames of the section), O(orders) a move.

@@ -5,7 +5,8 @@
  * Concept: a freed block goes on the list of the cpu that frees it, of its order and pageblock's
  * type, where the next request finds it warm; or straight to its zone's free areas when it is of an
  * order without lists, when there is no cpu, when the caller wants others to find it at once, or
- * when in a bulk the lists are full, or when its pageblock is Isolate (hotplug.c). What goes to a zone goes in batches, merged beforehand.
+ * when in a bulk the lists are full, or when its pageblock is Isolate (hotplug.c). What goes to a zone
+ * goes in batches, merged beforehand.
  *
  * Commit: the head's state word becomes 0 and the block is listed, in either order: nobody else
  * sees this cpu's lists, and a block reaches the zone only after its 0.

@@ -39,10 +39,10 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 #define NODES_MAX 1024u
 
-int shm_map(void **ret, void *addr, int fd, size_t size, bool writable)
+static int map_file(void **ret, void *addr, int fd, size_t size, bool writable, int flags)
 {
 	int prot = PROT_READ | (writable ? PROT_WRITE : 0);
-	void *p = mmap(addr, size, prot, MAP_SHARED | (addr ? MAP_FIXED : 0), fd, 0);
+	void *p = mmap(addr, size, prot, MAP_SHARED | (addr ? MAP_FIXED : 0) | flags, fd, 0);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -57,6 +57,16 @@ int shm_map(void **ret, void *addr, int fd, size_t size, bool writable)
 	}
 	*ret = p;
 	return 0;
+}
+
+int shm_map(void **ret, void *addr, int fd, size_t size, bool writable)
+{
+	return map_file(ret, addr, fd, size, writable, 0);
+}
+
+int shm_map_unreserved(void **ret, void *addr, int fd, size_t size)
+{
+	return map_file(ret, addr, fd, size, true, MAP_NORESERVE);
 }
 
 /* 0, -EINVAL when the kernel does not know it, -ENOMEM. */

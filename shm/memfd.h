@@ -33,6 +33,8 @@ int shm_map_populate(void **ret, void *addr, int fd, size_t size, enum shm_backi
 int shm_populate(void *addr, int fd, uint64_t offset, size_t size, enum shm_backing b);
 /* The same without populating; writable false: read-only. */
 int shm_map(void **ret, void *addr, int fd, size_t size, bool writable);
+/* The same, writable, at addr, and without reserving huge pages for what the file lacks. */
+int shm_map_unreserved(void **ret, void *addr, int fd, size_t size);
 /* Memory for that part of fd, mapped or not: it is there from now on, and the system clears it when
  * it is touched first. For 4 KiB pages several times faster than shm_populate(). -ENOMEM. */
 int shm_reserve(int fd, uint64_t offset, size_t size);

@@ -288,6 +288,13 @@ static void advise_pool(struct advise *a, const kmm_v1_History *h, const struct 
 	snprintf(part, sizeof(part), "%s", l->why);
 	why(l, "%.200s; with highmem, movable and %s of tables", part,
 	    table_frames(tables, p->metadata));
+	if (h->absent) {
+		uint64_t most = h->frames + h->absent;
+
+		l = add(a, "pool", "max_size", true, (p->total > most ? p->total : most) * FRAME,
+		        most * FRAME);
+		why(l, "room to grow, as configured%s", p->total > most ? ", and at least size" : "");
+	}
 	if (h->section_given) {
 		l = add(a, "pool", "section_size", true, p->section * FRAME, h->section * FRAME);
 		why(l, p->section == h->section ?
@@ -520,14 +527,18 @@ static void note_huge(struct advise *a, const kmm_v1_History *h, const struct pl
 	     h->huge_total, h->huge_free, taken);
 }
 
-static void note_store(struct advise *a, const struct plan *p)
+static void note_store(struct advise *a, const kmm_v1_History *h, const struct plan *p)
 {
-	uint64_t sections = p->total / p->section;
-	char what[96];
+	uint64_t sections = (p->total + h->absent) / p->section;
+	char what[96], room[64] = "";
 
 	snprintf(what, sizeof(what), "FileDescriptorStoreMax=%" PRIu64 " (kmmd.service)",
 	         sections + STORE_SPARE);
-	note(a, what, "at least: a descriptor for each of %" PRIu64 " sections, and some more", sections);
+	if (h->absent)
+		snprintf(room, sizeof(room), " (max_size leaves room for %" PRIu64 " of them)",
+		         h->absent / p->section);
+	note(a, what, "at least: a descriptor for each of %" PRIu64 " sections%s, and some more", sections,
+	     room);
 }
 
 static void note_failures(struct advise *a, const kmm_v1_History *h)
@@ -585,7 +596,7 @@ void advise_make(struct advise *a, const kmm_v1_History *h)
 		if (h->user[i].sessions.peak)
 			advise_user(a, &h->user[i], p.total - p.metadata);
 	note_huge(a, h, &p);
-	note_store(a, &p);
+	note_store(a, h, &p);
 	note_failures(a, h);
 }
 

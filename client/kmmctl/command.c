@@ -479,6 +479,8 @@ const struct command command_table[] = {
 	  "move pages of HighMem and Movable together, for larger free blocks", run_compact },
 	{ "grow", "SIZE", COMMAND_SIZE, true,
 	  "memory for sections that have none, as many as the size takes", command_grow },
+	{ "online", "SECTION", COMMAND_SECTION, true,
+	  "memory for that section, which has none", command_online },
 	{ "offline", "SECTION", COMMAND_SECTION, true,
 	  "take a section out of service and give its memory back to the machine", command_offline },
 	{ "shrink", "CACHE", COMMAND_CACHE, false,

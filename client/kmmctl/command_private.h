@@ -38,6 +38,7 @@ enum kmmctl_status command_users(struct command_context *x);
 /* command_sections.c */
 enum kmmctl_status command_sections(struct command_context *x);
 enum kmmctl_status command_grow(struct command_context *x);
+enum kmmctl_status command_online(struct command_context *x);
 enum kmmctl_status command_offline(struct command_context *x);
 bool command_check_size(const struct command *command, const char *argument);
 bool command_check_section(const struct command *command, const char *argument);

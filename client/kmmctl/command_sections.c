@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sections, grow and offline: the unit in which memory comes to the pool and goes.
+ * sections, grow, online and offline: the unit in which memory comes to the pool and goes.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -12,7 +12,7 @@
 #include "client/kmmctl/json_add.h"
 #include "client/kmmctl/table.h"
 
-#define FRAME_SHIFT 12u
+#define PATIENCE_MS 3600000u /* much memory takes long */
 
 /* ---- sections ---- */
 
@@ -126,45 +126,61 @@ bool command_check_size(const struct command *command, const char *argument)
 	return false;
 }
 
-static void add_sizes(struct json_object *o, uint64_t frames, uint64_t present, uint64_t absent)
+static void add_sizes(struct json_object *o, uint64_t frames, uint64_t present, uint64_t free,
+                      uint64_t absent)
 {
 	add_number(o, "pages", frames);
 	add_number(o, "present", present);
+	add_number(o, "free", free);
 	add_number(o, "absent", absent);
 }
 
 /* What the pool has now. */
-static void print_sizes(FILE *out, uint64_t present, uint64_t absent)
+static void print_sizes(FILE *out, uint64_t present, uint64_t free, uint64_t absent)
 {
-	char has[TABLE_UNIT_SIZE], can[TABLE_UNIT_SIZE];
+	char has[TABLE_UNIT_SIZE], can[TABLE_UNIT_SIZE], left[TABLE_UNIT_SIZE];
 
-	fprintf(out, "the pool has %s and room for %s more\n", table_frames(has, present),
-	        table_frames(can, absent));
+	fprintf(out, "the pool has %s, %s of it free, and room for %s more\n",
+	        table_frames(has, present), table_frames(left, free), table_frames(can, absent));
 }
 
-enum kmmctl_status command_grow(struct command_context *x)
+static enum kmmctl_status grow(struct command_context *x, const kmm_v1_GrowRequest *request)
 {
-	kmm_v1_GrowRequest request = kmm_v1_GrowRequest_init_zero;
 	enum connection_result result;
 	char unit[TABLE_UNIT_SIZE];
 	kmm_v1_GrowReply r;
 
-	if (!parse_size(x->argument, &request.bytes))
-		return KMMCTL_USAGE;
-	result = FETCH_CALL(x->connection, ADMIN_GROW, Grow, &request, GrowReply, &r);
+	connection_patience(x->connection, PATIENCE_MS);
+	result = FETCH_CALL(x->connection, ADMIN_GROW, Grow, request, GrowReply, &r);
 	if (result != CONNECTION_OK)
 		return command_failed(x, result);
 	if (x->json) {
 		struct json_object *o = json_object_new_object();
 
 		add_number(o, "sections", r.sections);
-		add_sizes(o, r.frames, r.present, r.absent);
+		add_sizes(o, r.frames, r.present, r.free, r.absent);
 		return command_print_json(x, o);
 	}
-	fprintf(x->out, "%" PRIu32 " sections, %s, are in service; ", r.sections,
+	fprintf(x->out, "%" PRIu32 " section%s more, %s; ", r.sections, r.sections == 1 ? "" : "s",
 	        table_frames(unit, r.frames));
-	print_sizes(x->out, r.present, r.absent);
+	print_sizes(x->out, r.present, r.free, r.absent);
 	return KMMCTL_DONE;
+}
+
+enum kmmctl_status command_grow(struct command_context *x)
+{
+	kmm_v1_GrowRequest request = kmm_v1_GrowRequest_init_zero;
+
+	return parse_size(x->argument, &request.bytes) ? grow(x, &request) : KMMCTL_USAGE;
+}
+
+enum kmmctl_status command_online(struct command_context *x)
+{
+	kmm_v1_GrowRequest request = kmm_v1_GrowRequest_init_zero;
+
+	if (!command_parse_page(x->argument, &request.section) || request.section++ == UINT32_MAX)
+		return KMMCTL_USAGE;
+	return grow(x, &request);
 }
 
 /* ---- offline ---- */
@@ -193,19 +209,25 @@ enum kmmctl_status command_offline(struct command_context *x)
 
 	if (!command_parse_page(x->argument, &request.section))
 		return KMMCTL_USAGE;
+	connection_patience(x->connection, PATIENCE_MS);
 	result = FETCH_CALL(x->connection, ADMIN_OFFLINE, Offline, &request, OfflineReply, &r);
 	if (result != CONNECTION_OK)
 		return command_failed(x, result);
+	fetch_clean_text(r.empty, false);
 	if (x->json) {
 		struct json_object *o = json_object_new_object();
 
 		add_number(o, "section", r.section);
 		add_number(o, "moved", r.moved);
-		add_sizes(o, r.frames, r.present, r.absent);
+		add_sizes(o, r.frames, r.present, r.free, r.absent);
+		add_text(o, "empty", r.empty);
 		return command_print_json(x, o);
 	}
 	fprintf(x->out, "section %" PRIu32 ", %s, is out of service, %" PRIu64 " pages moved; ",
 	        r.section, table_frames(unit, r.frames), r.moved);
-	print_sizes(x->out, r.present, r.absent);
+	print_sizes(x->out, r.present, r.free, r.absent);
+	if (r.empty[0])
+		fprintf(x->out, "zone %s has no memory any more: what asks for it by name gets none (kmmctl "
+		        "online brings a section back)\n", r.empty);
 	return KMMCTL_DONE;
 }

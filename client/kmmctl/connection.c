@@ -36,6 +36,7 @@
 struct connection {
 	int fd;
 	uint32_t last_call;
+	uint32_t patience_ms; /* for an answer */
 	kmm_v1_HelloReply hello;
 	char error[512];
 	uint8_t out[FRAME_MAX];
@@ -79,8 +80,8 @@ static enum connection_result wait_for(struct connection *c, short events, uint6
 		if (now >= until_ms)
 			return fail(c, CONNECTION_FAILED,
 			            "the daemon did not answer in %u s; is it stopped or "
-			            "overloaded?",
-			            CONNECTION_TIMEOUT_MS / 1000);
+			            "overloaded, or does it refuse to start? Its log says",
+			            c->patience_ms / 1000);
 		r = poll(&p, 1, (int)(until_ms - now));
 		if (r > 0)
 			return CONNECTION_OK;
@@ -149,7 +150,7 @@ static enum connection_result send_request(struct connection *c, kmm_v1_Method m
 		.code = (uint16_t)method,
 		.kind = FRAME_REQUEST,
 		.cpu = cpu > 0 ? (uint16_t)cpu : 0,
-		.timeout_us = (uint64_t)CONNECTION_TIMEOUT_MS * 1000,
+		.timeout_us = (uint64_t)c->patience_ms * 1000,
 	};
 
 	if (!pb_encode(&stream, type, request))
@@ -211,7 +212,7 @@ static enum connection_result exchange(struct connection *c, kmm_v1_Method metho
                                        const pb_msgdesc_t *type, void *message,
                                        connection_item_fn each, void *ctx)
 {
-	uint64_t until_ms = now_ms() + CONNECTION_TIMEOUT_MS + REPLY_SLACK_MS;
+	uint64_t until_ms = now_ms() + c->patience_ms + REPLY_SLACK_MS;
 	enum connection_result result;
 
 	if (c->fd < 0)
@@ -237,6 +238,11 @@ static enum connection_result exchange(struct connection *c, kmm_v1_Method metho
 			return fail(c, CONNECTION_FAILED, "out of memory");
 	}
 	return result;
+}
+
+void connection_patience(struct connection *c, uint32_t ms)
+{
+	c->patience_ms = ms;
 }
 
 enum connection_result connection_call(struct connection *c, kmm_v1_Method method,
@@ -359,6 +365,7 @@ enum connection_result connection_open(struct connection **ret, const char *addr
 	if (!c)
 		return CONNECTION_FAILED;
 	c->fd = -1;
+	c->patience_ms = CONNECTION_TIMEOUT_MS;
 	if (address) {
 		r = connect_to(c, address);
 		result = r < 0 ? connect_failed(c, address, r) : CONNECTION_OK;

@@ -39,6 +39,8 @@ const char *connection_error(const struct connection *c);
 /* What the daemon said at Hello. */
 const kmm_v1_HelloReply *connection_hello(const struct connection *c);
 
+/* How long an answer may take from now on; CONNECTION_TIMEOUT_MS at first. */
+void connection_patience(struct connection *c, uint32_t ms);
 /* A unary call: `request` goes, `reply` (a struct of that type) is filled in when OK. */
 enum connection_result connection_call(struct connection *c, kmm_v1_Method method,
                                        const pb_msgdesc_t *request_type, const void *request,

@@ -310,6 +310,16 @@ static bool help_impossible(const kmm_v1_Explanation *e, struct why_help *h)
 	return say(h, "", "other flags, smaller blocks, or a larger pool or zone ([pool] of kmmd.conf)");
 }
 
+/* What asks by zone may have none of it until it has memory again. */
+static bool help_grow(const kmm_v1_Explanation *e, struct why_help *h)
+{
+	char unit[TABLE_UNIT_SIZE];
+
+	return e->absent &&
+	       say(h, "kmmctl grow SIZE", "the pool has room for %s more; of a zone that kmmctl sections "
+	           "shows absent, kmmctl online SECTION", table_frames(unit, e->absent));
+}
+
 static bool help_size(const kmm_v1_Explanation *e, struct why_help *h)
 {
 	(void)e;
@@ -327,13 +337,14 @@ bool why_help(const kmm_v1_Explanation *e, size_t i, struct why_help *ret)
 	typedef bool (*help_fn)(const kmm_v1_Explanation *e, struct why_help *h);
 	static const help_fn quota[] = { help_quota, help_own, NULL };
 	static const help_fn memory[] = { help_node, help_dma, help_compact, help_smaller,
-		                          help_drop, help_quarantine, help_holder, help_wait,
+		                          help_drop, help_grow, help_quarantine, help_holder, help_wait,
 		                          help_size, NULL };
-	static const help_fn never[] = { help_node, help_dma, help_impossible, help_size, NULL };
+	static const help_fn never[] = { help_node, help_grow, help_dma, help_impossible, help_size, NULL };
 	static const help_fn passed[] = { help_wait, help_later, NULL };
 	static const help_fn none[] = { NULL };
 	/* it waits, whatever failed before */
-	static const help_fn waits[] = { help_drop, help_quarantine, help_holder, help_size, NULL };
+	static const help_fn waits[] = { help_drop, help_grow, help_quarantine, help_holder, help_size,
+	                                  NULL };
 	static const help_fn *const of[] = {
 		[REASON(NONE)] = none,           [REASON(SESSION_QUOTA)] = quota,
 		[REASON(USER_QUOTA)] = quota,    [REASON(TABLE)] = none,

@@ -141,9 +141,9 @@ static long compact(const char *key)
 	return value;
 }
 
-/* Once a second the daemon compacts what looks like the checker, and would be done before the test asks.
- * A run that improved nothing has it leave the zone alone for a minute: so it gets one while all is
- * taken, and its slices are over when those of the run by order are, which began later. */
+/* Once a second the daemon compacts what looks like the checker, and would be done before the test
+ * asks. A run that improved nothing has it leave the zone alone for a minute: so it gets one while all
+ * is taken, and its slices are over when those of the run by order are, which began later. */
 static void checker(void)
 {
 	fill_low();

@@ -169,8 +169,8 @@ class Grow(Case):
                     self.settle('offline', str(section))
                 continue
             # or there was no memory for the connection, which is closed then
-            self.assertRegex(done.stderr, r'the machine has no memory for section \d+ \(\d of 8\): '
-                             'nothing was changed|the daemon is gone')
+            self.assertRegex(done.stderr, r'the machine has no memory for section \d+ \(\d of 8\), '
+                             'somebody else took it: nothing was changed|cannot be looked up|the daemon is gone')
             self.assertEqual((self.pid(), len(self.of('absent'))), (pid, 8))
             midst = midst or re.search(r'\([2-8] of 8\)', done.stderr)
             if midst and attempt >= 40:
@@ -253,6 +253,17 @@ class Offline(Case):
             self.settle('offline', str(section))
         self.refused('section 0 is the last that has memory for anybody', 'offline', '0')
         self.d.ctl('grow', '64M')
+
+    def test_a_section_by_its_number(self):
+        high = self.of('online', 'HighMem')
+        for section in high:
+            got = self.d.json('offline', str(section))
+        self.assertEqual(got['empty'], 'HighMem')
+        self.assertEqual(self.d.json('offline', '5')['empty'], '')
+        self.assertEqual(self.d.json('online', str(high[2]))['sections'], 1)
+        self.assertEqual(self.of('online', 'HighMem'), [high[2]])
+        self.refused('section %d is none that has no memory' % high[2], 'online', str(high[2]))
+        self.refused('section 99 is none that has no memory', 'online', '99')
 
     def test_one_at_a_time(self):
         """Some of many at once are told so; whatever was done was done as a whole."""
@@ -355,6 +366,16 @@ class Huge(Case):
     def free():
         with open('/proc/meminfo', encoding='ascii') as f:
             return next(int(line.split()[1]) for line in f if line.startswith('HugePages_Free'))
+
+    def test_more_than_the_machine_has(self):
+        pages = self.free() + 64
+        config = '[pool]\nsize = 64M\nmax_size = %dM\nbacking = hugetlb\nsection_size = 32M\n'
+        with Daemon(config=config % (64 + -(-pages * 2 // 32) * 32)) as d:
+            free = self.free()
+            done = d.run('grow', '%dM' % (pages * 2))
+            self.assertEqual((done.returncode, done.stdout), (1, ''))
+            self.assertRegex(done.stderr, r'huge pages need \d+ pages of 2 MiB, %d are free' % free)
+            self.assertEqual(self.free(), free)
 
     def test_huge_pages_go_and_come(self):
         pfn = self.a.must('ALLOC', GFP_KERNEL, 9)

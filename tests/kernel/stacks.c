@@ -9,7 +9,11 @@
 
 /* ---- the code ---- */
 
+#ifdef __SANITIZE_THREAD__ /* which keeps more than that at the top of each thread's stack */
+#define THREAD_SIZE_ORDER 8
+#else
 #define THREAD_SIZE_ORDER 4
+#endif
 #define THREAD_SIZE (PAGE_SIZE << THREAD_SIZE_ORDER)
 
 struct kthread {

@@ -406,8 +406,11 @@ class Refuse(Case):
 
     def test_more_hugetlb_pages_than_there_are(self):
         total, size = self.huge_pages()
-        need = total + 1024
-        self.m.configure(pool={"size": f"{need * 2}M", "section_size": "256M" if need > 8192 else "4M",
+        section = 4  # MiB; there may be 1024, and the pool must be a multiple
+        while (total + 1024) * 2 > section * 1000:
+            section *= 2
+        need = -(-(total + 1024) * 2 // section) * section // 2
+        self.m.configure(pool={"size": f"{need * 2}M", "section_size": f"{section}M",
                                "backing": "hugetlb", "highmem": "0"})
         self.assertEqual(size, 2048)
         self.refused(4, f"huge pages need {need} pages of 2 MiB", "sysctl vm.nr_hugepages=")

@@ -61,6 +61,8 @@ static void look_new(struct pool *p)
 	memset(p->window + 5 * SECTION, 'z', 4096);
 	p->session[7].pid = 4711;
 	owner_store(&p->control.word[9], 99);
+	/* who dies between word and mark leaves them so */
+	p->control.section[5] = CONTROL_SECTION_NONE;
 }
 
 static void look_again(struct pool *p)
@@ -72,6 +74,9 @@ static void look_again(struct pool *p)
 	CHILD_CHECK(p->window[5 * SECTION + 4095] == 'z');
 	CHILD_CHECK(p->session[7].pid == 4711);
 	CHILD_CHECK(owner_load(&p->control.word[9]) == 99);
+	for (uint32_t s = 0; s < SECTIONS; s++)
+		CHILD_CHECK(p->control.section[s] ==
+		            (s < 15 ? CONTROL_SECTION_DIRECT : CONTROL_SECTION_NONE));
 	CHILD_CHECK(pool_has(p).bytes_4k + pool_has(p).bytes_2m + pool_has(p).bytes_1g == POOL);
 	CHILD_CHECK(memcmp(p->control.status->uuid, p->superblock->uuid, 16) == 0);
 	CHILD_CHECK((fcntl(p->views_fd, F_GETFL) & O_ACCMODE) == O_RDONLY);
