@@ -5,6 +5,7 @@
  *   a thread of the daemon, single-stepped, dies (with the whole daemon) n instructions into
  *      refill, return, one by one, creating, destroying, publishing      its reactor
  *      the sweep of a dead client                                        its worker
+ *      a section that goes, or comes                                     its worker
  *      taking the pool over after such a death                           its main thread
  *   the supervisor starts the next one, which takes over; the client's call ends well; what the
  *   client has it has still, with what it wrote
@@ -349,6 +350,65 @@ static bool sweep_death(struct test *t, const struct phase *p, unsigned long at,
 	return true;
 }
 
+/* ---- sections ---- */
+
+#define SECTION "1" /* of a pool that nobody uses */
+
+static pid_t ctl_start(const struct test *t, const char *command, const char *argument)
+{
+	const char *program = getenv("KMMCTL");
+	pid_t pid = fork();
+
+	must(pid >= 0);
+	if (pid)
+		return pid;
+	must(freopen("/dev/null", "w", stdout) && freopen("/dev/null", "w", stderr));
+	execl(program ? program : "./kmmctl", "kmmctl", "--socket", t->d.socket, command, argument,
+	      (char *)NULL);
+	_exit(127);
+}
+
+static int ctl_end(pid_t pid)
+{
+	int status;
+
+	must(waitpid(pid, &status, 0) == pid);
+	must(WIFEXITED(status) && WEXITSTATUS(status) != 127);
+	return WEXITSTATUS(status);
+}
+
+static const struct phase offline_phase = { .name = "offline" }, online_phase = { .name = "online" };
+
+/* From where the section leaves the zone, or gets its word, until the worker has nothing more to do. What a
+ * death leaves is the one or the other, and can be had again. */
+static bool section_death(struct test *t, const struct phase *p, unsigned long at,
+			  unsigned long *made)
+{
+	bool offline = p == &offline_phase, over = false;
+	struct step_thread w;
+	pid_t ctl;
+
+	/* it may be so already */
+	ctl_end(ctl_start(t, offline ? "online" : "offline", SECTION));
+	step_thread_seize(&w, daemon_serving_pid(&t->d), "kmmd-worker");
+	ctl = ctl_start(t, p->name, SECTION);
+	step_thread_run_to(&w, offline ? "mm_domain_offline" : "mm_section_set");
+	for (*made = 0; *made < at && !over; ++*made) {
+		must(step_thread_one(&w));
+		over = step_thread_waits(&w);
+	}
+	if (over) {
+		step_thread_release(&w);
+		must(ctl_end(ctl) == 0);
+	} else {
+		step_thread_kill(&w);
+		t->deaths++;
+		ctl_end(ctl);
+	}
+	verify(t, p->name, at);
+	return !over;
+}
+
 /* ---- all over a phase ---- */
 
 typedef bool (*death_fn)(struct test *t, const struct phase *p, unsigned long at, unsigned long *made);
@@ -482,6 +542,10 @@ int main(int argc, char *argv[])
 			spread(&t, phases[i].name, reactor_death, &phases[i], i);
 	if (argc < 2 || strcmp(argv[1], "sweep") == 0)
 		spread(&t, "sweep", sweep_death, NULL, 3);
+	if (argc < 2 || strcmp(argv[1], "offline") == 0)
+		spread(&t, "offline", section_death, &offline_phase, 2);
+	if (argc < 2 || strcmp(argv[1], "online") == 0)
+		spread(&t, "online", section_death, &online_phase, 5);
 	if (argc < 2 || strcmp(argv[1], "recovery") == 0)
 		recovery_phase(&t);
 	printf("%lu deaths of the daemon\n", t.deaths);
