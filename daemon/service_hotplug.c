@@ -204,7 +204,8 @@ static void grow_reply(struct service_job *j)
 	reply.free = mm_nr_free(j->kmmd->domain->zones);
 	hotplug_end(j->kmmd);
 	if (!g->c.result)
-		log_event(LOG_LEVEL_NOTICE, &about, "the pool grew by %u sections to %llu MiB", g->n,
+		log_event(LOG_LEVEL_NOTICE, &about, "the pool grew by %u section%s to %llu MiB", g->n,
+		          g->n == 1 ? "" : "s",
 		          (unsigned long long)reply.present >> (20 - PAGE_SHIFT));
 	if (service_job_cancelled(j))
 		;

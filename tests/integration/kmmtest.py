@@ -6,6 +6,7 @@ that no generated code would say. The layout is that of proto/frame.h, field num
 proto/kmm.proto.
 """
 import ctypes
+import errno
 import os
 import random
 import re
@@ -26,7 +27,7 @@ REQUEST, REPLY, ITEM, CANCEL = 1, 2, 3, 4
 HEADER = struct.Struct("<IIHBBHHQ")
 BODY_MAX = 16384
 
-OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 3, 4, 5
+OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, OUT_OF_RANGE = 0, 1, 3, 4, 5, 11
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION = 7, 8, 9
 UNIMPLEMENTED, DATA_LOSS, UNAUTHENTICATED = 12, 15, 16
 
@@ -226,8 +227,11 @@ def service_pid(group):
                 with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
                     if comm.read().strip() == "kmmd":
                         return pid
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         pass
+    except OSError as e:
+        if e.errno != errno.ENODEV:  # the group is made anew at this moment
+            raise
     return None
 
 

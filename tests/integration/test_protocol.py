@@ -11,7 +11,7 @@ import struct
 import traceback
 import unittest
 
-from kmmtest import (BODY_MAX, CANCEL, CANCELLED, DATA_LOSS, DEADLINE_EXCEEDED, FAILED_PRECONDITION,
+from kmmtest import (BODY_MAX, CANCEL, CANCELLED, DATA_LOSS, DEADLINE_EXCEEDED, FAILED_PRECONDITION, OUT_OF_RANGE,
                      INVALID_ARGUMENT, ITEM, METHOD, OK, PERMISSION_DENIED, REPLY,
                      RESOURCE_EXHAUSTED, UNIMPLEMENTED, Connection, Daemon, field, frame, main,
                      wait_until)
@@ -462,6 +462,13 @@ class Protocol(unittest.TestCase):
     def test_random_frames(self):
         for _ in range(300):
             self.noise()
+        self.all_sections()
+
+    def all_sections(self):
+        """Those that noise took out of service come back."""
+        with Connection(self.daemon) as c:
+            self.assertEqual(c.hello().code, OK)
+            wait_until(lambda: c.do("ADMIN_GROW", field(1, 1)).code == OUT_OF_RANGE, "there is nothing more to come")
 
     def noise(self):
         rnd = random.Random(random.getrandbits(64))

@@ -370,11 +370,12 @@ class Users(unittest.TestCase):
 
     def test_restart(self):
         with self.daemon("[user]\npages = 64\n", "--supervise") as d:
-            with Peer(d, ALICE) as a, Peer(d, BOB) as b:
+            with Peer(d, ALICE) as a, Peer(d, BOB) as b, contextlib.ExitStack() as end:
                 for _ in range(3):
                     a.must("ALLOC", GFP_NOWAIT, ORDER)
                 b.must("ALLOC", GFP_NOWAIT, 5)
                 os.kill(a.process.pid, signal.SIGSTOP)  # it does not come back: quarantine
+                end.callback(os.kill, a.process.pid, signal.SIGCONT)
                 for _ in range(3):
                     old = d.pid()
                     os.kill(old, signal.SIGKILL)
@@ -388,7 +389,6 @@ class Users(unittest.TestCase):
                 c = self.client(d, ALICE)
                 self.assertEqual(c.pages().code, OK)
                 self.refused(c.pages(), self.together(ALICE, 64, 64, "pages", 16, "free some"))
-                os.kill(a.process.pid, signal.SIGCONT)
 
     def reload(self, d, text):
         with open(d.config, "w", encoding="utf-8") as f:
