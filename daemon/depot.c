@@ -443,6 +443,16 @@ bool depot_is_lent(const struct depot *d, magazine_id_t m)
 	return m.nr < d->control.geometry.magazines && place_of(place_load(d, m.nr)) == DEPOT_LENT;
 }
 
+bool depot_is_out(const struct depot *d, magazine_id_t m)
+{
+	uint64_t p;
+
+	if (m.nr >= d->control.geometry.magazines)
+		return false;
+	p = place_load(d, m.nr);
+	return place_of(p) == DEPOT_LENT || place_of(p) == DEPOT_BUSY;
+}
+
 bool depot_is_busy(const struct depot *d, magazine_id_t m)
 {
 	return m.nr < d->control.geometry.magazines && place_of(place_load(d, m.nr)) == DEPOT_BUSY;

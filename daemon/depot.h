@@ -72,6 +72,8 @@ void depot_unclaim(struct depot *d, magazine_id_t m, uint32_t session);
 uint32_t depot_lent_to(const struct depot *d, magazine_id_t m);
 /* With the members, whichever it counts for. */
 bool depot_is_lent(const struct depot *d, magazine_id_t m);
+/* With them, or in one of our threads' hands, which may find that they have it. */
+bool depot_is_out(const struct depot *d, magazine_id_t m);
 /* In one of our threads' hands at this moment. */
 bool depot_is_busy(const struct depot *d, magazine_id_t m);
 /* Rounds of a full magazine, 0 for others. */

@@ -68,7 +68,9 @@ uint32_t exchange_holder(const struct domain *d, magazine_id_t m)
 {
 	uint64_t h;
 
-	if (!depot_is_lent(d->depot, m))
+	/* One that a thread of ours has claimed may be a member's still, who was faster with the header: a sweep
+	 * that passed over its words then would leave them to nobody. */
+	if (!depot_is_out(d->depot, m))
 		return 0;
 	h = magazine_load(exchange_magazine(d, m));
 	switch (magazine_state(h)) {

@@ -33,7 +33,10 @@ class Memory:
         self.words = self.views = self.ledger = None
         for fd in os.listdir(f"/proc/{supervisor}/fd"):
             path = f"/proc/{supervisor}/fd/{fd}"
-            name = os.readlink(path)
+            try:
+                name = os.readlink(path)
+            except FileNotFoundError:  # a connection's, which has ended
+                continue
             if not name.startswith("/memfd:"):
                 continue
             name = name[len("/memfd:"):].removesuffix(" (deleted)")

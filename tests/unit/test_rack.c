@@ -192,6 +192,23 @@ START_TEST(giver_dies_before_the_header)
 }
 END_TEST
 
+/* The same, while a thread of ours has claimed the magazine, which it saw in the rack before the dead had
+ * it: what names the magazine is the dead's still. */
+START_TEST(giver_dies_while_another_looks)
+{
+	magazine_id_t m = take_held(a, 20);
+	uint32_t i, of;
+
+	for (i = 0; i < 7; i++)
+		ck_assert(td_object_change(&t, out[i], OWNER_HELD, a->id, OWNER_MAGAZINE, m.nr));
+	ck_assert(depot_claim_lent(t.d->depot, m, &of));
+	ck_assert_uint_eq(object_sweep(t.d, a), 20);
+	depot_unclaim(t.d->depot, m, of);
+	session_end(a);
+	check_all_free();
+}
+END_TEST
+
 /* The header says that it is for the daemon, the call never comes. Whoever it counts for. */
 START_TEST(given_by_who_is_dead)
 {
@@ -425,6 +442,7 @@ int main(void)
 	tcase_add_loop_test(k, taker_dies, 0, 4);
 	tcase_add_loop_test(k, giver_dies, 0, 2);
 	tcase_add_test(k, giver_dies_before_the_header);
+	tcase_add_test(k, giver_dies_while_another_looks);
 	tcase_add_loop_test(k, given_by_who_is_dead, 0, 2);
 	tcase_add_test(k, magazines_of_the_dead_are_others);
 	tcase_add_test(k, trimmed_when_idle);
