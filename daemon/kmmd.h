@@ -47,7 +47,7 @@ struct kmmd {
 	struct worker *worker;
 	struct acceptor *acceptor;
 	_Atomic bool stopping; /* what takes long and can end early does */
-	_Atomic bool hotplug; /* sections are coming or going (service_hotplug.c) */
+	_Atomic bool hotplug; /* sections are coming or going (hotplug.c) */
 	struct http *http; /* serves metrics; NULL before the daemon serves */
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 };

@@ -205,11 +205,7 @@ static int control_make(struct pool *p, const struct pool_geometry *g, int *view
 	/* release: pairs with the clients' loads; nobody has mapped it yet */
 	atomic_store_explicit(&p->control.status->epoch, p->epoch, memory_order_release);
 	for (s = 0; s < g->first_metadata; s++)
-		atomic_store_explicit(&p->control.section[s],
-		                      pool_section_absent(g, s) ? CONTROL_SECTION_NONE :
-		                      s >= g->first_high        ? CONTROL_SECTION_HIGH :
-		                                                  CONTROL_SECTION_DIRECT,
-		                      memory_order_release);
+		pool_section_mark(p, s, !pool_section_absent(g, s));
 	/* of the pages that move */
 	for (s = g->first_high; s < g->first_metadata; s++)
 		atomic_store_explicit(&p->control.section[g->nr_sections + s - g->first_high],

@@ -110,7 +110,7 @@ void service_get_metrics(struct rpc_call *call, const ProtobufCMessage *request)
 /* service_page.c, service_map.c */
 void service_get_page(struct rpc_call *call, const ProtobufCMessage *request);
 void service_get_map(struct rpc_call *call, const ProtobufCMessage *request);
-/* service_hotplug.c, service_list_sections.c */
+/* service_grow.c, service_offline.c, service_list_sections.c */
 void service_grow(struct rpc_call *call, const ProtobufCMessage *request);
 void service_offline(struct rpc_call *call, const ProtobufCMessage *request);
 void service_list_sections(struct rpc_call *call, const ProtobufCMessage *request);

@@ -5,7 +5,7 @@
  *   Fsck          all reactors stand still while the worker walks every structure
  *   DropCaches    all that is cached goes to the zones (drain.c)
  *   Shrink        one cache, by name (service_caches.c)
- *   Grow, Offline sections come and go (service_hotplug.c)
+ *   Grow, Offline sections come and go (hotplug.c)
  *   KillSession   SIGKILL through the pidfd; answered when the session is swept
  */
 #include <errno.h>

@@ -33,8 +33,11 @@ def letters(text):
 class Case(unittest.TestCase):
     """A daemon and two peers for each test; in the end nothing is left and fsck is content."""
 
+    def start(self):
+        return daemon()
+
     def setUp(self):
-        self.d = daemon()
+        self.d = self.start()
         self.d.__enter__()
         self.addCleanup(self.d.__exit__)
         self.a, self.b = Peer(self.d), Peer(self.d)

@@ -19,27 +19,22 @@ import unittest
 
 sys.dont_write_bytecode = True  # the source tree may be read-only
 
+from kmmctl_case import MIB, Case
 from kmmd_run import KMMCTL, Daemon
 from kmmtest import main, wait_until
-from peer_run import GFP_KERNEL, GFP_NOWAIT, NO_CACHE, Peer
+from peer_run import GFP_KERNEL, GFP_NOWAIT, NO_CACHE
 
-MIB = 1 << 20
 SECTION = 4 * MIB
 PAGES = SECTION // 4096
 CONFIG = '[pool]\nsize = 64M\nmax_size = 96M\nbacking = %s\nhighmem = 16M\n'
 SERVICE = bool(os.environ.get('KMM_SERVICE'))
 
 
-class Case(unittest.TestCase):
+class Sections(Case):
     BACKING = '4k'
 
-    def setUp(self):
-        self.d = Daemon('--supervise', config=CONFIG % self.BACKING)
-        self.d.__enter__()
-        self.addCleanup(self.d.__exit__)
-        self.a, self.b = Peer(self.d), Peer(self.d)
-        self.addCleanup(self.b.__exit__)
-        self.addCleanup(self.a.__exit__)
+    def start(self):
+        return Daemon('--supervise', config=CONFIG % self.BACKING)
 
     def tearDown(self):
         self.sound()
@@ -86,17 +81,17 @@ class Case(unittest.TestCase):
                 absent = sections[section]['state'] == 'absent'
                 self.assertEqual(size, 0 if absent else SECTION, 'section %d' % section)
 
-    def refused(self, text, *args):
+    def says_no(self, pattern, *args):
         done = self.d.run(*args)
         self.assertEqual((done.returncode, done.stdout), (1, ''), done.stderr)
-        self.assertRegex(done.stderr, text)
+        self.assertRegex(done.stderr, pattern)
 
     def settle(self, *args):
         """What may be refused while something is on its way from one owner to the next."""
         wait_until(lambda: self.d.run(*args).returncode == 0, 'kmmctl %s' % ' '.join(args))
 
 
-class Grow(Case):
+class Grow(Sections):
     def test_a_pool_has_room(self):
         s = self.sections()
         self.assertEqual(len(s), 96 // 4)
@@ -130,10 +125,10 @@ class Grow(Case):
         self.assertGreaterEqual(got[0], 0)
 
     def test_all_or_nothing(self):
-        self.refused('room for 32 MiB more, in sections of 4 MiB', 'grow', '33M')
+        self.says_no('room for 32 MiB more, in sections of 4 MiB', 'grow', '33M')
         self.assertEqual(len(self.of('absent')), 8)
         self.d.ctl('grow', '32M')
-        self.refused('all the memory that it has room for: .pool. max_size', 'grow', '1K')
+        self.says_no('all the memory that it has room for: .pool. max_size', 'grow', '1K')
         for wrong in ('0', '4X', 'much', '-1', '99999999999T'):
             self.assertEqual(self.d.run('grow', wrong).returncode, 2)
         self.assertEqual(self.d.run('grow').returncode, 2)
@@ -178,13 +173,13 @@ class Grow(Case):
         self.assertTrue(midst, 'it was refused after some sections had come')
 
 
-class Offline(Case):
+class Offline(Sections):
     def test_free_memory_goes_and_comes(self):
         for section in (0, 5, 10):
             self.d.ctl('offline', str(section))
             self.assertEqual(self.state(section), 'absent')
             self.sound()
-            self.refused('section %d is out of service already' % section, 'offline', str(section))
+            self.says_no('section %d is out of service already' % section, 'offline', str(section))
         self.assertNotIn('00000000-', self.d.ctl('iomem'))
         self.d.ctl('grow', '12M')  # the lowest first
         self.assertEqual([self.state(s) for s in (0, 5, 10)], ['online'] * 3)
@@ -215,7 +210,7 @@ class Offline(Case):
         pfn = self.a.must('ALLOC', GFP_KERNEL, 3)
         section = pfn // PAGES
         self.a.must('FILL', pfn, 3, 1)
-        self.refused(r'8 of the 1024 pages of section %d are in use: 8 by session %d \(peer, process %d\); '
+        self.says_no(r'8 of the 1024 pages of section %d are in use: 8 by session %d \(peer, process %d\); '
                      'it stays as it is' % (section, self.a.session, self.a.process.pid),
                      'offline', str(section))
         self.sound()
@@ -227,7 +222,7 @@ class Offline(Case):
         place = self.a.must('OBJECT_ALLOC', 100, GFP_KERNEL, NO_CACHE)
         self.a.must('OBJECT_FILL', place, 100, 1)
         section = next(s['section'] for s in self.sections() if s['used'])
-        self.refused(r'pages of section %d are in use: \d+ by objects \(kmalloc-128; kmmctl leaks says whose\)'
+        self.says_no(r'pages of section %d are in use: \d+ by objects \(kmalloc-128; kmmctl leaks says whose\)'
                      % section, 'offline', str(section))
         self.assertEqual(self.a.must('OBJECT_CHECK', place, 100, 1), 1)
 
@@ -240,8 +235,8 @@ class Offline(Case):
             self.settle('offline', str(section))
 
     def test_refusals(self):
-        self.refused('section 23 holds the pool.s own tables and must stay', 'offline', '23')
-        self.refused('there is no section 24; the pool has 0 to 23', 'offline', '24')
+        self.says_no('section 23 holds the pool.s own tables and must stay', 'offline', '23')
+        self.says_no('there is no section 24; the pool has 0 to 23', 'offline', '24')
         for wrong in ('-1', 'x', '1.5'):
             self.assertEqual(self.d.run('offline', wrong).returncode, 2)
         self.assertEqual(self.d.run('offline').returncode, 2)
@@ -251,7 +246,7 @@ class Offline(Case):
         self.b.must('CLOSE')
         for section in self.of('online')[1:]:
             self.settle('offline', str(section))
-        self.refused('section 0 is the last that has memory for anybody', 'offline', '0')
+        self.says_no('section 0 is the last that has memory for anybody', 'offline', '0')
         self.d.ctl('grow', '64M')
 
     def test_a_section_by_its_number(self):
@@ -262,8 +257,8 @@ class Offline(Case):
         self.assertEqual(self.d.json('offline', '5')['empty'], '')
         self.assertEqual(self.d.json('online', str(high[2]))['sections'], 1)
         self.assertEqual(self.of('online', 'HighMem'), [high[2]])
-        self.refused('section %d is none that has no memory' % high[2], 'online', str(high[2]))
-        self.refused('section 99 is none that has no memory', 'online', '99')
+        self.says_no('section %d is none that has no memory' % high[2], 'online', str(high[2]))
+        self.says_no('section 99 is none that has no memory', 'online', '99')
 
     def test_one_at_a_time(self):
         """Some of many at once are told so; whatever was done was done as a whole."""
@@ -278,7 +273,7 @@ class Offline(Case):
         self.assertTrue(any(status == 0 for _, status in texts))
 
 
-class Load(Case):
+class Load(Sections):
     """Sections come and go under clients who allocate, write, check and free, and over the daemon's death."""
 
     def client(self, peer, stop, seed, wrong):
@@ -358,7 +353,7 @@ class Load(Case):
         self.assertEqual((self.state(6), self.state(2)), ('online', 'online'))
 
 
-class Huge(Case):
+class Huge(Sections):
     """The same on reserved huge pages, which go back to the machine's pool and come from there."""
     BACKING = 'hugetlb'
 
